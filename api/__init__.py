@@ -1,0 +1,1 @@
+"""The HTTP API: submissions in, answers, traces and reports out."""

@@ -1,0 +1,1 @@
+"""Runs the parts together: local supervisor, command, deployment files."""

@@ -1,0 +1,1 @@
+"""Plans and dispatches work; the pure domain is in `scheduler.core`."""

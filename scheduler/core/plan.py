@@ -1,0 +1,58 @@
+"""What the planner chooses and what it promises: plans, forecasts and engine limits."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSpec:
+    """What one engine can serve.
+
+    Attributes:
+        engine: Kind of engine: `torch`, `replay`, `vllm`.
+        model: Model name that jobs ask for.
+        max_num_seqs: Rows (branches) that decode together in one step.
+        max_model_len: Prompt plus completion tokens of one branch.
+        draft_lengths: Values of `num_speculative_tokens` it serves, ascending, 0 included.
+        kv_capacity_tokens: Tokens of KV cache over all rows.
+    """
+
+    engine: str
+    model: str
+    max_num_seqs: int
+    max_model_len: int
+    draft_lengths: tuple[int, ...]
+    kv_capacity_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The split chosen for a job's pending problems.
+
+    Attributes:
+        num_branches: Parallel samples per problem, at least 1.
+        num_speculative_tokens: Draft length; 0 is off.
+        max_tokens: Cap on completion tokens of a branch.
+        wave_size: Problems per batch.
+    """
+
+    num_branches: int
+    num_speculative_tokens: int
+    max_tokens: int
+    wave_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """What a plan is expected to do, seen from the moment of planning.
+
+    Attributes:
+        finish_p50_s: Median seconds from now until the last problem is answered.
+        finish_p95_s: 95th percentile of the same.
+        accuracy: Expected fraction of problems answered right.
+        row_seconds: Expected row-seconds of the engine that the plan spends.
+    """
+
+    finish_p50_s: float
+    finish_p95_s: float
+    accuracy: float
+    row_seconds: float

@@ -1,0 +1,97 @@
+"""What `decide` reads: the live jobs, batches and workers at one instant, as counts.
+
+Theory of operation: a snapshot holds no prompts and no problem ids, only counts, so its size
+grows with jobs and batches and not with problems. Instants are aware UTC datetimes.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from scheduler.core.accuracy import AnswerProfile
+from scheduler.core.latency import LatencyProfile
+from scheduler.core.plan import EngineSpec, Plan
+from scheduler.core.states import BatchState, JobState
+
+
+@dataclass(frozen=True, slots=True)
+class JobView:
+    """One live job.
+
+    Attributes:
+        max_branches: Upper bound on branches per problem asked by the client.
+        max_tokens: Upper bound on completion tokens per branch asked by the client, or None.
+        min_accuracy: Accuracy asked for, a fraction; None when the client left it open.
+        mean_prompt_tokens: Mean prompt length in tokens (estimated from characters at submit).
+        num_pending: Problems that no batch holds.
+        num_in_flight: Problems dispatched or running.
+        plan: The split in force, None before the first.
+    """
+
+    id: str
+    tenant_id: str
+    model: str
+    state: JobState
+    created_at: datetime
+    deadline_at: datetime
+    weight: float
+    max_branches: int
+    max_tokens: int | None
+    min_accuracy: float | None
+    mean_prompt_tokens: float
+    num_pending: int
+    num_in_flight: int
+    plan: Plan | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BatchView:
+    """One live batch: planned or claimed.
+
+    Attributes:
+        sent_at: When its message last left for the broker; None when it never did.
+        lease_expires_at: End of the worker's lease; None until claimed.
+        lease_owner: Incarnation of the worker that claimed it.
+        num_open_problems: Problems of the batch without an answer yet.
+        num_open_branches: Branches of those problems not yet finished.
+    """
+
+    id: int
+    job_id: str
+    worker_name: str
+    state: BatchState
+    plan: Plan
+    deadline_at: datetime
+    created_at: datetime
+    sent_at: datetime | None
+    lease_expires_at: datetime | None
+    lease_owner: str | None
+    num_open_problems: int
+    num_open_branches: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerView:
+    """One registered worker.
+
+    Attributes:
+        incarnation: Identity of the process behind the name; a restart has a new one.
+        latency: Measured latency of its engine.
+        answers: Learned lengths and accuracy of its model.
+    """
+
+    name: str
+    incarnation: str
+    spec: EngineSpec
+    latency: LatencyProfile
+    answers: AnswerProfile
+    heartbeat_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Everything that one tick decides on."""
+
+    now: datetime
+    jobs: tuple[JobView, ...]
+    batches: tuple[BatchView, ...]
+    workers: tuple[WorkerView, ...]

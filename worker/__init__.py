@@ -1,0 +1,1 @@
+"""Solves batches with an engine; the live half of the two levels of control."""

@@ -1,0 +1,1 @@
+"""Engines that turn branch requests into finished branches."""
