@@ -112,9 +112,7 @@ BATCH_TRANSITIONS: Mapping[BatchState, frozenset[BatchState]] = MappingProxyType
 State = TypeVar("State", JobState, ProblemState, BatchState)
 
 
-def sources_of(
-    target: State, transitions: Mapping[State, frozenset[State]]
-) -> tuple[State, ...]:
+def sources_of(target: State, transitions: Mapping[State, frozenset[State]]) -> tuple[State, ...]:
     """States from which `target` may be entered, in the table's order."""
     return tuple(source for source, targets in transitions.items() if target in targets)
 
