@@ -283,6 +283,8 @@ class Branch(Base):
     answer: Mapped[str | None]
     # Branches of a problem with equivalent answers share a class, numbered by first finisher.
     vote_class: Mapped[int | None] = mapped_column(Integer)
+    # Graded once per class when the problem has a reference answer.
+    is_correct: Mapped[bool | None]
     queued_at: Mapped[datetime]
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime]
