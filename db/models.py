@@ -114,6 +114,7 @@ class Job(Base):
         ),
         Index("ix_jobs_live", "deadline_at", postgresql_where=text("finished_at IS NULL")),
         Index("ix_jobs_tenant_id_created_at", "tenant_id", "created_at"),
+        Index("ix_jobs_finished_at", "finished_at"),
     )
 
     id: Mapped[str] = mapped_column(primary_key=True)
@@ -218,6 +219,13 @@ class Problem(Base):
             "job_id",
             "position",
             postgresql_where=text("state = 'pending'"),
+        ),
+        # Counts of open problems per job without touching the answered ones.
+        Index(
+            "ix_problems_open",
+            "job_id",
+            "state",
+            postgresql_where=text("finished_at IS NULL"),
         ),
         Index("ix_problems_batch_id", "batch_id"),
     )
