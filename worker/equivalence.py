@@ -1,0 +1,228 @@
+"""Decides whether two answers mean the same, without letting a hostile one stop the worker.
+
+Theory of operation: identical normalized strings and plain numbers are settled in place. The rest
+goes to math-verify in a pool of spawned processes, one pair per task, each under a wall-clock
+limit after which its process is killed and replaced: math-verify is wrong or hangs in threads, and
+a tower of powers holds the interpreter inside one C call where no signal handler runs. A pair that
+hung, crashed or failed counts as different. The pool starts at the first pair that needs it.
+"""
+
+import multiprocessing
+import os
+import re
+import resource
+import signal
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import Future
+from functools import lru_cache
+
+import structlog
+from pebble import ProcessPool
+
+log = structlog.get_logger(__name__)
+
+Verdict = Callable[[bool], None]
+
+MAX_ANSWER_CHARS = 400
+"""A longer answer is compared as a string only; no final answer of MATH-500 is longer than 60."""
+
+_CHILD_MEMORY_BYTES = 2 * 1024**3
+_PLAIN_NUMBER = re.compile(
+    r"(?P<sign>[+-]?)(?P<whole>\d{1,3}(?:,\d{3})+|\d+)?(?:\.(?P<fraction>\d*))?"
+)
+_NOISE = (
+    ("\\left", ""),
+    ("\\right", ""),
+    ("\\,", ""),
+    ("\\!", ""),
+    ("\\;", ""),
+    ("\\ ", ""),
+    ("dfrac", "frac"),
+    ("tfrac", "frac"),
+    ("$", ""),
+)
+
+
+@lru_cache(maxsize=65536)
+def normalize(answer: str) -> str:
+    """Remove what never changes the meaning: spacing, sizing commands, a final period.
+
+    A plain integer or decimal is brought to one spelling: no leading or trailing zeros, no
+    thousands separators, no plus sign.
+    """
+    text = answer.strip()
+    for noise, replacement in _NOISE:
+        text = text.replace(noise, replacement)
+    text = "".join(text.split()).rstrip(".")
+    return _plain_number(text) or text
+
+
+def _plain_number(text: str) -> str | None:
+    match = _PLAIN_NUMBER.fullmatch(text)
+    if match is None or not (match["whole"] or match["fraction"]):
+        return None
+    whole = (match["whole"] or "").replace(",", "").lstrip("0") or "0"
+    fraction = (match["fraction"] or "").rstrip("0")
+    number = f"{whole}.{fraction}" if fraction else whole
+    return f"-{number}" if match["sign"] == "-" and number != "0" else number
+
+
+def quick_verdict(left: str, right: str) -> bool | None:
+    """Compare two normalized answers in place; None when it takes algebra to tell."""
+    if left == right:
+        return True
+    if len(left) > MAX_ANSWER_CHARS or len(right) > MAX_ANSWER_CHARS:
+        return False
+    if _plain_number(left) is not None and _plain_number(right) is not None:
+        return False
+    return None
+
+
+class Equivalence:
+    """Compares answers; safe to share between threads.
+
+    Args:
+        num_processes: Size of the pool. Each costs about 100 MB and 1.5 s of import at the start.
+        limit_s: Wall-clock seconds of one comparison before its process is killed.
+    """
+
+    def __init__(self, *, num_processes: int = 1, limit_s: float = 3.0) -> None:
+        self._num_processes = num_processes
+        self._limit_s = limit_s
+        self._lock = threading.Lock()
+        self._pool: ProcessPool | None = None
+        self._known: OrderedDict[tuple[str, str], bool] = OrderedDict()
+        self._closed = False
+
+    def known(self, left: str, right: str) -> bool | None:
+        """Compare normalized answers without a process; None when `compare` must be asked."""
+        verdict = quick_verdict(left, right)
+        if verdict is None:
+            with self._lock:
+                return self._known.get(_pair(left, right))
+        return verdict
+
+    def compare(self, left: str, right: str, done: Verdict) -> None:
+        """Compare normalized answers in the pool and call `done` from another thread, once."""
+        future = self._schedule(left, right)
+        if future is None:
+            done(False)
+            return
+
+        def settle(settled: Future[bool]) -> None:
+            done(self._settle(left, right, settled))
+
+        future.add_done_callback(settle)
+
+    def warm(self) -> None:
+        """Start the pool ahead of its first use, without waiting for it."""
+        with self._lock:
+            self._running_pool()
+
+    def close(self) -> None:
+        """Kill the pool; what it was comparing counts as different. Idempotent."""
+        with self._lock:
+            self._closed = True
+            pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.stop()  # type: ignore[no-untyped-call]
+            pool.join()
+
+    def _schedule(self, left: str, right: str) -> Future[bool] | None:
+        with self._lock:
+            for _ in range(2):
+                pool = self._running_pool()
+                if pool is None:
+                    return None
+                try:
+                    future: Future[bool] = pool.schedule(
+                        _same_value,
+                        args=(left, right, self._limit_s + 1),
+                        timeout=self._limit_s,
+                    )
+                except RuntimeError:
+                    # An idle process that died (out of memory, say) broke the pool.
+                    self._pool = None
+                    continue
+                return future
+        return None
+
+    def _running_pool(self) -> ProcessPool | None:
+        """The pool, started if need be. The caller holds the lock."""
+        if self._pool is None and not self._closed:
+            self._pool = ProcessPool(
+                max_workers=self._num_processes,
+                # Leaks of the algebra system end with the process.
+                max_tasks=2000,
+                initializer=_enter_child,
+                initargs=(os.getpid(),),
+                context=multiprocessing.get_context("spawn"),
+            )
+        return self._pool
+
+    def _settle(self, left: str, right: str, settled: Future[bool]) -> bool:
+        try:
+            verdict = settled.result()
+        except BaseException as error:  # a cancelled future raises outside of Exception
+            log.warning("answers not compared", left=left, right=right, error=repr(error))
+            verdict = False
+        with self._lock:
+            self._known[_pair(left, right)] = verdict
+            while len(self._known) > 65536:
+                self._known.popitem(last=False)
+        return verdict
+
+
+def _pair(left: str, right: str) -> tuple[str, str]:
+    return (left, right) if left <= right else (right, left)
+
+
+def _enter_child(parent_pid: int) -> None:
+    """Tie the child's life to its parent's, bound its memory, and pay for the import."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_AS, (_CHILD_MEMORY_BYTES, _CHILD_MEMORY_BYTES))
+    threading.Thread(target=_follow_parent, args=(parent_pid,), daemon=True).start()
+    # Decoding shares the cores and is worth more than a prompt comparison.
+    os.nice(5)
+    import math_verify  # noqa: F401  # loaded in children only
+
+
+def _follow_parent(parent_pid: int) -> None:
+    """Exit when the parent is gone.
+
+    Not PR_SET_PDEATHSIG: that fires when the *thread* that started the child ends.
+    """
+    while os.getppid() == parent_pid:
+        time.sleep(1.0)
+    os._exit(1)
+
+
+@lru_cache(maxsize=4096)
+def _parsed(answer: str) -> list[object]:
+    from math_verify import parse
+
+    found: list[object] = parse(f"\\boxed{{{answer}}}", parsing_timeout=None)
+    return found
+
+
+def _same_value(left: str, right: str, self_destruct_s: float) -> bool:
+    """The comparison itself; runs in a child.
+
+    SIGALRM at its default action ends the child from inside one endless C call, where the thread
+    that follows the parent cannot run: nothing outlives a killed worker for long.
+    """
+    from math_verify import verify
+
+    signal.setitimer(signal.ITIMER_REAL, self_destruct_s)
+    try:
+        first, second = _parsed(left), _parsed(right)
+        # Equality is symmetric; math-verify, made to check a model against a reference, is not.
+        return bool(
+            verify(first, second, timeout_seconds=None)
+            or verify(second, first, timeout_seconds=None)
+        )
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
