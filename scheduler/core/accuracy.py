@@ -121,7 +121,9 @@ class AnswerProfile:
         Raises:
             ValueError: A field is missing, unknown, of the wrong type or out of range.
         """
-        values = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
+        values: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in data.items()
+        }
         try:
             values["weights"] = tuple(tuple(row) for row in data["weights"])
             return cls(**values)

@@ -11,6 +11,7 @@ caches (prompt plus what is generated so far). The form is that of SmartSpec (ar
 TAPER (arXiv 2605.06914); coefficients are fitted from measurements, never taken from a roofline.
 """
 
+import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -65,7 +66,7 @@ class LatencyProfile:
                 "token_knots must start at 0 and token_slopes_s must have one slope per knot,"
                 f" got {len(knots)} knots and {len(slopes)} slopes"
             )
-        if any(b <= a for a, b in zip(knots, knots[1:], strict=False)):
+        if any(b <= a for a, b in itertools.pairwise(knots)):
             raise ValueError(f"token_knots must ascend, got {knots}")
         for name, values in (
             ("token_slopes_s", slopes),
@@ -133,7 +134,9 @@ class LatencyProfile:
         Raises:
             ValueError: A field is missing, unknown, of the wrong type or out of range.
         """
-        values = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
+        values: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in data.items()
+        }
         try:
             return cls(**values)
         except TypeError as error:

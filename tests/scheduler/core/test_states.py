@@ -1,0 +1,75 @@
+"""The transition tables over all pairs of states."""
+
+import itertools
+from collections.abc import Mapping
+
+import pytest
+
+from scheduler.core.states import (
+    BATCH_TRANSITIONS,
+    JOB_TRANSITIONS,
+    PROBLEM_TRANSITIONS,
+    BatchState,
+    JobState,
+    ProblemState,
+    State,
+    sources_of,
+    terminal_states,
+)
+
+ALLOWED_JOB = {
+    "queued": {"running", "expired", "failed", "cancelling"},
+    "running": {"completed", "expired", "failed", "cancelling"},
+    "cancelling": {"cancelled"},
+}
+ALLOWED_PROBLEM = {
+    "pending": {"dispatched", "answered", "expired", "cancelled"},
+    "dispatched": {"running", "pending", "answered", "expired", "failed", "cancelled"},
+    "running": {"pending", "answered", "expired", "failed", "cancelled"},
+}
+ALLOWED_BATCH = {
+    "planned": {"claimed", "lost", "cancelled"},
+    "claimed": {"done", "lost", "cancelled"},
+}
+TABLES = [
+    pytest.param(JobState, JOB_TRANSITIONS, ALLOWED_JOB, id="job"),
+    pytest.param(ProblemState, PROBLEM_TRANSITIONS, ALLOWED_PROBLEM, id="problem"),
+    pytest.param(BatchState, BATCH_TRANSITIONS, ALLOWED_BATCH, id="batch"),
+]
+
+
+@pytest.mark.parametrize(("states", "table", "allowed"), TABLES)
+def test_every_pair_of_states_is_an_arrow_exactly_when_listed(
+    states: type[State],
+    table: Mapping[State, frozenset[State]],
+    allowed: Mapping[str, set[str]],
+) -> None:
+    assert set(table) == set(states)
+    for source, target in itertools.product(states, states):
+        is_listed = target.value in allowed.get(source.value, set())
+        assert (target in table[source]) == is_listed, (source, target)
+        assert (source in sources_of(target, table)) == is_listed
+
+
+@pytest.mark.parametrize(("states", "table", "allowed"), TABLES)
+def test_terminal_states_have_no_arrow_out_and_are_reachable(
+    states: type[State],
+    table: Mapping[State, frozenset[State]],
+    allowed: Mapping[str, set[str]],
+) -> None:
+    terminal = terminal_states(table)
+    assert {state.value for state in terminal} == {s.value for s in states} - set(allowed)
+    for state in terminal:
+        assert sources_of(state, table)
+
+
+@pytest.mark.parametrize("state", [JobState.QUEUED, JobState.RUNNING])
+def test_a_deadline_may_strike_every_live_job(state: JobState) -> None:
+    assert JobState.EXPIRED in JOB_TRANSITIONS[state]
+
+
+@pytest.mark.parametrize(
+    "state", [ProblemState.PENDING, ProblemState.DISPATCHED, ProblemState.RUNNING]
+)
+def test_a_deadline_answers_or_expires_every_open_problem(state: ProblemState) -> None:
+    assert {ProblemState.ANSWERED, ProblemState.EXPIRED} <= PROBLEM_TRANSITIONS[state]
