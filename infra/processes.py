@@ -114,12 +114,17 @@ class Child:
 
 def end_session(leader_pid: int) -> None:
     """Kill every process of the session that this pid leads, pool workers included."""
+    followers = []
     for process in psutil.process_iter():
         try:
             if os.getsid(process.pid) == leader_pid:
                 process.kill()
+                if process.pid != leader_pid:
+                    followers.append(process)
         except (ProcessLookupError, PermissionError, psutil.NoSuchProcess):
             continue
+    # The leader is left to its `Popen`, which would lose its exit status.
+    psutil.wait_procs(followers, timeout=5.0)
 
 
 def identity(pid: int) -> float | None:

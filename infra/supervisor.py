@@ -31,18 +31,21 @@ class Supervisor:
         say: Callable[[str, str], None],
         policy: RestartPolicy | None = None,
         on_change: Callable[[], None] = lambda: None,
+        on_tick: Callable[[], None] = lambda: None,
     ) -> None:
         """Make an empty supervisor.
 
         Args:
             say: Called with (child name, line) for what the terminal should show.
             on_change: Called after any child's pid changed.
+            on_tick: Called after every look at the children.
         """
         self.children: list[Child] = []
         self._log_dir = log_dir
         self._say = say
         self._policy = policy or RestartPolicy()
         self._on_change = on_change
+        self._on_tick = on_tick
         self._restart_at: dict[str, float] = {}
         self._stop_requested = False
 
@@ -88,6 +91,7 @@ class Supervisor:
         """
         for child in self.children:
             self._look_at(child)
+        self._on_tick()
 
     def stop(self) -> None:
         """Stop the children, the last started first; the processes of one stage together."""

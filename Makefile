@@ -1,0 +1,49 @@
+# Everything that people and CI run. Needs Python 3.11 or newer and make; the rest is set up here.
+
+PYTHON ?= python3
+# The exact pin takes a CPU build where the package index offers one; for CUDA, override it.
+TORCH ?= torch==2.13.0
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo up test check lint bench clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(INSTALLED) ## Create .venv and install Slackline with everything for development
+
+# Torch goes first: asked for by range it may bring several GB of CUDA libraries.
+$(INSTALLED): pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "$(TORCH)"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[torch,dev]"
+	touch $@
+
+demo: $(INSTALLED) ## Run two jobs through the whole system and show the result
+	$(BIN)/slackline demo $(ARGS)
+
+up: $(INSTALLED) ## Run Slackline on this machine until Ctrl-C
+	$(BIN)/slackline up $(ARGS)
+
+test: $(INSTALLED) ## Run the tests
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(INSTALLED) ## Check format, style, types and import contracts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+check: lint test ## What CI runs: lint, then test
+
+bench: $(INSTALLED) ## Run a benchmark: make bench name=speculation ARGS="..."
+	@test -n "$(name)" || (ls tests/benchmarks/*.py; echo "choose one: make bench name=..."; exit 2)
+	$(BIN)/python tests/benchmarks/$(name).py $(ARGS)
+
+clean: ## Remove the environment and all caches
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,30 @@
+"""How the supervisor tells that a child of Slackline works; each check answers at once."""
+
+from datetime import UTC, datetime, timedelta
+
+import httpx
+
+from db.session import SessionFactory, transaction
+from db.workers import list_workers
+
+FRESH_HEARTBEAT = timedelta(seconds=3)
+"""Workers beat every second; three missed beats mean that it is not there."""
+
+
+def api_is_ready(url: str) -> bool:
+    """Whether the API says that it can serve."""
+    try:
+        return httpx.get(f"{url}/readyz", timeout=2.0).status_code == httpx.codes.OK
+    except httpx.HTTPError:
+        return False
+
+
+def worker_is_ready(sessions: SessionFactory, name: str) -> bool:
+    """Whether a worker of this name is registered, not stopped, and its heart beats."""
+    fresh_after = datetime.now(UTC) - FRESH_HEARTBEAT
+    with transaction(sessions) as session:
+        workers = list_workers(session)
+    return any(
+        worker.name == name and worker.stopped_at is None and worker.heartbeat_at >= fresh_after
+        for worker in workers
+    )

@@ -1,0 +1,73 @@
+"""Slackline's own processes as children of the supervisor: API, scheduler and workers."""
+
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from db.session import SessionFactory
+from infra.processes import ChildSpec
+from infra.readiness import api_is_ready, scheduler_leads, worker_is_ready
+
+DEMO_MODEL_DIR = Path(__file__).parents[1] / "worker" / "demo_model"
+DEMO_DATA_DIR = Path(__file__).parent / "demo_data"
+
+ENGINE_OPTIONS: dict[str, tuple[str, ...]] = {
+    "torch": (
+        "--model-dir",
+        str(DEMO_MODEL_DIR / "target"),
+        "--draft-dir",
+        str(DEMO_MODEL_DIR / "draft"),
+    ),
+    "replay": ("--recordings", str(DEMO_DATA_DIR / "recorded_branches.jsonl.gz")),
+}
+"""What a worker of the embedded mode serves, by engine."""
+
+
+def command_line(*arguments: str) -> tuple[str, ...]:
+    """The `slackline` command, run by this very Python."""
+    return (sys.executable, "-m", "infra.command", *arguments)
+
+
+def api_child(host: str, port: int, url: str, env: dict[str, str]) -> ChildSpec:
+    """The HTTP API."""
+    return ChildSpec(
+        name="api",
+        argv=command_line("api", "--host", host, "--port", str(port)),
+        env=env,
+        is_ready=lambda: api_is_ready(url),
+    )
+
+
+def scheduler_child(sessions: SessionFactory, env: dict[str, str]) -> ChildSpec:
+    """The scheduler."""
+    return ChildSpec(
+        name="scheduler",
+        argv=command_line("scheduler"),
+        env=env,
+        is_ready=lambda: scheduler_leads(sessions),
+    )
+
+
+def worker_child(
+    sessions: SessionFactory, engine: str, name: str, env: dict[str, str]
+) -> ChildSpec:
+    """A worker; its start includes loading the model and measuring this machine."""
+    return ChildSpec(
+        name=name,
+        argv=command_line("worker", "--name", name, "--engine", engine, *ENGINE_OPTIONS[engine]),
+        env=env,
+        is_ready=lambda: worker_is_ready(sessions, name),
+        ready_timeout_s=180.0,
+    )
+
+
+def worker_names(engines: Sequence[str]) -> list[str]:
+    """A name per worker: the engine's, numbered from the second of a kind on."""
+    seen: Counter[str] = Counter()
+    names = []
+    for engine in engines:
+        seen[engine] += 1
+        number = seen[engine]
+        names.append(f"worker-{engine}" + (f"-{number}" if number > 1 else ""))
+    return names

@@ -1,0 +1,57 @@
+"""What `up` shows: one short line per event, prefixed with the child that said it."""
+
+import json
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+MAX_LINE_CHARS = 160
+"""Longer lines are cut on the terminal; the log file has them whole."""
+
+COLORS = ("cyan", "green", "magenta", "yellow", "blue", "bright_cyan", "bright_green")
+
+
+class Terminal:
+    """Prints the supervisor's own lines and follows the children's log files."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._colors: dict[str, str] = {}
+        self._offsets: dict[Path, int] = {}
+
+    def say(self, name: str, line: str, *, is_ours: bool = True) -> None:
+        """Print one line; lines of the supervisor itself are bold."""
+        color = self._colors.setdefault(name, COLORS[len(self._colors) % len(COLORS)])
+        text = Text.assemble((f"{name:<10}", color), " ", (line, "bold" if is_ours else ""))
+        self._console.print(text, soft_wrap=True, highlight=False)
+
+    def skip_to_end(self, log_path: Path) -> None:
+        """Follow this log from here on, leaving out what earlier runs wrote."""
+        self._offsets[log_path] = log_path.stat().st_size if log_path.exists() else 0
+
+    def follow(self, name: str, log_path: Path) -> None:
+        """Print the whole lines that were added to a log since the last look."""
+        offset = self._offsets.setdefault(log_path, 0)
+        with log_path.open("rb") as log:
+            log.seek(offset)
+            lines, separator, _ = log.read(1_000_000).rpartition(b"\n")
+        if separator:
+            self._offsets[log_path] = offset + len(lines) + 1
+            for line in lines.decode(errors="replace").splitlines():
+                self.say(name, short_line(line), is_ours=False)
+
+
+def short_line(line: str) -> str:
+    """A log line for human eyes: JSON as `event key=value`, cut to `MAX_LINE_CHARS`."""
+    if line.startswith("{"):
+        try:
+            fields = json.loads(line)
+        except ValueError:
+            pass
+        else:
+            event = str(fields.pop("event", ""))
+            for boring in ("timestamp", "level", "logger"):
+                fields.pop(boring, None)
+            line = " ".join([event, *(f"{key}={value}" for key, value in fields.items())])
+    return line if len(line) <= MAX_LINE_CHARS else line[: MAX_LINE_CHARS - 1] + "…"

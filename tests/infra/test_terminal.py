@@ -1,0 +1,38 @@
+"""What the terminal shows of the children's logs."""
+
+import io
+from pathlib import Path
+
+from rich.console import Console
+
+from infra.terminal import MAX_LINE_CHARS, Terminal, short_line
+
+
+def test_json_lines_are_shown_as_event_and_fields() -> None:
+    line = '{"event": "batch claimed", "level": "info", "timestamp": "x", "batch_id": 7}'
+    assert short_line(line) == "batch claimed batch_id=7"
+
+
+def test_long_lines_are_cut() -> None:
+    assert len(short_line("x" * 1000)) == MAX_LINE_CHARS
+
+
+def test_lines_that_only_look_like_json_are_shown_as_they_are() -> None:
+    assert short_line("{not json") == "{not json"
+
+
+def test_a_log_is_followed_by_whole_lines(tmp_path: Path) -> None:
+    log = tmp_path / "api.log"
+    log.write_text("old\n")
+    output = io.StringIO()
+    terminal = Terminal(Console(file=output))
+    terminal.skip_to_end(log)
+    with log.open("a") as file:
+        file.write("first\nhalf of the sec")
+        file.flush()
+        terminal.follow("api", log)
+        assert output.getvalue().split() == ["api", "first"]
+        file.write("ond\n")
+        file.flush()
+        terminal.follow("api", log)
+    assert output.getvalue().splitlines()[1].split(maxsplit=1) == ["api", "half of the second"]
