@@ -12,6 +12,7 @@ length distribution within a problem.
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from numpy.typing import ArrayLike
 from scipy.special import ndtri
 
 from scheduler.core.latency import FloatArray
+from scheduler.core.votes import MAX_BRANCHES, binomial, decided, vote_table
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +86,7 @@ class AnswerProfile:
         """Share of branches that stop by themselves within the cap, over all problems."""
         caps = np.asarray(max_tokens, dtype=np.float64)
         by_type = self.finished_share_by_type(caps.reshape(-1))
-        weights = np.asarray(self.weights).sum(axis=1)
-        return np.asarray((weights @ by_type.mean(axis=1)).reshape(caps.shape))
+        return np.asarray((self._shares() @ by_type.mean(axis=1)).reshape(caps.shape))
 
     def finished_share_by_type(self, max_tokens: FloatArray) -> FloatArray:
         """The same per difficulty and problem scale; (difficulties, scales, caps)."""
@@ -107,6 +108,38 @@ class AnswerProfile:
         """Mean completion tokens of a branch cut at the cap."""
         grid = np.linspace(0.0, max_tokens, 200)
         return float(np.trapezoid(1.0 - self.finished_share(grid), grid))
+
+    def accuracy_of(self, num_branches: int, max_tokens: float) -> float:
+        """Probability that the plurality of the branches that finish within the cap is right.
+
+        A branch cut by the cap gives no vote, and a problem without votes is wrong; of equally
+        popular answers the one that came first wins.
+
+        Raises:
+            ValueError: `num_branches` is not within 1 and `MAX_BRANCHES`.
+        """
+        return float(self.accuracy_grid((num_branches,), np.array([max_tokens]))[0, 0])
+
+    def accuracy_grid(self, branches: tuple[int, ...], max_tokens: FloatArray) -> FloatArray:
+        """`accuracy_of` for all pairs; (branches, caps)."""
+        by_type = self.finished_share_by_type(max_tokens)  # (difficulties, scales, caps)
+        voting = by_type * np.asarray(self.answer_rates)[:, None, None]
+        right = interpolate_share(_right_curves(self, branches), voting)
+        mixed = np.einsum("p,bpsc->bc", self._shares(), right)
+        return np.asarray(mixed / len(self.problem_scales))
+
+    def expected_branches_used(self, num_branches: int) -> float:
+        """Branches that end before the vote is decided, when all start together and finish."""
+        return float((1.0 - self.decided_after(num_branches)[:, :-1]).sum(axis=1) @ self._shares())
+
+    def decided_after(self, num_branches: int) -> FloatArray:
+        """P(vote decided after n branches ended); (difficulties, n from 0 to `num_branches`)."""
+        lead = vote_table(self.difficulty, self.concentrations).lead
+        given_difficulty = np.asarray(self.weights) / np.maximum(self._shares(), 1e-300)[:, None]
+        return decided(np.einsum("pt,ptvl->pvl", given_difficulty, lead), num_branches)
+
+    def _shares(self) -> FloatArray:
+        return np.asarray(np.asarray(self.weights).sum(axis=1))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values; `from_dict` restores the profile."""
@@ -164,3 +197,34 @@ DIFFICULTY_GRID: tuple[float, ...] = tuple(
     for i in range(25)
 )
 CONCENTRATION_GRID: tuple[float, ...] = (0.1, 0.3, 1.0, 3.0, 10.0, 50.0)
+
+SHARE_GRID: FloatArray = 0.5 - 0.5 * np.cos(np.pi * np.arange(65) / 64)
+"""Shares in [0, 1] at which curves are tabulated, dense at both ends where they bend most."""
+
+
+def interpolate_share(curves: FloatArray, share: FloatArray) -> FloatArray:
+    """Linear interpolation of curves tabulated on `SHARE_GRID`.
+
+    Args:
+        curves: (branches, difficulties, grid).
+        share: (difficulties, scales, points), within [0, 1].
+
+    Returns:
+        (branches, difficulties, scales, points).
+    """
+    left = np.clip(np.searchsorted(SHARE_GRID, share, side="right") - 1, 0, len(SHARE_GRID) - 2)
+    part = (share - SHARE_GRID[left]) / (SHARE_GRID[left + 1] - SHARE_GRID[left])
+    row = np.arange(curves.shape[1])[:, None, None]
+    return np.asarray(curves[:, row, left] * (1.0 - part) + curves[:, row, left + 1] * part)
+
+
+@lru_cache(maxsize=64)
+def _right_curves(profile: AnswerProfile, branches: tuple[int, ...]) -> FloatArray:
+    """P(right) against the share of branches that vote; (branches, difficulties, SHARE_GRID)."""
+    if any(not 1 <= count <= MAX_BRANCHES for count in branches):
+        raise ValueError(f"num_branches must be within 1 and {MAX_BRANCHES}, got {branches}")
+    weights = np.asarray(profile.weights)
+    right = vote_table(profile.difficulty, profile.concentrations).right
+    total = np.maximum(weights.sum(axis=1), 1e-300)[:, None]
+    by_votes = np.einsum("pt,ptv->pv", weights, right) / total
+    return np.asarray(np.einsum("bgv,pv->bpg", binomial(branches, SHARE_GRID), by_votes))

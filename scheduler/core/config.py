@@ -12,14 +12,22 @@ class SchedulerConfig:
         worker_timeout_s: A worker silent this long is gone (heartbeats come every second).
         resend_after_s: A sent but unclaimed batch is sent again after this long.
         reserve_s: Kept free before a deadline for voting, grading and committing.
+        dispatch_s: From a decision to the first decoded token: tick, commit, broker, claim.
         queue_depth: Open branches committed to a worker, as a multiple of its rows, so that rows
             freed between two ticks find work.
         max_batches_per_worker: Bound on live batches of one worker (its task threads).
+        accuracy_tie: Accuracies this close count as equal, and the cheaper plan wins: below what
+            a fitted profile can tell apart.
+        replan_gain: A stored plan that still fits is kept unless another is this much more
+            accurate, so that plans do not flicker with every tick.
     """
 
     branch_grid: tuple[int, ...] = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64)
     worker_timeout_s: float = 5.0
     resend_after_s: float = 2.0
     reserve_s: float = 0.5
+    dispatch_s: float = 0.2
     queue_depth: float = 2.0
     max_batches_per_worker: int = 8
+    accuracy_tie: float = 0.002
+    replan_gain: float = 0.01

@@ -1,0 +1,163 @@
+"""When a job would finish under each plan of a grid, how accurate it would be, what it costs.
+
+Theory of operation: n problems of B branches are n * B branches over r rows. While branches wait,
+all rows are busy (the *throughput phase*); then the last problems end one by one (the *drain*). In
+row-tokens, with W the work of a problem (early stopping included, see `occupancy`):
+
+    throughput = n * W / r - mean remaining tokens of a busy row
+    drain      = largest remaining duration of the G problems open when nothing waits
+
+A row found busy at a random moment has age and remaining life with the equilibrium distribution of
+renewal theory, so the remaining duration of an open problem has the distribution
+`duration(x) / duration(cap)`, and G = r * E[duration] / W by Little's law. The maximum of G of them
+has the quantile q where that distribution is q^(1/G). When all branches fit in the rows at once,
+the job lasts as long as the longest of its n problems. Tokens become seconds with the engine's time
+per token at the rows that are busy: all of them in the throughput phase, their mean in the drain.
+
+The 95th percentile adds, as a root of squares around the median: the spread of the total work, that
+of the drain, the engine's residual spread (which does not average out over steps when an engine is
+slower today) and what a profile learned from few problems does not know.
+
+Limits: prompts count with their mean length, workers are pooled (one queue, no imbalance), and
+batch boundaries cost nothing.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from scheduler.core.config import SchedulerConfig
+from scheduler.core.fleet import Fleet
+from scheduler.core.latency import FloatArray
+from scheduler.core.occupancy import Occupancy, at_cap, occupancy_of
+from scheduler.core.snapshot import JobView
+
+Z95 = 1.6449
+"""Standard normal quantile of 0.95."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class ForecastGrid:
+    """Forecasts of all candidate plans; arrays are (branches, draft lengths, caps).
+
+    Attributes:
+        p50_s: Median seconds from the moment when the job has the rows to its last answer.
+        p95_s: 95th percentile of the same.
+        accuracy: Expected fraction of problems answered right.
+        row_seconds: Expected row-seconds spent.
+    """
+
+    branches: tuple[int, ...]
+    draft_lengths: tuple[int, ...]
+    caps: FloatArray
+    p50_s: FloatArray
+    p95_s: FloatArray
+    accuracy: FloatArray
+    row_seconds: FloatArray
+
+
+def forecast_job(
+    fleet: Fleet, job: JobView, config: SchedulerConfig, other_branches: float = 0.0
+) -> ForecastGrid:
+    """Forecast the pending problems of a job under the plans that it and the fleet allow.
+
+    Args:
+        other_branches: Branches of other jobs that fill the rows which this job leaves free.
+    """
+    widths = tuple(b for b in config.branch_grid if b <= job.max_branches) or (1,)
+    room = max(fleet.max_model_len - job.mean_prompt_tokens, 1.0)
+    bound = room if job.max_tokens is None else min(room, float(job.max_tokens))
+    table = occupancy_of(fleet.answers, widths)
+    caps = np.floor(np.minimum(table.caps, bound))
+    return forecast_plans(
+        fleet,
+        num_problems=job.num_pending,
+        prompt_tokens=job.mean_prompt_tokens,
+        branches=widths,
+        draft_lengths=fleet.draft_lengths,
+        caps=caps,
+        other_branches=other_branches,
+    )
+
+
+def forecast_plans(
+    fleet: Fleet,
+    *,
+    num_problems: int,
+    prompt_tokens: float,
+    branches: tuple[int, ...],
+    draft_lengths: tuple[int, ...],
+    caps: FloatArray,
+    other_branches: float = 0.0,
+) -> ForecastGrid:
+    """Forecast `num_problems` problems, at least 1, under every plan of a grid."""
+    table = occupancy_of(fleet.answers, branches)
+    tokens = table.tokens
+    width = np.asarray(branches, dtype=np.float64)[:, None]  # (branches, 1)
+    work = np.maximum(at_cap(table.work, tokens, caps), 1e-9)  # (branches, caps)
+    age = at_cap(table.age, tokens, caps)
+    duration = at_cap(table.duration, tokens, caps)
+    wanted = num_problems * width
+    fits_in_cache = fleet.kv_capacity_tokens / (prompt_tokens + age)
+    rows = np.maximum(np.minimum(np.minimum(fleet.rows, wanted), fits_in_cache), 1.0)
+    open_problems = np.maximum(rows * duration / work, 1.0)
+    queued = wanted > rows
+    throughput = np.where(queued, np.maximum(num_problems * work / rows - age, 0.0), 0.0)
+    drain50 = _drain_tokens(table, caps, 0.5, num_problems, open_problems, queued, throughput)
+    drain95 = _drain_tokens(table, caps, 0.95, num_problems, open_problems, queued, throughput)
+    deviation = np.sqrt(num_problems * at_cap(table.work_variance, tokens, caps)) / rows
+
+    busy = np.minimum(rows + other_branches, fleet.rows)
+    held = np.where(queued, rows * age, num_problems * work)
+    draining = np.clip(held / np.maximum(drain50, 1e-9), 1.0, rows)
+    draining = np.minimum(draining + other_branches, np.maximum(busy, draining))
+    draft = np.asarray(draft_lengths)[None, :, None]
+    full_s = fleet.tpot_s(busy[:, None], draft, (prompt_tokens + age)[:, None])
+    drain_context = prompt_tokens + np.where(queued, age, 0.0) + 0.5 * drain50
+    drain_s = fleet.tpot_s(draining[:, None], draft, drain_context[:, None])
+    prefill_s = fleet.prefill_s(prompt_tokens) * num_problems
+
+    p50 = prefill_s + throughput[:, None] * full_s + drain50[:, None] * drain_s
+    spread = (
+        (Z95 * deviation[:, None] * np.where(queued[:, None], full_s, 0.0)) ** 2
+        + ((drain95 - drain50)[:, None] * drain_s) ** 2
+        + (Z95 * fleet.residual_sigma * p50) ** 2
+        + (Z95 * table.relative_spread * p50) ** 2 / max(fleet.answers.num_problems_seen, 1)
+    )
+    row_seconds = num_problems * work[:, None] * full_s + prefill_s * fleet.rows
+    accuracy = at_cap(table.accuracy, tokens, caps)[:, None]
+    return ForecastGrid(
+        branches=branches,
+        draft_lengths=draft_lengths,
+        caps=caps,
+        p50_s=p50,
+        p95_s=p50 + np.sqrt(spread),
+        accuracy=np.broadcast_to(accuracy, p50.shape),
+        row_seconds=row_seconds,
+    )
+
+
+def _drain_tokens(
+    table: Occupancy,
+    caps: FloatArray,
+    quantile: float,
+    num_problems: int,
+    open_problems: FloatArray,
+    queued: FloatArray,
+    throughput: FloatArray,
+) -> FloatArray:
+    """Quantile of the tokens from the end of the throughput phase to the last answer."""
+    tokens = table.tokens
+    duration_at_cap = at_cap(table.duration, tokens, caps)
+    longest = np.empty_like(throughput)
+    remaining = np.empty_like(throughput)
+    # With all problems started together, the last ends when none of n lasts longer.
+    open_odds = 1.0 - quantile ** (1.0 / num_problems)
+    target = quantile ** (1.0 / open_problems) * duration_at_cap
+    for row in range(len(table.branches)):
+        reached = np.interp(-open_odds, -table.lasts[row], tokens)
+        longest[row] = np.minimum(reached, caps)
+        remaining[row] = np.interp(target[row], table.duration[row], tokens)
+    # A queued job too lasts as long as its longest problem.
+    queued_drain = np.maximum(remaining, longest - throughput)
+    return np.asarray(np.where(queued, np.minimum(queued_drain, caps), longest))
