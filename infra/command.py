@@ -11,15 +11,13 @@ from typing import Annotated
 import typer
 
 from api.client.commands import app
+from infra import server_commands
 
-keys_app = typer.Typer(help="API keys of a server.", no_args_is_help=True)
-app.add_typer(keys_app, name="keys")
+server_commands.add_to(app)
 
 DataOption = Annotated[
     Path, typer.Option(help="Folder of the database, the logs and the state file.")
 ]
-DatabaseUrl = Annotated[str, typer.Option(envvar="DATABASE_URL", help="Postgres of Slackline.")]
-RedisUrl = Annotated[str, typer.Option(envvar="REDIS_URL", help="Redis of Slackline.")]
 
 
 @app.command()
@@ -67,16 +65,20 @@ def down(data: DataOption = Path(".slackline")) -> None:
 
 
 @app.command()
-def migrate(database_url: DatabaseUrl) -> None:
-    """Bring the database to the schema of this version."""
-    from db.migrate import upgrade
+def demo(
+    data: Annotated[
+        Path | None, typer.Option(help="Folder to keep; a temporary one by default.")
+    ] = None,
+) -> None:
+    """Run two jobs through everything on this machine and show what came out."""
+    from infra.demo import run_demo
 
-    upgrade(database_url)
+    raise typer.Exit(run_demo(data))
 
 
 def main() -> None:
     """Entry point of the installed command."""
-    app()
+    app(prog_name="slackline")
 
 
 if __name__ == "__main__":

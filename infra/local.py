@@ -11,12 +11,13 @@ import signal
 import subprocess
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
 from sqlalchemy.exc import OperationalError
 
+from api.client.client import DEFAULT_API_KEY, DEFAULT_URL
 from db import migrate
 from db.session import connect, session_factory
 from infra.processes import ChildSpec, identity
@@ -25,9 +26,6 @@ from infra.services import api_child, scheduler_child, worker_child, worker_name
 from infra.state import DataFolder, DataFolderBusyError, Running
 from infra.supervisor import POLL_S, StackFailedError, Supervisor
 from infra.terminal import Terminal
-
-LOCAL_KEY = "sk-slk-local"
-"""API key of the embedded mode while only this machine can reach it."""
 
 LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
 
@@ -142,7 +140,7 @@ class LocalStack:
             "DATABASE_URL": self._running.database_url,
             "REDIS_URL": self._running.redis_url,
         }
-        api_env = {**env, "SLACKLINE_LOCAL_KEY": self._running.api_key}
+        api_env = {**env, "SLACKLINE_DEFAULT_API_KEY": self._running.api_key}
         engines = self.options.engines
         return [
             api_child(self.options.host, port, self._running.api_url, api_env),
@@ -164,7 +162,7 @@ class LocalStack:
     def _api_key(self) -> str:
         """A known key on this machine only; a random, lasting one when others can connect."""
         if self.options.host in LOOPBACK_HOSTS:
-            return LOCAL_KEY
+            return DEFAULT_API_KEY
         path = self._folder.path / "api_key"
         if not path.exists():
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
@@ -181,27 +179,20 @@ class LocalStack:
         self._terminal.say(name, line)
 
     def _announce(self, start_time_s: float) -> None:
-        running = self._running
+        running = self._running = replace(self._running, is_ready=True)
+        self._write_state()
         self._say("up", f"ready after {start_time_s:.1f} s: {running.api_url}")
         self._say("up", f"API key {running.api_key}, data and logs in {self._folder.path}")
+        if running.api_url != DEFAULT_URL or running.api_key != DEFAULT_API_KEY:
+            key = f"SLACKLINE_API_KEY={running.api_key}"
+            self._say("up", f"for clients: export SLACKLINE_URL={running.api_url} {key}")
         self._say("up", "stop with Ctrl-C or `slackline down`")
 
     def _write_state(self) -> None:
         pids = {child.spec.name: child.pid for child in self._supervisor.children}
         children = {name: pid for name, pid in pids.items() if pid is not None}
         created = {name: identity(pid) or 0.0 for name, pid in children.items()}
-        running = self._running
-        self._folder.write(
-            Running(
-                running.pid,
-                running.api_url,
-                running.api_key,
-                running.database_url,
-                running.redis_url,
-                children,
-                created,
-            )
-        )
+        self._folder.write(replace(self._running, children=children, created=created))
 
 
 def run_local(options: LocalOptions, console: Console) -> int:

@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import httpx
 
+from db.leader import is_led
 from db.session import SessionFactory, transaction
 from db.workers import list_workers
 
@@ -28,3 +29,9 @@ def worker_is_ready(sessions: SessionFactory, name: str) -> bool:
         worker.name == name and worker.stopped_at is None and worker.heartbeat_at >= fresh_after
         for worker in workers
     )
+
+
+def scheduler_leads(sessions: SessionFactory) -> bool:
+    """Whether a scheduler holds the lead."""
+    with transaction(sessions) as session:
+        return is_led(session)

@@ -28,13 +28,20 @@ class DataFolderBusyError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """What one supervisor runs. `created` holds each child's creation time by pid."""
+    """What one supervisor runs.
+
+    Attributes:
+        is_ready: Whether everything has started.
+        children: Process id by child.
+        created: Creation time of that process, which tells it from a later one of the same id.
+    """
 
     pid: int
     api_url: str
     api_key: str
     database_url: str
     redis_url: str
+    is_ready: bool = False
     children: dict[str, int] = field(default_factory=dict)
     created: dict[str, float] = field(default_factory=dict)
 

@@ -1,0 +1,136 @@
+"""`slackline demo`: two jobs through the whole system on this machine, and what came out.
+
+Theory of operation: `slackline up` runs as a child on a temporary data folder with a torch and a
+replay worker, exactly as a user would start it. Everything else goes through the HTTP API with the
+Python client, so what the demo shows is what a client sees.
+"""
+
+import shutil
+import signal
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import orjson
+from rich.console import Console
+
+from api.client import Client
+from api.client.shapes import Job
+from infra.demo_report import job_summary, job_table
+from infra.demo_watch import watch_jobs
+from infra.processes import Child, ChildSpec
+from infra.services import DEMO_DATA_DIR, DEMO_MODEL_DIR, command_line
+from infra.state import DataFolder, Running
+from infra.terminal import Terminal
+
+START_TIMEOUT_S = 240.0
+"""Includes creating the database, loading the model and measuring this machine."""
+
+
+@dataclass(frozen=True, slots=True)
+class DemoJob:
+    """One job of the demo.
+
+    Attributes:
+        engine: Which worker's model it asks for.
+        deadline_s: Seconds from its submission.
+    """
+
+    name: str
+    problems: Path
+    engine: str
+    deadline_s: float
+
+
+DEMO_JOBS = (
+    DemoJob("arithmetic", DEMO_MODEL_DIR / "arithmetic.jsonl", "torch", 60.0),
+    DemoJob("math-500", DEMO_DATA_DIR / "math500.jsonl", "replay", 60.0),
+)
+
+
+class DemoError(Exception):
+    """Slackline did not start; its own words follow."""
+
+
+def run_demo(data: Path | None, jobs: Sequence[DemoJob] = DEMO_JOBS) -> int:
+    """Run the demo; returns the exit code, 0 only when every problem was answered in time.
+
+    Args:
+        data: Folder to keep; a temporary one is removed at the end when None.
+    """
+    console = Console(highlight=False)
+    folder = DataFolder(data or Path(tempfile.mkdtemp(prefix="slackline-demo-")))
+    folder.log_dir.mkdir(parents=True, exist_ok=True)
+    child = Child(_up_spec(folder, jobs), folder.log_dir / "up.log")
+    try:
+        running = _start(child, folder, Terminal(console))
+        with Client(running.api_url, running.api_key) as client:
+            finished = _run_jobs(client, jobs, console)
+    except DemoError as failure:
+        console.print(str(failure), style="red", soft_wrap=True)
+        return 1
+    finally:
+        child.stop()
+        if data is None:
+            shutil.rmtree(folder.path, ignore_errors=True)
+    summaries = [job_summary(job) for job in finished]
+    print(orjson.dumps({"jobs": summaries}).decode(), flush=True)  # noqa: T201
+    return 0 if all(_is_well(job) for job in finished) else 1
+
+
+def _up_spec(folder: DataFolder, jobs: Sequence[DemoJob]) -> ChildSpec:
+    engines = [argument for job in jobs for argument in ("--engine", job.engine)]
+    running_here = DataFolder(folder.path)
+
+    def is_ready() -> bool:
+        running = running_here.read()
+        return running is not None and running.is_ready
+
+    return ChildSpec(
+        name="up",
+        argv=command_line("up", "--data", str(folder.path), *engines),
+        is_ready=is_ready,
+        death_signal=signal.SIGTERM,
+        grace_s=60.0,
+    )
+
+
+def _start(child: Child, folder: DataFolder, terminal: Terminal) -> Running:
+    """Start everything, showing what it says."""
+    terminal.skip_to_end(child.log_path)
+    child.start()
+    give_up_at = time.monotonic() + START_TIMEOUT_S
+    while not child.check_ready():
+        terminal.follow("demo", child.log_path)
+        if child.returncode is not None or time.monotonic() > give_up_at:
+            raise DemoError(f"Slackline did not start:\n{child.log_tail(40)}")
+        time.sleep(0.1)
+    running = folder.read()
+    if running is None:
+        raise DemoError(f"Slackline stopped at once:\n{child.log_tail(40)}")
+    return running
+
+
+def _run_jobs(client: Client, jobs: Sequence[DemoJob], console: Console) -> list[Job]:
+    """Submit all jobs, follow them to their end and show a table of each."""
+    models = {worker["engine"]: worker["model"] for worker in client.workers()}
+    submitted = [
+        client.submit(
+            job.problems, name=job.name, model=models[job.engine], deadline=f"{job.deadline_s:g}s"
+        )
+        for job in jobs
+    ]
+    finished = watch_jobs(client, submitted, console)
+    for job in finished:
+        start = datetime.fromisoformat(job["created_at"])
+        report = client.report(group_by="model", start=start)
+        console.print(job_table(job, report))
+    return finished
+
+
+def _is_well(job: Job) -> bool:
+    """Whether every problem was answered by the deadline."""
+    return bool(job["met_deadline"]) and job["progress"]["answered"] == job["num_problems"]

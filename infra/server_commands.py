@@ -1,0 +1,98 @@
+"""Commands of Slackline's own processes, as the local supervisor and containers run them."""
+
+import os
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+
+DatabaseUrl = Annotated[str, typer.Option(envvar="DATABASE_URL", help="Postgres of Slackline.")]
+RedisUrl = Annotated[str, typer.Option(envvar="REDIS_URL", help="Redis of Slackline.")]
+WorkerName = Annotated[str, typer.Option(help="Name of the worker, and of its queue.")]
+
+keys_app = typer.Typer(help="API keys of a server.", no_args_is_help=True)
+health_app = typer.Typer(help="Exit code 0 when a process works, else 1.", no_args_is_help=True)
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add these commands to the `slackline` command."""
+    for command in (migrate, api):
+        app.command()(command)
+    app.add_typer(keys_app, name="keys")
+    app.add_typer(health_app, name="health")
+
+
+def migrate(database_url: DatabaseUrl) -> None:
+    """Bring the database to the schema of this version."""
+    from db.migrate import upgrade
+
+    upgrade(database_url)
+
+
+def api(
+    database_url: DatabaseUrl,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = 8000,
+) -> None:
+    """Serve the HTTP API. SLACKLINE_* in the environment set its limits."""
+    import uvicorn
+
+    from api.app import create_app
+    from api.settings import ApiSettings
+
+    os.environ["DATABASE_URL"] = database_url
+    # Requests are counted in /metrics; a line for each would bury the rest of the log.
+    uvicorn.run(create_app(ApiSettings()), host=host, port=port, access_log=False)
+
+
+@keys_app.command("create")
+def create_key(
+    database_url: DatabaseUrl,
+    label: Annotated[str, typer.Option(help="What the key is for.")],
+    tenant: Annotated[
+        str | None, typer.Option(help="Id of a tenant, ten_...; a new tenant by default.")
+    ] = None,
+) -> None:
+    """Make an API key and show it, this once."""
+    from db import keys
+    from db.session import connect, session_factory, transaction
+
+    now = datetime.now(UTC)
+    engine = connect(database_url, pool_size=1)
+    with transaction(session_factory(engine)) as session:
+        tenant_id = tenant or keys.create_tenant(session, name=label, now=now)
+        secret = keys.new_secret()
+        digest = keys.hash_secret(secret)
+        keys.insert_api_key(session, tenant_id=tenant_id, key_sha256=digest, label=label, now=now)
+    engine.dispose()
+    typer.echo(f"{secret}  # {tenant_id}")
+
+
+@health_app.command("api")
+def api_health(
+    url: Annotated[str, typer.Option(help="Address of the API.")] = "http://127.0.0.1:8000",
+) -> None:
+    """Whether the API can serve."""
+    from infra.readiness import api_is_ready
+
+    raise typer.Exit(0 if api_is_ready(url) else 1)
+
+
+@health_app.command("scheduler")
+def scheduler_health(database_url: DatabaseUrl) -> None:
+    """Whether a scheduler leads."""
+    from db.session import connect, session_factory
+    from infra.readiness import scheduler_leads
+
+    sessions = session_factory(connect(database_url, pool_size=1))
+    raise typer.Exit(0 if scheduler_leads(sessions) else 1)
+
+
+@health_app.command("worker")
+def worker_health(database_url: DatabaseUrl, name: WorkerName) -> None:
+    """Whether the worker is registered and its heart beats."""
+    from db.session import connect, session_factory
+    from infra.readiness import worker_is_ready
+
+    sessions = session_factory(connect(database_url, pool_size=1))
+    raise typer.Exit(0 if worker_is_ready(sessions, name) else 1)
