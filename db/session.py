@@ -17,6 +17,11 @@ def normalize_url(url: str) -> str:
     return url
 
 
+def driver_url(url: str) -> str:
+    """The same URL as psycopg itself reads it, without SQLAlchemy's driver name."""
+    return normalize_url(url).replace("postgresql+psycopg://", "postgresql://", 1)
+
+
 def connect(url: str, *, pool_size: int = 5) -> Engine:
     """Make an engine whose connections survive a restart of the server."""
     return create_engine(

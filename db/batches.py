@@ -1,0 +1,260 @@
+"""Batches: given out by the scheduler, held by a worker's lease, closed by either."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import datetime, timedelta
+
+from sqlalchemy import ColumnElement, select, text, update
+from sqlalchemy.orm import Session
+
+from db import events
+from db.claims import ClaimedBatch as ClaimedBatch
+from db.claims import ClaimedProblem as ClaimedProblem
+from db.claims import FinishedBranch as FinishedBranch
+from db.claims import claimed_problems
+from db.jobs import LIVE, start_job
+from db.models import Batch, Job, Problem
+from db.problems import release_problems
+from scheduler.core.plan import Plan
+from scheduler.core.states import (
+    BATCH_TRANSITIONS,
+    PROBLEM_TRANSITIONS,
+    BatchState,
+    JobState,
+    ProblemState,
+    sources_of,
+)
+
+_CREATE_BATCH = text("""
+WITH job AS (
+    SELECT id, predicted_finish_at, predicted_accuracy
+    FROM jobs
+    WHERE id = :job_id AND state = ANY(:live_states)
+), picked AS (
+    SELECT problems.id
+    FROM problems JOIN job ON problems.job_id = job.id
+    WHERE problems.state = ANY(:problem_sources)
+    ORDER BY problems.position
+    LIMIT :num_problems
+    FOR NO KEY UPDATE OF problems SKIP LOCKED
+), batch AS (
+    INSERT INTO batches (
+        job_id, worker_name, state, num_problems, num_branches, num_speculative_tokens,
+        max_tokens, wave_size, created_at
+    )
+    SELECT :job_id, :worker_name, 'planned', count(*), :num_branches, :num_speculative_tokens,
+        :max_tokens, :wave_size, :now
+    FROM picked
+    HAVING count(*) > 0
+    RETURNING id, num_problems
+), dispatched AS (
+    UPDATE problems
+    SET state = 'dispatched',
+        batch_id = batch.id,
+        dispatched_at = :now,
+        num_branches = :num_branches,
+        num_speculative_tokens = :num_speculative_tokens,
+        max_tokens = :max_tokens,
+        predicted_finish_at = job.predicted_finish_at,
+        predicted_accuracy = job.predicted_accuracy
+    FROM picked, batch, job
+    WHERE problems.id = picked.id
+)
+SELECT id, num_problems FROM batch
+""")
+
+
+def create_batch(
+    session: Session,
+    *,
+    job_id: str,
+    worker_name: str,
+    plan: Plan,
+    num_problems: int,
+    now: datetime,
+) -> int | None:
+    """Give the first pending problems of a live job to a worker; None when there are none."""
+    created = session.execute(
+        _CREATE_BATCH,
+        {
+            "job_id": job_id,
+            "worker_name": worker_name,
+            "num_problems": num_problems,
+            **asdict(plan),
+            "live_states": list(LIVE),
+            "problem_sources": list(sources_of(ProblemState.DISPATCHED, PROBLEM_TRANSITIONS)),
+            "now": now,
+        },
+    ).first()
+    if created is None:
+        return None
+    events.record(
+        session,
+        job_id=job_id,
+        kind=events.batch_kind(BatchState.PLANNED),
+        data={
+            "batch_id": created.id,
+            "worker": worker_name,
+            "num_problems": created.num_problems,
+            **asdict(plan),
+        },
+        now=now,
+    )
+    return int(created.id)
+
+
+def mark_sent(session: Session, batch_ids: Sequence[int], *, now: datetime) -> None:
+    """Note when the messages of planned batches left for the broker."""
+    session.execute(
+        update(Batch)
+        .where(
+            Batch.id.in_(_lock(session, Batch.id.in_(batch_ids))),
+            Batch.state == BatchState.PLANNED,
+        )
+        .values(sent_at=now)
+    )
+
+
+def claim_batch(
+    session: Session, *, batch_id: int, owner: str, lease_s: float, now: datetime
+) -> ClaimedBatch | None:
+    """Take a planned batch of a live job under a new epoch; None for all but one claimant."""
+    claimed = session.execute(
+        update(Batch)
+        .where(
+            Batch.id == batch_id,
+            Batch.state.in_(sources_of(BatchState.CLAIMED, BATCH_TRANSITIONS)),
+            Batch.job_id == Job.id,
+            Job.state.in_(LIVE),
+        )
+        .values(
+            state=BatchState.CLAIMED,
+            epoch=Batch.epoch + 1,
+            claimed_at=now,
+            lease_owner=owner,
+            lease_expires_at=now + timedelta(seconds=lease_s),
+        )
+        .returning(
+            Batch.epoch,
+            Batch.job_id,
+            Batch.worker_name,
+            Batch.num_branches,
+            Batch.num_speculative_tokens,
+            Batch.max_tokens,
+            Batch.wave_size,
+            Job.deadline_at,
+            Job.temperature,
+            Job.top_p,
+        )
+        .execution_options(synchronize_session=False)
+    ).first()
+    if claimed is None:
+        return None
+    session.execute(
+        update(Problem)
+        .where(Problem.batch_id == batch_id, Problem.state == ProblemState.DISPATCHED)
+        .values(state=ProblemState.RUNNING)
+    )
+    data = {"batch_id": batch_id, "worker": claimed.worker_name, "epoch": claimed.epoch}
+    happened = [events.Event(claimed.job_id, events.batch_kind(BatchState.CLAIMED), data)]
+    if start_job(session, claimed.job_id, now=now):
+        happened.insert(0, events.Event(claimed.job_id, events.job_kind(JobState.RUNNING)))
+    events.record_all(session, happened, now=now)
+    return ClaimedBatch(
+        id=batch_id,
+        epoch=claimed.epoch,
+        job_id=claimed.job_id,
+        deadline_at=claimed.deadline_at,
+        plan=Plan(
+            num_branches=claimed.num_branches,
+            num_speculative_tokens=claimed.num_speculative_tokens,
+            max_tokens=claimed.max_tokens,
+            wave_size=claimed.wave_size,
+        ),
+        temperature=claimed.temperature,
+        top_p=claimed.top_p,
+        problems=claimed_problems(session, batch_id),
+    )
+
+
+def renew_leases(session: Session, *, owner: str, lease_s: float, now: datetime) -> list[int]:
+    """Extend every lease that the owner still holds; batches not returned are lost to it."""
+    held = _lock(session, Batch.lease_owner == owner, Batch.state == BatchState.CLAIMED)
+    session.execute(
+        update(Batch)
+        .where(Batch.id.in_(held), Batch.state == BatchState.CLAIMED)
+        .values(lease_expires_at=now + timedelta(seconds=lease_s))
+    )
+    return held
+
+
+def finish_batch(session: Session, *, batch_id: int, epoch: int, now: datetime) -> bool:
+    """Close a claimed batch of this epoch; problems without an outcome become pending again."""
+    job_id = session.scalar(
+        update(Batch)
+        .where(
+            Batch.id == batch_id,
+            Batch.epoch == epoch,
+            Batch.state.in_(sources_of(BatchState.DONE, BATCH_TRANSITIONS)),
+        )
+        .values(state=BatchState.DONE, finished_at=now)
+        .returning(Batch.job_id)
+    )
+    if job_id is None:
+        return False
+    num_released = release_problems(session, [batch_id])
+    events.record(
+        session,
+        job_id=job_id,
+        kind=events.batch_kind(BatchState.DONE),
+        data={"batch_id": batch_id, "num_released": num_released},
+        now=now,
+    )
+    return True
+
+
+def lose_batches(session: Session, batch_ids: Sequence[int], *, now: datetime) -> list[int]:
+    """Rescue: take live batches from their workers; open problems become pending again."""
+    lost = _close(session, _lock(session, Batch.id.in_(batch_ids)), BatchState.LOST, now)
+    release_problems(session, lost)
+    return lost
+
+
+def cancel_job_batches(session: Session, job_id: str, *, now: datetime) -> list[int]:
+    """Take the live batches of a job from their workers; the caller closes the problems."""
+    live = _lock(session, Batch.job_id == job_id, Batch.finished_at.is_(None))
+    return _close(session, live, BatchState.CANCELLED, now)
+
+
+def _lock(session: Session, *conditions: ColumnElement[bool]) -> list[int]:
+    """Lock the batches that meet the conditions, ascending by id; returns their ids."""
+    return list(
+        session.scalars(
+            select(Batch.id).where(*conditions).order_by(Batch.id).with_for_update(key_share=True)
+        )
+    )
+
+
+def _close(
+    session: Session, batch_ids: Sequence[int], state: BatchState, now: datetime
+) -> list[int]:
+    """Move live ones of the locked batches to a terminal state; returns those that moved."""
+    closed = session.execute(
+        update(Batch)
+        .where(Batch.id.in_(batch_ids), Batch.state.in_(sources_of(state, BATCH_TRANSITIONS)))
+        .values(state=state, finished_at=now)
+        .returning(Batch.id, Batch.job_id, Batch.worker_name)
+    ).all()
+    events.record_all(
+        session,
+        (
+            events.Event(
+                row.job_id,
+                events.batch_kind(state),
+                {"batch_id": row.id, "worker": row.worker_name},
+            )
+            for row in closed
+        ),
+        now=now,
+    )
+    return sorted(row.id for row in closed)

@@ -1,0 +1,135 @@
+"""How jobs end: by their problems, by a cancel, or by the deadline."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from sqlalchemy import select, text, update
+from sqlalchemy.orm import Session
+
+from db import events
+from db.batches import cancel_job_batches
+from db.expiry import expire_job_problems
+from db.jobs import LIVE
+from db.models import Job
+from db.problems import cancel_job_problems
+from scheduler.core.states import JOB_TRANSITIONS, JobState, sources_of
+
+# A job ends when none of its problems is open. It ended when its last problem did, however late
+# the scheduler noticed. Cancelling jobs end in `finish_cancelled`.
+_FINISH_JOBS = text("""
+WITH ended AS (
+    SELECT
+        jobs.id,
+        CASE
+            WHEN num_expired > 0 THEN 'expired'
+            WHEN num_failed = jobs.num_problems THEN 'failed'
+            ELSE 'completed'
+        END AS state,
+        last_at
+    FROM jobs
+    CROSS JOIN LATERAL (
+        SELECT
+            count(*) FILTER (WHERE state = 'expired') AS num_expired,
+            count(*) FILTER (WHERE state = 'failed') AS num_failed,
+            max(finished_at) AS last_at
+        FROM problems
+        WHERE problems.job_id = jobs.id
+    ) AS outcome
+    WHERE jobs.finished_at IS NULL
+        AND jobs.state = ANY(:live)
+        AND NOT EXISTS (
+            SELECT FROM problems
+            WHERE problems.job_id = jobs.id AND problems.finished_at IS NULL
+        )
+        AND last_at IS NOT NULL
+)
+UPDATE jobs
+SET state = ended.state,
+    finished_at = last_at,
+    error = CASE WHEN ended.state = 'failed' THEN 'every problem failed' END
+FROM ended
+WHERE jobs.id = ended.id
+    AND (
+        (ended.state = 'completed' AND jobs.state = ANY(:completed_sources))
+        OR (ended.state = 'expired' AND jobs.state = ANY(:expired_sources))
+        OR (ended.state = 'failed' AND jobs.state = ANY(:failed_sources))
+    )
+RETURNING jobs.id, jobs.state
+""")
+
+
+def finish_jobs(session: Session, *, now: datetime) -> list[str]:
+    """End live jobs without an open problem: completed, expired or failed; returns their ids."""
+    ended = session.execute(
+        _FINISH_JOBS,
+        {
+            "live": list(LIVE),
+            "completed_sources": list(sources_of(JobState.COMPLETED, JOB_TRANSITIONS)),
+            "expired_sources": list(sources_of(JobState.EXPIRED, JOB_TRANSITIONS)),
+            "failed_sources": list(sources_of(JobState.FAILED, JOB_TRANSITIONS)),
+        },
+    ).all()
+    events.record_all(
+        session,
+        (events.Event(row.id, events.job_kind(JobState(row.state))) for row in ended),
+        now=now,
+    )
+    return sorted(row.id for row in ended)
+
+
+def cancelling_jobs(session: Session) -> list[str]:
+    """Ids of jobs that wait for the scheduler to end them."""
+    return list(
+        session.scalars(
+            select(Job.id).where(Job.state == JobState.CANCELLING, Job.finished_at.is_(None))
+        )
+    )
+
+
+def finish_cancelled(session: Session, job_id: str, *, now: datetime) -> bool:
+    """Cancel the job's live batches and open problems, then the job; answers are kept."""
+    state = session.scalar(select(Job.state).where(Job.id == job_id))
+    if state != JobState.CANCELLING:
+        return False
+    cancel_job_batches(session, job_id, now=now)
+    num_cancelled = cancel_job_problems(session, job_id, now=now)
+    cancelled = session.scalar(
+        update(Job)
+        .where(Job.id == job_id, Job.state.in_(sources_of(JobState.CANCELLED, JOB_TRANSITIONS)))
+        .values(state=JobState.CANCELLED, finished_at=now)
+        .returning(Job.id)
+    )
+    if cancelled is None:
+        return False
+    events.record(
+        session,
+        job_id=job_id,
+        kind=events.job_kind(JobState.CANCELLED),
+        data={"num_cancelled": num_cancelled},
+        now=now,
+    )
+    return True
+
+
+def expire_jobs(session: Session, job_ids: Sequence[str], *, now: datetime) -> list[str]:
+    """Close batches and problems of live jobs whose deadline passed; returns those jobs' ids.
+
+    The jobs themselves end with `finish_jobs`, like all others.
+    """
+    due = session.scalars(
+        select(Job.id)
+        .where(Job.id.in_(job_ids), Job.state.in_(LIVE), Job.deadline_at <= now)
+        .order_by(Job.id)
+    ).all()
+    for job_id in due:
+        cancel_job_batches(session, job_id, now=now)
+        outcomes = expire_job_problems(session, job_id, now=now)
+        if outcomes:
+            events.record(
+                session,
+                job_id=job_id,
+                kind=events.DEADLINE_STRUCK,
+                data={state.value: count for state, count in outcomes.items()},
+                now=now,
+            )
+    return list(due)

@@ -1,0 +1,68 @@
+"""Job events: one row per transition or decision, so that history and latency are plain SQL."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import insert, select
+from sqlalchemy.orm import Session
+
+from db.models import JobEvent
+from scheduler.core.states import BatchState, JobState
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """What happened to a job. `data` must be JSON."""
+
+    job_id: str
+    kind: str
+    data: dict[str, Any] = field(default_factory=dict)
+
+
+PLAN_STORED = "plan.stored"
+"""The scheduler chose another split."""
+
+DEADLINE_STRUCK = "deadline.struck"
+"""The deadline closed problems; `data` counts them by state."""
+
+
+def job_kind(state: JobState) -> str:
+    """Kind of the event of a job that entered `state`."""
+    return f"job.{state}"
+
+
+def batch_kind(state: BatchState) -> str:
+    """Kind of the event of a batch that entered `state`."""
+    return f"batch.{state}"
+
+
+def record(
+    session: Session, *, job_id: str, kind: str, data: dict[str, Any], now: datetime
+) -> None:
+    """Add one event to the job's history."""
+    record_all(session, [Event(job_id, kind, data)], now=now)
+
+
+def record_all(session: Session, events: Iterable[Event], *, now: datetime) -> None:
+    """Add several events of one instant, in order."""
+    rows = [
+        {"job_id": event.job_id, "at": now, "kind": event.kind, "data": event.data}
+        for event in events
+    ]
+    if rows:
+        session.execute(insert(JobEvent), rows)
+
+
+def list_events(
+    session: Session, job_id: str, *, after: int = 0, limit: int = 1000
+) -> list[JobEvent]:
+    """Events of the job with an id above `after`, oldest first."""
+    statement = (
+        select(JobEvent)
+        .where(JobEvent.job_id == job_id, JobEvent.id > after)
+        .order_by(JobEvent.id)
+        .limit(limit)
+    )
+    return list(session.scalars(statement))

@@ -1,0 +1,77 @@
+"""Closes a job's open problems at its deadline with the best of what is stored."""
+
+from datetime import datetime
+
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from db.branches import FINISHED
+from scheduler.core.states import PROBLEM_TRANSITIONS, ProblemState, sources_of
+
+# A vote is for a class of equivalent answers. The winner has the most votes; a tie goes to the
+# class whose first vote finished earliest, then to the lower branch index. Branches that finished
+# without an answer count in the share's denominator only.
+_EXPIRE_PROBLEMS = text("""
+WITH open AS (
+    SELECT id
+    FROM problems
+    WHERE job_id = :job_id AND finished_at IS NULL AND state = ANY(:sources)
+    ORDER BY id
+    FOR NO KEY UPDATE
+), finished AS (
+    SELECT branches.*
+    FROM branches JOIN open ON branches.problem_id = open.id
+    WHERE branches.finish_reason = ANY(:finished)
+), totals AS (
+    SELECT problem_id, count(*) AS num_finished
+    FROM finished
+    GROUP BY problem_id
+), classes AS (
+    SELECT
+        problem_id,
+        count(*) AS votes,
+        min(finished_at) AS first_at,
+        (array_agg(branch_index ORDER BY finished_at, branch_index))[1] AS first_index,
+        (array_agg(answer ORDER BY finished_at, branch_index))[1] AS answer,
+        bool_or(is_correct) AS is_correct
+    FROM finished
+    WHERE vote_class IS NOT NULL
+    GROUP BY problem_id, vote_class
+), winners AS (
+    SELECT DISTINCT ON (problem_id) *
+    FROM classes
+    ORDER BY problem_id, votes DESC, first_at, first_index
+)
+UPDATE problems
+SET state = CASE WHEN num_finished IS NULL THEN 'expired' ELSE 'answered' END,
+    answer = winners.answer,
+    vote_share = CASE WHEN num_finished > 0
+        THEN coalesce(votes, 0) / num_finished::double precision END,
+    is_correct = CASE WHEN num_finished IS NULL OR reference_answer IS NULL THEN NULL
+        WHEN votes IS NULL THEN false
+        ELSE winners.is_correct END,
+    degraded = num_finished IS NOT NULL,
+    num_branches_finished = coalesce(num_finished, 0),
+    finished_at = :now
+FROM open
+LEFT JOIN totals ON totals.problem_id = open.id
+LEFT JOIN winners ON winners.problem_id = open.id
+WHERE problems.id = open.id
+RETURNING problems.state
+""")
+
+
+def expire_job_problems(session: Session, job_id: str, *, now: datetime) -> dict[ProblemState, int]:
+    """Close every open problem at the deadline; returns how many got each outcome.
+
+    A problem with a finished branch is answered, degraded, with the plurality of what is stored;
+    without any vote its answer is NULL and its vote share 0. Only a problem with no finished
+    branch expires. The job's live batches must be closed, and so locked, before.
+    """
+    sources = set(sources_of(ProblemState.EXPIRED, PROBLEM_TRANSITIONS))
+    sources &= set(sources_of(ProblemState.ANSWERED, PROBLEM_TRANSITIONS))
+    states = session.scalars(
+        _EXPIRE_PROBLEMS,
+        {"job_id": job_id, "sources": sorted(sources), "finished": list(FINISHED), "now": now},
+    ).all()
+    return {state: states.count(state) for state in map(ProblemState, sorted(set(states)))}

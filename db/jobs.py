@@ -1,0 +1,222 @@
+"""Jobs: submitted by a tenant, planned by the scheduler, ended by their problems or a cancel."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import func, insert, select, tuple_, update
+from sqlalchemy.orm import Session
+
+from db import events
+from db.models import Job, Problem
+from scheduler.core.decisions import Admitted
+from scheduler.core.plan import Forecast, Plan
+from scheduler.core.states import JOB_TRANSITIONS, JobState, ProblemState, sources_of
+
+LIVE = (JobState.QUEUED, JobState.RUNNING)
+"""States in which a job may get plans and batches."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """One submission; the units are those of `db.models.Job`."""
+
+    id: str
+    tenant_id: str
+    name: str
+    model: str
+    deadline_at: datetime
+    weight: float
+    max_branches: int
+    max_tokens: int | None
+    min_accuracy: float | None
+    temperature: float
+    top_p: float
+    num_problems: int
+    mean_prompt_tokens: float
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class JobProgress:
+    """Problems of a job by state. `num_graded` and `num_correct` count graded answers so far."""
+
+    pending: int = 0
+    dispatched: int = 0
+    running: int = 0
+    answered: int = 0
+    expired: int = 0
+    failed: int = 0
+    cancelled: int = 0
+    degraded: int = 0
+    num_graded: int = 0
+    num_correct: int = 0
+
+    @property
+    def accuracy(self) -> float | None:
+        """Fraction of graded answers that are right; None before the first."""
+        return self.num_correct / self.num_graded if self.num_graded else None
+
+
+def insert_job(session: Session, job: NewJob, admitted: Admitted) -> None:
+    """Store an admitted job with the forecast of this moment and its first plan."""
+    forecast = _forecast_columns(admitted.forecast, job.created_at)
+    session.execute(
+        insert(Job).values(
+            id=job.id,
+            tenant_id=job.tenant_id,
+            name=job.name,
+            model=job.model,
+            state=JobState.QUEUED,
+            deadline_at=job.deadline_at,
+            weight=job.weight,
+            max_branches=job.max_branches,
+            max_tokens=job.max_tokens,
+            min_accuracy=job.min_accuracy,
+            temperature=job.temperature,
+            top_p=job.top_p,
+            num_problems=job.num_problems,
+            mean_prompt_tokens=job.mean_prompt_tokens,
+            created_at=job.created_at,
+            verdict="accepted_degraded" if admitted.degraded else "accepted",
+            admitted_finish_at=forecast["predicted_finish_at"],
+            admitted_finish_p95_at=forecast["predicted_finish_p95_at"],
+            admitted_accuracy=admitted.forecast.accuracy,
+            **_plan_columns(admitted.plan),
+            **forecast,
+        )
+    )
+    events.record(
+        session,
+        job_id=job.id,
+        kind=events.job_kind(JobState.QUEUED),
+        data={"num_problems": job.num_problems, "degraded": admitted.degraded},
+        now=job.created_at,
+    )
+
+
+def get_job(session: Session, tenant_id: str, job_id: str) -> Job | None:
+    """The tenant's job; None when there is none, or it is another tenant's."""
+    return session.scalar(select(Job).where(Job.id == job_id, Job.tenant_id == tenant_id))
+
+
+def list_jobs(
+    session: Session, tenant_id: str, *, limit: int, after: str | None = None
+) -> list[Job]:
+    """The tenant's jobs, newest first, beginning behind the job `after`."""
+    statement = select(Job).where(Job.tenant_id == tenant_id)
+    if after is not None:
+        cursor = select(Job.created_at, Job.id).where(Job.id == after, Job.tenant_id == tenant_id)
+        statement = statement.where(tuple_(Job.created_at, Job.id) < cursor.scalar_subquery())
+    return list(
+        session.scalars(statement.order_by(Job.created_at.desc(), Job.id.desc()).limit(limit))
+    )
+
+
+def job_progress(session: Session, job_id: str) -> JobProgress:
+    """Counts of one job's problems."""
+    return jobs_progress(session, [job_id]).get(job_id, JobProgress())
+
+
+def jobs_progress(session: Session, job_ids: Sequence[str]) -> dict[str, JobProgress]:
+    """Counts of several jobs' problems, by job id."""
+    rows = session.execute(
+        select(
+            Problem.job_id,
+            *(
+                func.count().filter(Problem.state == state).label(state.value)
+                for state in ProblemState
+            ),
+            func.count().filter(Problem.degraded.is_(True)).label("degraded"),
+            func.count(Problem.is_correct).label("num_graded"),
+            func.count().filter(Problem.is_correct.is_(True)).label("num_correct"),
+        )
+        .where(Problem.job_id.in_(job_ids))
+        .group_by(Problem.job_id)
+    )
+    return {row.job_id: JobProgress(*row[1:]) for row in rows}
+
+
+def store_plan(
+    session: Session, job_id: str, plan: Plan, forecast: Forecast, *, now: datetime
+) -> bool:
+    """Put a split in force with its forecast; False when the job is no longer live.
+
+    An event is recorded only when the split differs from the one before, so that refreshed
+    forecasts do not flood the history.
+    """
+    before = session.execute(
+        select(Job.num_branches, Job.num_speculative_tokens, Job.plan_max_tokens, Job.wave_size)
+        .where(Job.id == job_id, Job.state.in_(LIVE))
+        .with_for_update(key_share=True)
+    ).first()
+    if before is None:
+        return False
+    columns = _plan_columns(plan)
+    session.execute(
+        update(Job)
+        .where(Job.id == job_id, Job.state.in_(LIVE))
+        .values(**columns, **_forecast_columns(forecast, now))
+    )
+    if tuple(before) != tuple(columns.values()):
+        events.record(
+            session,
+            job_id=job_id,
+            kind=events.PLAN_STORED,
+            data={
+                **columns,
+                "finish_p50_s": forecast.finish_p50_s,
+                "finish_p95_s": forecast.finish_p95_s,
+                "accuracy": forecast.accuracy,
+            },
+            now=now,
+        )
+    return True
+
+
+def start_job(session: Session, job_id: str, *, now: datetime) -> bool:
+    """Move a queued job to running; True for the first batch that is claimed."""
+    started = session.scalar(
+        update(Job)
+        .where(Job.id == job_id, Job.state.in_(sources_of(JobState.RUNNING, JOB_TRANSITIONS)))
+        .values(state=JobState.RUNNING, started_at=now)
+        .returning(Job.id)
+    )
+    return started is not None
+
+
+def request_cancel(session: Session, tenant_id: str, job_id: str, *, now: datetime) -> bool:
+    """Ask for the end of a live job of the tenant; False when it is not live or not theirs."""
+    asked = session.scalar(
+        update(Job)
+        .where(
+            Job.id == job_id,
+            Job.tenant_id == tenant_id,
+            Job.state.in_(sources_of(JobState.CANCELLING, JOB_TRANSITIONS)),
+        )
+        .values(state=JobState.CANCELLING)
+        .returning(Job.id)
+    )
+    if asked is None:
+        return False
+    events.record(
+        session, job_id=job_id, kind=events.job_kind(JobState.CANCELLING), data={}, now=now
+    )
+    return True
+
+
+def _plan_columns(plan: Plan) -> dict[str, int]:
+    return {
+        "num_branches": plan.num_branches,
+        "num_speculative_tokens": plan.num_speculative_tokens,
+        "plan_max_tokens": plan.max_tokens,
+        "wave_size": plan.wave_size,
+    }
+
+
+def _forecast_columns(forecast: Forecast, now: datetime) -> dict[str, datetime | float]:
+    return {
+        "predicted_finish_at": now + timedelta(seconds=forecast.finish_p50_s),
+        "predicted_finish_p95_at": now + timedelta(seconds=forecast.finish_p95_s),
+        "predicted_accuracy": forecast.accuracy,
+    }

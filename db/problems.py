@@ -1,0 +1,157 @@
+"""Problems: loaded with their job, answered by workers, closed at the deadline."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import bindparam, select, update
+from sqlalchemy.orm import Session
+
+from db.leases import hold_batch
+from db.models import Problem
+from scheduler.core.states import PROBLEM_TRANSITIONS, ProblemState, sources_of
+
+
+@dataclass(frozen=True, slots=True)
+class NewProblem:
+    """One problem of a submission. `key` is the client's id, unique within the job."""
+
+    key: str
+    prompt: str
+    reference_answer: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ProblemAnswer:
+    """A problem's outcome.
+
+    Attributes:
+        state: `answered` or `failed`.
+        answer: None on an answered problem whose branches all ended without an answer.
+        vote_share: Votes of the answer over branches finished; None unless answered.
+        is_correct: None without a reference answer.
+        degraded: The deadline, not the plan, ended it.
+        error: What went wrong; set when failed.
+    """
+
+    problem_id: int
+    state: ProblemState
+    answer: str | None
+    vote_share: float | None
+    is_correct: bool | None
+    degraded: bool
+    num_branches_finished: int
+    error: str | None
+    finished_at: datetime
+
+
+def insert_problems(session: Session, job_id: str, problems: Iterable[NewProblem]) -> int:
+    """Stream problems into the job in their order; returns how many, memory is bounded."""
+    connection = session.connection().connection.driver_connection
+    assert connection is not None
+    position = -1
+    with connection.cursor() as cursor, cursor.copy(_COPY_PROBLEMS) as copy:
+        for position, problem in enumerate(problems):
+            copy.write_row(
+                (
+                    job_id,
+                    problem.key,
+                    position,
+                    problem.prompt,
+                    problem.reference_answer,
+                    ProblemState.PENDING.value,
+                )
+            )
+    return position + 1
+
+
+_COPY_PROBLEMS = """
+COPY problems (job_id, key, position, prompt, reference_answer, state) FROM STDIN
+"""
+
+
+def answer_problems(
+    session: Session, *, batch_id: int, epoch: int, answers: Sequence[ProblemAnswer]
+) -> bool:
+    """Close running problems of a held batch; writes nothing and is False when it is lost."""
+    if hold_batch(session, batch_id=batch_id, epoch=epoch) is None:
+        return False
+    if answers:
+        session.connection().execute(
+            update(Problem)
+            .where(
+                Problem.id == bindparam("problem_id"),
+                Problem.batch_id == batch_id,
+                Problem.state == ProblemState.RUNNING,
+            )
+            .values(
+                state=bindparam("new_state"),
+                answer=bindparam("new_answer"),
+                vote_share=bindparam("new_vote_share"),
+                is_correct=bindparam("new_is_correct"),
+                degraded=bindparam("new_degraded"),
+                num_branches_finished=bindparam("new_num_branches_finished"),
+                error=bindparam("new_error"),
+                finished_at=bindparam("new_finished_at"),
+            ),
+            [_parameters(answer) for answer in sorted(answers, key=lambda a: a.problem_id)],
+        )
+    return True
+
+
+def _parameters(answer: ProblemAnswer) -> dict[str, object]:
+    return {
+        "problem_id": answer.problem_id,
+        "new_state": answer.state,
+        "new_answer": _storable(answer.answer),
+        "new_vote_share": answer.vote_share,
+        "new_is_correct": answer.is_correct,
+        "new_degraded": answer.degraded,
+        "new_num_branches_finished": answer.num_branches_finished,
+        "new_error": _storable(answer.error),
+        "new_finished_at": answer.finished_at,
+    }
+
+
+def _storable(value: str | None) -> str | None:
+    """Postgres has no NUL characters in text."""
+    return None if value is None else value.replace("\0", "")
+
+
+def release_problems(session: Session, batch_ids: Sequence[int]) -> int:
+    """Return open problems of closed batches, whose rows are locked, to pending; says how many."""
+    open_ids = list(
+        session.scalars(
+            select(Problem.id)
+            .where(
+                Problem.batch_id.in_(batch_ids),
+                Problem.state.in_(sources_of(ProblemState.PENDING, PROBLEM_TRANSITIONS)),
+            )
+            .order_by(Problem.id)
+            .with_for_update(key_share=True)
+        )
+    )
+    session.execute(
+        update(Problem)
+        .where(
+            Problem.id.in_(open_ids),
+            Problem.state.in_(sources_of(ProblemState.PENDING, PROBLEM_TRANSITIONS)),
+        )
+        .values(state=ProblemState.PENDING, batch_id=None, dispatched_at=None)
+    )
+    return len(open_ids)
+
+
+def cancel_job_problems(session: Session, job_id: str, *, now: datetime) -> int:
+    """Close every open problem of a cancelled job, whose batches are locked; says how many."""
+    cancelled = session.scalars(
+        update(Problem)
+        .where(
+            Problem.job_id == job_id,
+            Problem.finished_at.is_(None),
+            Problem.state.in_(sources_of(ProblemState.CANCELLED, PROBLEM_TRANSITIONS)),
+        )
+        .values(state=ProblemState.CANCELLED, finished_at=now)
+        .returning(Problem.id)
+    ).all()
+    return len(cancelled)

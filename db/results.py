@@ -1,0 +1,67 @@
+"""Results: a job's problems with their answers, in the order of submission."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from db.models import Branch, Problem
+
+
+@dataclass(frozen=True, slots=True)
+class ProblemResult:
+    """One problem's outcome so far; answer and vote are None while it is open."""
+
+    position: int
+    key: str
+    state: str
+    answer: str | None
+    vote_share: float | None
+    is_correct: bool | None
+    degraded: bool
+    num_branches: int | None
+    num_speculative_tokens: int | None
+    num_branches_finished: int
+    predicted_accuracy: float | None
+    error: str | None
+    finished_at: datetime | None
+
+
+def results_page(
+    session: Session, job_id: str, *, after: int = -1, limit: int = 1000
+) -> list[ProblemResult]:
+    """Up to `limit` problems with a position above `after`; the last position is the cursor."""
+    rows = session.execute(
+        select(
+            Problem.position,
+            Problem.key,
+            Problem.state,
+            Problem.answer,
+            Problem.vote_share,
+            Problem.is_correct,
+            Problem.degraded,
+            Problem.num_branches,
+            Problem.num_speculative_tokens,
+            Problem.num_branches_finished,
+            Problem.predicted_accuracy,
+            Problem.error,
+            Problem.finished_at,
+        )
+        .where(Problem.job_id == job_id, Problem.position > after)
+        .order_by(Problem.position)
+        .limit(limit)
+    )
+    return [ProblemResult(**row._mapping) for row in rows]
+
+
+def problem_branches(session: Session, job_id: str, key: str) -> list[Branch]:
+    """Traces of one problem's branches by index."""
+    return list(
+        session.scalars(
+            select(Branch)
+            .join(Problem, Branch.problem_id == Problem.id)
+            .where(Problem.job_id == job_id, Problem.key == key)
+            .order_by(Branch.branch_index)
+        )
+    )

@@ -1,0 +1,134 @@
+"""Reads what one tick decides on; see `scheduler.core.snapshot`."""
+
+from datetime import datetime, timedelta
+
+from sqlalchemy import Row, select, text
+from sqlalchemy.orm import Session
+
+from db.branches import FINISHED
+from db.models import Worker
+from scheduler.core.accuracy import AnswerProfile
+from scheduler.core.latency import LatencyProfile
+from scheduler.core.plan import EngineSpec, Plan
+from scheduler.core.snapshot import BatchView, JobView, Snapshot, WorkerView
+from scheduler.core.states import BatchState, JobState
+
+_FORGET_WORKER_AFTER = timedelta(hours=1)
+"""A worker silent this long is left out, so that dead names do not pile up in every tick."""
+
+_LIVE_JOBS = text("""
+SELECT jobs.*, num_pending, num_in_flight
+FROM jobs
+CROSS JOIN LATERAL (
+    SELECT
+        count(*) FILTER (WHERE state = 'pending') AS num_pending,
+        count(*) FILTER (WHERE state <> 'pending') AS num_in_flight
+    FROM problems
+    WHERE problems.job_id = jobs.id AND problems.finished_at IS NULL
+) AS open
+WHERE jobs.finished_at IS NULL AND jobs.state IN ('queued', 'running')
+ORDER BY jobs.id
+""")
+
+_LIVE_BATCHES = text("""
+SELECT batches.*, jobs.deadline_at, num_open_problems, num_open_branches
+FROM batches
+JOIN jobs ON jobs.id = batches.job_id
+CROSS JOIN LATERAL (
+    SELECT
+        count(*) AS num_open_problems,
+        coalesce(sum(greatest(batches.num_branches - num_finished, 0)), 0) AS num_open_branches
+    FROM problems
+    CROSS JOIN LATERAL (
+        SELECT count(*) AS num_finished
+        FROM branches
+        WHERE branches.problem_id = problems.id AND branches.finish_reason = ANY(:finished)
+    ) AS done
+    WHERE problems.batch_id = batches.id AND problems.finished_at IS NULL
+) AS open
+WHERE batches.state IN ('planned', 'claimed')
+ORDER BY batches.id
+""")
+
+
+def read_snapshot(session: Session, now: datetime) -> Snapshot:
+    """Live jobs, live batches and present workers, without prompts or problem ids.
+
+    Jobs that are being cancelled get no plans and are left out; their batches still hold rows of
+    a worker and are in. Ask for REPEATABLE READ when the three must agree to the row.
+    """
+    jobs = session.execute(_LIVE_JOBS)
+    batches = session.execute(_LIVE_BATCHES, {"finished": list(FINISHED)})
+    workers = session.scalars(
+        select(Worker)
+        .where(Worker.stopped_at.is_(None), Worker.heartbeat_at > now - _FORGET_WORKER_AFTER)
+        .order_by(Worker.name)
+    )
+    return Snapshot(
+        now=now,
+        jobs=tuple(_job_view(row) for row in jobs),
+        batches=tuple(_batch_view(row) for row in batches),
+        workers=tuple(_worker_view(worker) for worker in workers),
+    )
+
+
+def _job_view(row: Row[tuple[object, ...]]) -> JobView:
+    plan = None
+    if row.num_branches is not None:
+        plan = Plan(
+            num_branches=row.num_branches,
+            num_speculative_tokens=row.num_speculative_tokens,
+            max_tokens=row.plan_max_tokens,
+            wave_size=row.wave_size,
+        )
+    return JobView(
+        id=row.id,
+        tenant_id=row.tenant_id,
+        model=row.model,
+        state=JobState(row.state),
+        created_at=row.created_at,
+        deadline_at=row.deadline_at,
+        weight=row.weight,
+        max_branches=row.max_branches,
+        max_tokens=row.max_tokens,
+        min_accuracy=row.min_accuracy,
+        mean_prompt_tokens=row.mean_prompt_tokens,
+        num_pending=row.num_pending,
+        num_in_flight=row.num_in_flight,
+        plan=plan,
+    )
+
+
+def _batch_view(row: Row[tuple[object, ...]]) -> BatchView:
+    return BatchView(
+        id=row.id,
+        job_id=row.job_id,
+        worker_name=row.worker_name,
+        state=BatchState(row.state),
+        plan=Plan(
+            num_branches=row.num_branches,
+            num_speculative_tokens=row.num_speculative_tokens,
+            max_tokens=row.max_tokens,
+            wave_size=row.wave_size,
+        ),
+        deadline_at=row.deadline_at,
+        created_at=row.created_at,
+        sent_at=row.sent_at,
+        lease_expires_at=row.lease_expires_at,
+        lease_owner=row.lease_owner,
+        num_open_problems=row.num_open_problems,
+        num_open_branches=int(row.num_open_branches),
+    )
+
+
+def _worker_view(worker: Worker) -> WorkerView:
+    spec = dict(worker.spec)
+    spec["draft_lengths"] = tuple(spec["draft_lengths"])
+    return WorkerView(
+        name=worker.name,
+        incarnation=worker.incarnation,
+        spec=EngineSpec(**spec),
+        latency=LatencyProfile.from_dict(worker.latency_profile),
+        answers=AnswerProfile.from_dict(worker.answer_profile),
+        heartbeat_at=worker.heartbeat_at,
+    )

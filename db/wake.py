@@ -1,0 +1,52 @@
+"""Wakes the scheduler: NOTIFY inside the sender's transaction, LISTEN on the scheduler's side."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from db.session import driver_url
+from scheduler.core.messages import WAKE_CHANNEL
+
+
+def notify(session: Session) -> None:
+    """Ask for a tick once this transaction commits; Postgres folds repeated asks into one."""
+    session.execute(select(func.pg_notify(WAKE_CHANNEL, "")))
+
+
+class Listener:
+    """Waits for wake-ups on a connection of its own.
+
+    The connection also carries the leader's lock: while it lives, both do.
+    """
+
+    def __init__(self, connection: psycopg.Connection) -> None:
+        self.connection = connection
+        connection.execute(f"LISTEN {WAKE_CHANNEL}")
+
+    def wait(self, timeout_s: float) -> bool:
+        """Block until a wake-up or the timeout; True for a wake-up. Swallows all that are queued.
+
+        Raises:
+            psycopg.OperationalError: The connection is gone.
+        """
+        woken = False
+        for _ in self.connection.notifies(timeout=timeout_s, stop_after=1):
+            woken = True
+        return woken
+
+
+@contextmanager
+def listen(url: str) -> Iterator[Listener]:
+    """Open a listener; the connection notices a dead server within about ten seconds."""
+    with psycopg.connect(
+        driver_url(url),
+        autocommit=True,
+        connect_timeout=5,
+        keepalives_idle=5,
+        keepalives_interval=2,
+        keepalives_count=3,
+    ) as connection:
+        yield Listener(connection)
