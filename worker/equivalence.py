@@ -70,6 +70,11 @@ def _plain_number(text: str) -> str | None:
     return f"-{number}" if match["sign"] == "-" and number != "0" else number
 
 
+def is_plain(answer: str) -> bool:
+    """Whether the answer is a plain integer or decimal, which needs no process to compare."""
+    return _plain_number(normalize(answer)) is not None
+
+
 def quick_verdict(left: str, right: str) -> bool | None:
     """Compare two normalized answers in place; None when it takes algebra to tell."""
     if left == right:

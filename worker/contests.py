@@ -1,0 +1,179 @@
+"""One problem of a running batch: its branches in flight, its ballot and how it closes."""
+
+from collections import deque
+from collections.abc import Generator, Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from db.batches import ClaimedProblem
+from db.branches import BranchRow
+from db.problems import ProblemAnswer
+from scheduler.core.states import ProblemState
+from worker.answers import extract_answer
+from worker.engines.base import BranchFinished, BranchRequest, FinishReason
+from worker.traces import branch_row
+from worker.voting import AnswerClass, Ballot, Pair
+
+
+@dataclass(slots=True)
+class _Check:
+    """An answer whose class is being found; `pair` is what has to be compared next."""
+
+    answer: str
+    steps: Generator[Pair, bool | None, AnswerClass]
+    pair: Pair
+
+
+@dataclass(slots=True, eq=False)
+class Contest:
+    """A problem that branches vote on.
+
+    Theory of operation: `finish` takes an event of the engine, `judge` a verdict on the pair that
+    `pending_pair` names. Finished branches queue until the ones before them are classified, and
+    only then become rows, so what is stored is always a prefix in finish order. A contest that is
+    closed takes no more votes: what ends after is kept for its cost as aborted.
+
+    Attributes:
+        running: Requests in flight by branch index.
+        rows: Rows to store, taken out by the controller.
+        answer: The outcome, once closed.
+        asked: The pair that the controller is having compared.
+    """
+
+    problem: ClaimedProblem
+    ballot: Ballot
+    running: dict[int, BranchRequest] = field(default_factory=dict)
+    rows: list[BranchRow] = field(default_factory=list)
+    answer: ProblemAnswer | None = None
+    asked: Pair | None = None
+    _unclassified: deque[tuple[BranchRequest, BranchFinished]] = field(default_factory=deque)
+    _check: _Check | None = None
+    _error: str | None = None
+
+    @classmethod
+    def open(cls, problem: ClaimedProblem) -> "Contest":
+        """Start from the branches that earlier batches finished."""
+        ballot = Ballot(problem.reference_answer)
+        for branch in problem.finished:
+            ballot.restore(branch.answer, branch.vote_class, branch.is_correct)
+        return cls(problem, ballot)
+
+    @property
+    def pending_pair(self) -> Pair | None:
+        """Answers to compare before this problem can go on."""
+        return None if self._check is None else self._check.pair
+
+    @property
+    def num_undecided(self) -> int:
+        """Branches whose vote is not known yet."""
+        return len(self.running) + len(self._unclassified)
+
+    def finish(self, branch_index: int, event: BranchFinished) -> None:
+        """Take the event of a branch in flight."""
+        request = self.running.pop(branch_index)
+        if self.answer is not None:
+            if event.metrics.started_at is not None:
+                self._keep(request, event, FinishReason.ABORT)
+        elif event.finish_reason in (FinishReason.STOP, FinishReason.LENGTH):
+            self._unclassified.append((request, event))
+            self._classify()
+        else:
+            self._error = event.error or "the engine ended the branch"
+            if event.finish_reason is FinishReason.ERROR:
+                self._keep(request, event, FinishReason.ERROR)
+
+    def judge(self, verdict: bool | None) -> None:
+        """Take the verdict on `pending_pair`; None when it did not come in time."""
+        check = self._check
+        if check is None:
+            return
+        self._check = None
+        try:
+            check.pair = check.steps.send(verdict)
+        except StopIteration as found:
+            self._count(check.answer, found.value)
+            self._classify()
+        else:
+            self._check = check
+
+    def close(self, now: datetime) -> None:
+        """Close when the branches in flight cannot change the outcome."""
+        if self.ballot.num_finished and self.ballot.is_decided(self.num_undecided):
+            self._answer(now, degraded=False)
+        elif not self.num_undecided:
+            self._fail(now)
+
+    def close_degraded(self, now: datetime) -> None:
+        """Close with the votes that there are; stays open without any."""
+        while self._check is not None:
+            self.judge(None)
+        if self.ballot.num_finished:
+            self._answer(now, degraded=bool(self.running))
+
+    def take_rows(self) -> Iterable[BranchRow]:
+        """Rows to store; the caller owns them."""
+        rows, self.rows = self.rows, []
+        return rows
+
+    def _classify(self) -> None:
+        """Classify finished branches in order until one needs a comparison."""
+        while self._unclassified and self._check is None:
+            answer = extract_answer(self._unclassified[0][1].text)
+            if answer is None:
+                self._count(None, None)
+                continue
+            steps = self.ballot.classify(answer)
+            try:
+                self._check = _Check(answer, steps, next(steps))
+            except StopIteration as found:
+                self._count(answer, found.value)
+
+    def _count(self, answer: str | None, vote: AnswerClass | None) -> None:
+        request, event = self._unclassified.popleft()
+        self.ballot.vote(vote.number if vote else None)
+        self.rows.append(branch_row(self.problem.id, request, event, answer=answer, vote=vote))
+
+    def _keep(self, request: BranchRequest, event: BranchFinished, reason: FinishReason) -> None:
+        self.rows.append(branch_row(self.problem.id, request, event, reason=reason))
+
+    def _answer(self, now: datetime, *, degraded: bool) -> None:
+        winner = self.ballot.winner()
+        if winner is not None:
+            vote, chosen = winner
+            answer, share, is_correct = chosen.answer, vote.share, chosen.is_correct
+        else:
+            # Every branch ended without an answer: wrong, where there is a reference to tell.
+            answer, share = None, 0.0
+            is_correct = None if self.problem.reference_answer is None else False
+        self.answer = ProblemAnswer(
+            problem_id=self.problem.id,
+            state=ProblemState.ANSWERED,
+            answer=answer,
+            vote_share=share,
+            is_correct=is_correct,
+            degraded=degraded,
+            num_branches_finished=self.ballot.num_finished,
+            error=None,
+            finished_at=now,
+        )
+        self._abandon()
+
+    def _fail(self, now: datetime) -> None:
+        self.answer = ProblemAnswer(
+            problem_id=self.problem.id,
+            state=ProblemState.FAILED,
+            answer=None,
+            vote_share=None,
+            is_correct=None,
+            degraded=False,
+            num_branches_finished=0,
+            error=self._error or "the plan gave the problem no branches",
+            finished_at=now,
+        )
+
+    def _abandon(self) -> None:
+        """Branches that wait for a comparison come too late to vote."""
+        self._check = None
+        while self._unclassified:
+            request, event = self._unclassified.popleft()
+            self._keep(request, event, FinishReason.ABORT)

@@ -1,0 +1,257 @@
+"""Solves one claimed batch: branches in, votes counted, answers out, always by the deadline.
+
+Theory of operation: one thread per batch takes events from one inbox (branches from the engine,
+verdicts from the grading pool) and never waits for anything longer than until the next flush. It
+submits the missing branches of all problems at once, breadth first, and leaves the queueing to the
+engine; a problem whose vote is decided is answered and its other branches are aborted, so their
+rows go to the next problem. At `deadline_at - reserve_s` every problem with a vote is answered
+from the votes it has; one without any stays for its first finisher until the deadline itself.
+
+Results are written in grouped transactions guarded by the batch's epoch. When the batch is no
+longer ours (rescued, cancelled, expired) everything is aborted and nothing more is written. When
+the store is away, results wait in memory and the deadline guard goes on.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from queue import Empty, SimpleQueue
+from typing import TypeAlias, cast
+
+from sqlalchemy.orm import Session
+
+from db.batches import ClaimedBatch, finish_batch, lose_batches
+from db.session import SessionFactory
+from worker.contests import Contest
+from worker.engines.base import BranchFinished, BranchRequest, Engine, Sampling
+from worker.equivalence import Equivalence, is_plain
+from worker.outbox import RETRY_INTERVAL_S, Outbox
+from worker.voting import Pair
+
+TURN_S = 0.15
+"""Longest wait for a message, and so for noticing a shutdown or a lost lease."""
+
+ABORT_GRACE_S = 2.0
+"""How long aborted branches may take to report back; an engine needs one step."""
+
+MAX_BRANCHES = 128
+"""Branch indexes are below this, so that a problem and an index make one seed."""
+
+
+class Outcome(StrEnum):
+    """How a batch left the controller."""
+
+    DONE = "done"
+    LOST = "lost"
+    RELEASED = "released"
+
+
+@dataclass(frozen=True, slots=True)
+class _Verdict:
+    """The grading pool's answer to a comparison."""
+
+    problem_id: int
+    pair: Pair
+    equivalent: bool
+
+
+Message: TypeAlias = BranchFinished | _Verdict
+
+
+class BatchController:
+    """Runs one batch; `run` is called once.
+
+    Args:
+        lost: Set by the heartbeat when the lease could not be renewed.
+        stopping: Set when the worker shuts down.
+        reserve_s: Time before the deadline kept for voting and committing.
+    """
+
+    def __init__(
+        self,
+        batch: ClaimedBatch,
+        *,
+        engine: Engine,
+        equivalence: Equivalence,
+        sessions: SessionFactory,
+        lost: threading.Event,
+        stopping: threading.Event,
+        reserve_s: float,
+    ) -> None:
+        self._batch = batch
+        self._engine = engine
+        self._equivalence = equivalence
+        self._lost = lost
+        self._stopping = stopping
+        self._reserve_s = reserve_s
+        self._inbox: SimpleQueue[Message] = SimpleQueue()
+        self._contests = {problem.id: Contest.open(problem) for problem in batch.problems}
+        self._open = dict(self._contests)
+        self._in_flight: dict[str, tuple[Contest, int]] = {}
+        self._aborts: list[str] = []
+        self._outbox = Outbox(batch, sessions, lost)
+        self._ending = False
+
+    @property
+    def num_running_branches(self) -> int:
+        """Branches that the engine holds for this batch."""
+        return len(self._in_flight)
+
+    def run(self) -> Outcome:
+        """Solve the batch; returns when it is done, lost, or released because of a shutdown."""
+        try:
+            self._begin()
+            while self._open and not self._lost.is_set() and not self._stopping.is_set():
+                if self._time_left_s() <= 0:
+                    break
+                self._turn()
+            return self._end()
+        finally:
+            self._engine.abort(list(self._in_flight))
+
+    def _begin(self) -> None:
+        for contest in tuple(self._open.values()):
+            if contest.ballot.num_finished and contest.ballot.is_decided(
+                len(self._missing(contest))
+            ):
+                self._settle(contest)
+        references = (contest.problem.reference_answer for contest in self._open.values())
+        if any(answer is not None and not is_plain(answer) for answer in references):
+            self._equivalence.warm()
+        missing = {contest: self._missing(contest) for contest in self._open.values()}
+        requests = []
+        # Breadth first: every problem gets its first vote before any gets its second.
+        for depth in range(max(map(len, missing.values()), default=0)):
+            for contest, indexes in missing.items():
+                if depth < len(indexes):
+                    requests.append(self._request(contest, indexes[depth]))
+        # The queue carries verdicts too, which the engine never sees.
+        self._engine.submit(requests, cast("SimpleQueue[BranchFinished]", self._inbox))
+        for contest in missing:
+            self._settle(contest)
+
+    def _missing(self, contest: Contest) -> list[int]:
+        """Branch indexes of the plan that no earlier batch finished."""
+        kept = {branch.branch_index for branch in contest.problem.finished}
+        return [i for i in range(self._batch.plan.num_branches) if i not in kept]
+
+    def _request(self, contest: Contest, branch_index: int) -> BranchRequest:
+        batch, problem = self._batch, contest.problem
+        request = BranchRequest(
+            branch_id=f"{problem.id}:{branch_index}",
+            prompt=problem.prompt,
+            branch_index=branch_index,
+            num_speculative_tokens=batch.plan.num_speculative_tokens,
+            max_tokens=batch.plan.max_tokens,
+            sampling=Sampling(
+                temperature=batch.temperature,
+                top_p=batch.top_p,
+                seed=problem.id * MAX_BRANCHES + branch_index,
+            ),
+            priority=int(batch.deadline_at.timestamp() * 1000),
+            deadline_at=batch.deadline_at,
+        )
+        contest.running[branch_index] = request
+        self._in_flight[request.branch_id] = (contest, branch_index)
+        return request
+
+    def _turn(self) -> None:
+        """Take what is in the inbox, then do what is due."""
+        guard_s = self._time_left_s() - self._reserve_s
+        self._take(min(TURN_S, guard_s if guard_s > 0 else 0.02, self._outbox.due_in_s()))
+        if self._time_left_s() <= self._reserve_s:
+            for contest in tuple(self._open.values()):
+                contest.close_degraded(datetime.now(UTC))
+                self._settle(contest)
+        self._send_aborts()
+        if self._outbox.due_in_s() <= 0:
+            self._outbox.flush()
+
+    def _take(self, wait_s: float) -> None:
+        """Handle the messages at hand, after waiting for the first one."""
+        try:
+            message = self._inbox.get(timeout=max(wait_s, 0.0))
+            # No more than are there now, so that a flood cannot keep the guard from its turn.
+            for _ in range(self._inbox.qsize()):
+                self._handle(message)
+                message = self._inbox.get_nowait()
+            self._handle(message)
+        except Empty:
+            return
+
+    def _handle(self, message: Message) -> None:
+        if isinstance(message, _Verdict):
+            contest = self._contests[message.problem_id]
+            if contest.pending_pair != message.pair:
+                return
+            contest.judge(message.equivalent)
+        else:
+            contest, branch_index = self._in_flight.pop(message.branch_id)
+            contest.finish(branch_index, message)
+        self._settle(contest)
+
+    def _settle(self, contest: Contest) -> None:
+        """Go on with a problem as far as it goes without waiting."""
+        while contest.answer is None and (pair := contest.pending_pair) is not None:
+            verdict = self._equivalence.known(*pair)
+            if verdict is None:
+                self._ask(contest.problem.id, pair)
+                break
+            contest.judge(verdict)
+        if contest.problem.id in self._open:
+            # At the end branches are aborted under open problems, which must not fail by that.
+            if contest.answer is None and not self._ending:
+                contest.close(datetime.now(UTC))
+            if contest.answer is not None:
+                del self._open[contest.problem.id]
+                self._outbox.answers.append(contest.answer)
+                self._aborts += [r.branch_id for r in contest.running.values()]
+        self._outbox.rows += contest.take_rows()
+
+    def _ask(self, problem_id: int, pair: Pair) -> None:
+        contest = self._contests[problem_id]
+        if contest.asked == pair:
+            return
+        contest.asked = pair
+        self._equivalence.compare(
+            *pair, lambda verdict: self._inbox.put(_Verdict(problem_id, pair, verdict))
+        )
+
+    def _send_aborts(self) -> None:
+        if self._aborts:
+            self._engine.abort(self._aborts)
+            self._aborts = []
+
+    def _end(self) -> Outcome:
+        """Abort the rest, store the last results and close the batch."""
+        self._ending = True
+        for contest in self._open.values():
+            self._aborts += [request.branch_id for request in contest.running.values()]
+        released = self._stopping.is_set()
+        if not self._lost.is_set() and self._outbox.answers:
+            # Answers count as in time when they commit in time: before waiting for the aborted.
+            self._outbox.flush()
+        self._send_aborts()
+        give_up_at_s = time.monotonic() + ABORT_GRACE_S
+        while self._in_flight and time.monotonic() < give_up_at_s and not self._lost.is_set():
+            self._take(0.05)
+        batch = self._batch
+
+        def close(session: Session, now: datetime) -> bool:
+            if released and self._open:
+                return bool(lose_batches(session, [batch.id], now=now))
+            return finish_batch(session, batch_id=batch.id, epoch=batch.epoch, now=now)
+
+        while not self._lost.is_set():
+            if self._outbox.flush(close):
+                return Outcome.RELEASED if released and self._open else Outcome.DONE
+            if released or self._time_left_s() < -self._reserve_s:
+                break
+            time.sleep(RETRY_INTERVAL_S)
+        return Outcome.LOST
+
+    def _time_left_s(self) -> float:
+        return (self._batch.deadline_at - datetime.now(UTC)).total_seconds()

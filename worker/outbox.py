@@ -1,0 +1,89 @@
+"""Results of a batch on their way to the store, written in groups under the batch's lease."""
+
+import math
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import TypeAlias
+
+import structlog
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.orm import Session
+
+from db.batches import ClaimedBatch
+from db.branches import BranchRow, insert_branches
+from db.problems import ProblemAnswer, answer_problems
+from db.session import SessionFactory, transaction
+from db.wake import notify
+
+log = structlog.get_logger(__name__)
+
+FLUSH_INTERVAL_S = 0.15
+"""What a kill can lose at most; shorter, and commits take the interpreter from the engine."""
+
+RETRY_INTERVAL_S = 0.5
+"""Between attempts while the store is away."""
+
+CloseBatch: TypeAlias = Callable[[Session, datetime], bool]
+
+
+class Outbox:
+    """Rows and answers to store. Used by one thread.
+
+    Args:
+        lost: Set by the first write that finds the batch no longer held.
+    """
+
+    def __init__(
+        self, batch: ClaimedBatch, sessions: SessionFactory, lost: threading.Event
+    ) -> None:
+        self.rows: list[BranchRow] = []
+        self.answers: list[ProblemAnswer] = []
+        self._batch = batch
+        self._sessions = sessions
+        self._lost = lost
+        self._flush_at_s = 0.0
+
+    def due_in_s(self) -> float:
+        """Seconds until the next flush is due, at least 0; infinite with nothing to store."""
+        if not self.rows and not self.answers:
+            return math.inf
+        return max(0.0, self._flush_at_s - time.monotonic())
+
+    def flush(self, close: CloseBatch | None = None) -> bool:
+        """Store what is there in one transaction.
+
+        Args:
+            close: Closes the batch in the same transaction; False when it is lost.
+
+        Returns:
+            False when the batch is lost, or when the store is away and everything waits.
+        """
+        lease = {"batch_id": self._batch.id, "epoch": self._batch.epoch}
+        try:
+            with transaction(self._sessions) as session:
+                held = insert_branches(session, **lease, rows=self.rows) and answer_problems(
+                    session, **lease, answers=self.answers
+                )
+                if held and close is not None:
+                    held = close(session, datetime.now(UTC))
+                if held and (self.answers or close is not None):
+                    notify(session)
+        except DBAPIError as error:
+            if not is_outage(error):
+                raise
+            log.warning("store is away", batch_id=self._batch.id, error=str(error.orig))
+            self._flush_at_s = time.monotonic() + RETRY_INTERVAL_S
+            return False
+        if not held:
+            self._lost.set()
+            return False
+        self.rows, self.answers = [], []
+        self._flush_at_s = time.monotonic() + FLUSH_INTERVAL_S
+        return True
+
+
+def is_outage(error: DBAPIError) -> bool:
+    """Whether the store is away, as opposed to a statement that it refuses."""
+    return error.connection_invalidated or isinstance(error, OperationalError | InterfaceError)
