@@ -101,10 +101,17 @@ def get_job(session: Session, tenant_id: str, job_id: str) -> Job | None:
 
 
 def list_jobs(
-    session: Session, tenant_id: str, *, limit: int, after: str | None = None
+    session: Session,
+    tenant_id: str,
+    *,
+    limit: int,
+    after: str | None = None,
+    state: JobState | None = None,
 ) -> list[Job]:
-    """The tenant's jobs, newest first, beginning behind the job `after`."""
+    """The tenant's jobs, newest first, beginning behind the job `after`; `state` filters."""
     statement = select(Job).where(Job.tenant_id == tenant_id)
+    if state is not None:
+        statement = statement.where(Job.state == state)
     if after is not None:
         cursor = select(Job.created_at, Job.id).where(Job.id == after, Job.tenant_id == tenant_id)
         statement = statement.where(tuple_(Job.created_at, Job.id) < cursor.scalar_subquery())
