@@ -1,1 +1,7 @@
 """Python client and command of the HTTP API; imports nothing of the server."""
+
+from api.client.client import Client
+from api.client.errors import SlacklineError
+from api.client.shapes import Job, Problem, Result
+
+__all__ = ["Client", "Job", "Problem", "Result", "SlacklineError"]

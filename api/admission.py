@@ -1,0 +1,178 @@
+"""Admits a checked submission and stores its job, inside the caller's transaction.
+
+Theory of operation: admissions take turns under a lock, which also serializes retries: of
+concurrent requests with one `Idempotency-Key` the first stores a job and the others find it. What
+refuses raises, and the transaction leaves nothing behind.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import uuid_utils
+from scheduler.core.admission import admit
+from sqlalchemy.orm import Session
+
+from api.deadlines import deadline_at, show
+from api.errors import ApiError, invalid
+from api.settings import ApiSettings
+from api.submission import Submission
+from db import jobs, keys, wake, workers
+from db.admission import hold_admission
+from db.problems import NewProblem, insert_problems
+from db.snapshot import read_snapshot
+from scheduler.core.config import SchedulerConfig
+from scheduler.core.decisions import Admitted, Rejected, RejectReason
+from scheduler.core.snapshot import JobView
+from scheduler.core.states import JobState
+
+_CHARS_PER_TOKEN = 3.5
+"""Rough mean of byte-pair vocabularies on English and mathematics; prompts are only counted in
+characters before an engine reads them. It errs towards longer prompts."""
+
+_RETRY_CAPACITY_S = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """The job of a submission; `is_replay` when an earlier request stored it."""
+
+    job_id: str
+    is_replay: bool
+
+
+def store(
+    session: Session,
+    submission: Submission,
+    *,
+    tenant_id: str,
+    idempotency_key: str | None,
+    now: datetime,
+    settings: ApiSettings,
+) -> Stored:
+    """Store the job, or find the one that the same request stored before.
+
+    Raises:
+        ApiError: 400 for a deadline or model that cannot be, 409 for a reused key, 422 and 503
+            when admission refuses.
+    """
+    hold_admission(session)
+    if idempotency_key is not None:
+        used = keys.find_idempotency_key(session, tenant_id=tenant_id, key=idempotency_key)
+        if used is not None:
+            if used.request_sha256 != submission.sha256:
+                raise ApiError(
+                    409,
+                    "idempotency_key_reused",
+                    f"This Idempotency-Key belongs to another request, which made {used.job_id}."
+                    " Use a new key for a new request.",
+                    param="Idempotency-Key",
+                )
+            return Stored(used.job_id, True)
+    job = _new_job(submission, tenant_id, now, settings)
+    admitted = _admit(session, job, now)
+    jobs.insert_job(session, job, admitted)
+    if idempotency_key is not None:
+        keys.claim_idempotency_key(
+            session,
+            tenant_id=tenant_id,
+            key=idempotency_key,
+            request_sha256=submission.sha256,
+            job_id=job.id,
+            now=now,
+        )
+    insert_problems(
+        session,
+        job.id,
+        (
+            NewProblem(problem.id or "", problem.prompt, problem.reference_answer)
+            for problem in submission.problems
+        ),
+    )
+    wake.notify(session)
+    return Stored(job.id, False)
+
+
+def _new_job(
+    submission: Submission, tenant_id: str, now: datetime, settings: ApiSettings
+) -> jobs.NewJob:
+    options, problems = submission.options, submission.problems
+    return jobs.NewJob(
+        id=f"job_{uuid_utils.uuid7().hex}",
+        tenant_id=tenant_id,
+        name=options.name,
+        model=options.model,
+        deadline_at=deadline_at(options.deadline, now, settings),
+        weight=options.weight,
+        max_branches=options.max_branches,
+        max_tokens=options.max_tokens,
+        min_accuracy=options.min_accuracy,
+        temperature=options.temperature,
+        top_p=options.top_p,
+        num_problems=problems.num_problems,
+        mean_prompt_tokens=max(
+            1.0, problems.num_prompt_chars / problems.num_problems / _CHARS_PER_TOKEN
+        ),
+        created_at=now,
+    )
+
+
+def _admit(session: Session, job: jobs.NewJob, now: datetime) -> Admitted:
+    """The verdict on what is live now.
+
+    Raises:
+        ApiError: The model is unknown, nobody serves it, or the deadline cannot be met.
+    """
+    known = workers.models(session)
+    if known and job.model not in known:
+        raise invalid(
+            "model",
+            f"No worker serves the model '{job.model}'. Known models: {', '.join(known)}.",
+            code="model_not_found",
+        )
+    verdict = admit(read_snapshot(session, now), _view(job), SchedulerConfig())
+    if isinstance(verdict, Rejected):
+        raise _refusal(verdict, job, now)
+    return verdict
+
+
+def _refusal(rejected: Rejected, job: jobs.NewJob, now: datetime) -> ApiError:
+    if rejected.reason is RejectReason.NO_CAPACITY or rejected.earliest_finish_s is None:
+        return ApiError(
+            503,
+            RejectReason.NO_CAPACITY.value,
+            f"No worker serves '{job.model}' right now. Retry in {_RETRY_CAPACITY_S} seconds, or"
+            " start a worker.",
+            headers={"Retry-After": str(_RETRY_CAPACITY_S)},
+        )
+    earliest_at = now + timedelta(seconds=rejected.earliest_finish_s)
+    return ApiError(
+        422,
+        rejected.reason.value,
+        f"The job cannot meet its deadline {show(job.deadline_at)}. The earliest feasible finish"
+        f" is {show(earliest_at)}, {rejected.earliest_finish_s:.1f} seconds from now: give a later"
+        " deadline or fewer problems.",
+        param="deadline",
+        extra={
+            "earliest_finish_at": earliest_at.isoformat(),
+            "earliest_finish_s": rejected.earliest_finish_s,
+        },
+    )
+
+
+def _view(job: jobs.NewJob) -> JobView:
+    """The job as the planner sees it, not stored yet."""
+    return JobView(
+        id=job.id,
+        tenant_id=job.tenant_id,
+        model=job.model,
+        state=JobState.QUEUED,
+        created_at=job.created_at,
+        deadline_at=job.deadline_at,
+        weight=job.weight,
+        max_branches=job.max_branches,
+        max_tokens=job.max_tokens,
+        min_accuracy=job.min_accuracy,
+        mean_prompt_tokens=job.mean_prompt_tokens,
+        num_pending=job.num_problems,
+        num_in_flight=0,
+    )

@@ -1,0 +1,60 @@
+"""Builds the HTTP application: store, routes, errors and metrics."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from typing import Any
+
+from fastapi import FastAPI
+from prometheus_client import CollectorRegistry
+
+from api import errors
+from api.routes import health, jobs, metrics, reports, results, workers
+from api.schemas.operations import ErrorOut
+from api.settings import ApiSettings
+from api.telemetry import RequestMetrics, Telemetry
+from db.session import connect, session_factory
+
+_TAGS = [
+    {"name": "jobs", "description": "Submit problem sets with a deadline and follow them."},
+    {"name": "results", "description": "Answers, votes and latency traces."},
+    {"name": "reports", "description": "Latency and attainment over time."},
+    {"name": "workers", "description": "Who serves which model."},
+    {"name": "operations", "description": "Health and metrics; no key needed."},
+]
+_KEYED: dict[int | str, dict[str, Any]] = {
+    400: {"model": ErrorOut, "description": "A parameter is invalid; `param` names it."},
+    401: {"model": ErrorOut, "description": "The API key is missing, unknown or revoked."},
+    503: {"model": ErrorOut, "description": "The database does not answer; retry."},
+}
+
+
+def create_app(settings: ApiSettings) -> FastAPI:
+    """An application on the store of `settings`; the store need not answer yet."""
+    engine = connect(settings.database_url, pool_size=settings.pool_size)
+    registry = CollectorRegistry()
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        engine.dispose()
+
+    app = FastAPI(
+        title="Slackline",
+        version=version("slackline"),
+        summary="Answers problem sets with a language model by a deadline.",
+        openapi_tags=_TAGS,
+        lifespan=lifespan,
+        redirect_slashes=False,
+    )
+    app.state.settings = settings
+    app.state.sessions = session_factory(engine)
+    app.state.registry = registry
+    registry.register(metrics.StoreCollector(app.state.sessions))
+    app.add_middleware(Telemetry, metrics=RequestMetrics(registry))
+    errors.install(app)
+    for noun in (jobs, results, reports, workers):
+        app.include_router(noun.router, prefix="/v1", responses=_KEYED)
+    for operation in (health, metrics):
+        app.include_router(operation.router)
+    return app

@@ -1,0 +1,241 @@
+"""The Python client: submit a problem set, follow it, read answers and reports."""
+
+import json
+import os
+import time
+from collections.abc import Iterable, Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, cast
+from uuid import uuid4
+
+from api.client.errors import SlacklineError
+from api.client.http import Content, Transport
+from api.client.shapes import Event, Job, LatencyReport, Problem, Result, Worker
+
+DEFAULT_URL = "http://127.0.0.1:8000"
+DEFAULT_API_KEY = "sk-slk-local"
+"""Key of the embedded mode's own tenant; servers that others can reach refuse it."""
+
+_CHUNK_BYTES = 1 << 16
+
+TERMINAL_STATES = frozenset({"completed", "expired", "failed", "cancelled"})
+
+
+class Client:
+    """Talks to one Slackline server. Thread-safe; close it or use it in a `with` statement.
+
+    Args:
+        base_url: Defaults to `SLACKLINE_URL`, then to the embedded mode's address.
+        api_key: Defaults to `SLACKLINE_API_KEY`, then to the embedded mode's key.
+        timeout_s: Longest wait for a part of one response.
+        retry_for_s: How long to go on trying while the server cannot be reached.
+    """
+
+    def __init__(
+        self,
+        base_url: str | None = None,
+        api_key: str | None = None,
+        *,
+        timeout_s: float = 60.0,
+        retry_for_s: float = 10.0,
+    ) -> None:
+        self._transport = Transport(
+            base_url or os.environ.get("SLACKLINE_URL") or DEFAULT_URL,
+            api_key or os.environ.get("SLACKLINE_API_KEY") or DEFAULT_API_KEY,
+            timeout_s,
+            retry_for_s,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._transport.close()
+
+    def submit(
+        self,
+        problems: Path | Iterable[Problem | str],
+        *,
+        model: str,
+        deadline: str | timedelta | datetime,
+        name: str | None = None,
+        max_branches: int | None = None,
+        max_tokens: int | None = None,
+        min_accuracy: float | None = None,
+        temperature: float | None = None,
+        top_p: float | None = None,
+        weight: float | None = None,
+        idempotency_key: str | None = None,
+    ) -> Job:
+        """Submit a problem set; a lost connection is retried without submitting twice.
+
+        Args:
+            problems: A `.jsonl` file (streamed), a `.json` file with a list of problems, or the
+                problems themselves, a string being a prompt.
+            deadline: `"90s"`, `"10m"`, `"2h"`, `"1d"`, an RFC 3339 time, a duration from now, or
+                an aware instant.
+            idempotency_key: Two submissions with one key make one job; a new key by default.
+
+        Raises:
+            SlacklineError: `deadline_infeasible` with `details["earliest_finish_at"]` when the
+                deadline cannot be met; other codes for bad input.
+        """
+        params = {
+            "model": model,
+            "deadline": _deadline_text(deadline),
+            "name": name,
+            "max_branches": max_branches,
+            "max_tokens": max_tokens,
+            "min_accuracy": min_accuracy,
+            "temperature": temperature,
+            "top_p": top_p,
+            "weight": weight,
+        }
+        headers = {
+            "Content-Type": "application/x-ndjson",
+            "Idempotency-Key": idempotency_key or f"slk-{uuid4().hex}",
+        }
+        content = _json_lines(problems)
+        return cast(
+            Job,
+            self._transport.request(
+                "POST", "/v1/jobs", params=params, headers=headers, content=content
+            ),
+        )
+
+    def job(self, job_id: str) -> Job:
+        """The job as it stands."""
+        return cast(Job, self._transport.request("GET", _job_path(job_id)))
+
+    def jobs(self, *, state: str | None = None, limit: int | None = None) -> Iterator[Job]:
+        """Jobs, newest first; all of them without a `limit`."""
+        after: str | None = None
+        remaining = limit
+        while remaining is None or remaining > 0:
+            size = 100 if remaining is None else min(remaining, 100)
+            params = {"state": state, "limit": size, "after": after}
+            page = self._transport.request("GET", "/v1/jobs", params=params)
+            yield from page["data"]
+            if not page["has_more"]:
+                return
+            after = page["next_after"]
+            remaining = None if remaining is None else remaining - len(page["data"])
+
+    def watch(self, job_id: str, *, poll_s: float = 0.5) -> Iterator[Job]:
+        """The job as it changes, its final state last."""
+        while True:
+            job = self.job(job_id)
+            yield job
+            if job["state"] in TERMINAL_STATES:
+                return
+            time.sleep(poll_s)
+
+    def wait(self, job_id: str, *, poll_s: float = 0.5) -> Job:
+        """The job once it has ended."""
+        return list(self.watch(job_id, poll_s=poll_s))[-1]
+
+    def results(self, job_id: str, *, branches: bool = False) -> Iterator[Result]:
+        """Results in the order of submission, streamed; also while the job runs.
+
+        Args:
+            branches: Include the latency trace of every branch.
+        """
+        params = {"branches": "true" if branches else None}
+        with self._transport.lines(f"{_job_path(job_id)}/results", params=params) as lines:
+            for line in lines:
+                if line:
+                    yield json.loads(line)
+
+    def events(self, job_id: str) -> list[Event]:
+        """Transitions and decisions in the job's life, oldest first."""
+        return cast(
+            list[Event], self._transport.request("GET", f"{_job_path(job_id)}/events")["data"]
+        )
+
+    def cancel(self, job_id: str) -> Job:
+        """Ask the job to stop; answers that are in stay."""
+        return cast(Job, self._transport.request("POST", f"{_job_path(job_id)}/cancel"))
+
+    def report(
+        self,
+        *,
+        group_by: str | None = None,
+        start: datetime | None = None,
+        end: datetime | None = None,
+    ) -> LatencyReport:
+        """Latency percentiles and attainment; of the last seven days by default."""
+        params = {
+            "group_by": group_by,
+            "start": start.isoformat() if start else None,
+            "end": end.isoformat() if end else None,
+        }
+        return cast(
+            LatencyReport, self._transport.request("GET", "/v1/reports/latency", params=params)
+        )
+
+    def workers(self) -> list[Worker]:
+        """Workers by name."""
+        return cast(list[Worker], self._transport.request("GET", "/v1/workers")["data"])
+
+
+def _job_path(job_id: str) -> str:
+    """Path of a job; an id with other characters could name another resource."""
+    if not job_id.replace("_", "").isalnum():
+        raise SlacklineError(f"{job_id!r} is not a job id; one looks like job_0190...")
+    return f"/v1/jobs/{job_id}"
+
+
+def _deadline_text(deadline: str | timedelta | datetime) -> str:
+    if isinstance(deadline, timedelta):
+        return f"{deadline.total_seconds():f}s"
+    if isinstance(deadline, datetime):
+        return deadline.isoformat()
+    return deadline
+
+
+def _json_lines(problems: Path | Iterable[Problem | str]) -> Content:
+    """Makes the body as JSON Lines, afresh for every attempt."""
+    if isinstance(problems, Path):
+        if problems.suffix != ".json":
+            path = problems
+            return lambda: _chunks(path)
+        problems = _problems_of_document(problems)
+    objects: list[Any] = [{"prompt": p} if isinstance(p, str) else p for p in problems]
+    body = "".join(json.dumps(problem) + "\n" for problem in objects).encode()
+    return lambda: body
+
+
+def _chunks(path: Path) -> Iterator[bytes]:
+    """The file's bytes; it is open only while an attempt reads it."""
+    try:
+        with path.open("rb") as file:
+            while chunk := file.read(_CHUNK_BYTES):
+                yield chunk
+    except OSError as error:
+        raise SlacklineError(f"Cannot read {path}: {error.strerror}.", code="file_error") from None
+
+
+def _problems_of_document(path: Path) -> list[Any]:
+    """The list in a JSON file, or its `problems`."""
+    try:
+        document = json.loads(b"".join(_chunks(path)))
+    except ValueError as error:
+        raise SlacklineError(f"{path} is not valid JSON: {error}.", code="file_error") from None
+    problems = document.get("problems") if isinstance(document, dict) else document
+    if not isinstance(problems, list):
+        raise SlacklineError(
+            f"{path} holds no list of problems; write a list, or an object with 'problems'.",
+            code="file_error",
+        )
+    return problems

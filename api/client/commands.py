@@ -1,0 +1,171 @@
+"""The client's commands: submit, watch, results, jobs, cancel, report, workers."""
+
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from api.client import display, shell
+from api.client.client import DEFAULT_API_KEY, DEFAULT_URL
+from api.client.follow import follow
+
+app = typer.Typer(no_args_is_help=True, add_completion=False)
+
+
+class Grouping(StrEnum):
+    """What a report is split by."""
+
+    MODEL = "model"
+    HOUR = "hour"
+    TENANT = "tenant"
+
+
+class Format(StrEnum):
+    """How results are written."""
+
+    JSONL = "jsonl"
+    TABLE = "table"
+
+
+Url = Annotated[str, typer.Option(envvar="SLACKLINE_URL", help="Address of the server.")]
+Key = Annotated[str, typer.Option(envvar="SLACKLINE_API_KEY", help="Your API key.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Write JSON for programs.")]
+JobId = Annotated[str, typer.Argument(help="Id of the job, job_...")]
+
+
+@app.command()
+def submit(
+    file: Annotated[Path, typer.Argument(help="Problems: .jsonl, .json, or - for JSON Lines.")],
+    deadline: Annotated[
+        str, typer.Option(help='"90s", "10m", "2h", "1d", or an RFC 3339 time with an offset.')
+    ],
+    model: Annotated[
+        str | None, typer.Option(help="Model to ask; the only one served by default.")
+    ] = None,
+    branches: Annotated[int | None, typer.Option(help="Most branches per problem.")] = None,
+    max_tokens: Annotated[int | None, typer.Option(help="Most tokens per branch.")] = None,
+    min_accuracy: Annotated[float | None, typer.Option(help="Accuracy asked for, 0 to 1.")] = None,
+    temperature: Annotated[float | None, typer.Option(help="Sampling temperature.")] = None,
+    name: Annotated[str | None, typer.Option(help="A label of your own.")] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Follow the job to its end.")] = False,
+    as_json: AsJson = False,
+    url: Url = DEFAULT_URL,
+    api_key: Key = DEFAULT_API_KEY,
+) -> None:
+    """Submit a problem set that is due at a deadline."""
+    with shell.connected(url, api_key) as client:
+        job = client.submit(
+            shell.standard_input() if str(file) == "-" else file,
+            model=model or shell.only_model(client),
+            deadline=deadline,
+            name=name,
+            max_branches=branches,
+            max_tokens=max_tokens,
+            min_accuracy=min_accuracy,
+            temperature=temperature,
+        )
+        if watch:
+            follow(client, job["id"], as_json=as_json)
+        elif as_json:
+            shell.write_json(job)
+        else:
+            typer.echo(display.accepted(job))
+
+
+@app.command(name="watch")
+def watch_job(
+    job: JobId, as_json: AsJson = False, url: Url = DEFAULT_URL, api_key: Key = DEFAULT_API_KEY
+) -> None:
+    """Follow a job to its end. Ctrl-C stops watching, not the job."""
+    with shell.connected(url, api_key) as client:
+        follow(client, job, as_json=as_json)
+
+
+@app.command()
+def results(
+    job: JobId,
+    out: Annotated[Path | None, typer.Option(help="File to write instead of the screen.")] = None,
+    layout: Annotated[Format, typer.Option("--format", help="jsonl or table.")] = Format.JSONL,
+    branches: Annotated[
+        bool, typer.Option("--branches", help="With the latency trace of every branch.")
+    ] = False,
+    as_json: AsJson = False,
+    url: Url = DEFAULT_URL,
+    api_key: Key = DEFAULT_API_KEY,
+) -> None:
+    """Write the answers of a job, also while it runs."""
+    with shell.connected(url, api_key) as client:
+        answers = client.results(job, branches=branches)
+        as_table = layout is Format.TABLE and not (as_json or branches)
+        with shell.output(out, answers) as (stream, found):
+            if as_table:
+                Console(file=stream).print(display.results_table(found))
+            else:
+                for result in found:
+                    shell.write_json(result, stream)
+
+
+@app.command()
+def jobs(
+    state: Annotated[str | None, typer.Option(help="Only jobs in this state.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="How many, newest first.")] = 20,
+    as_json: AsJson = False,
+    url: Url = DEFAULT_URL,
+    api_key: Key = DEFAULT_API_KEY,
+) -> None:
+    """List your jobs, newest first."""
+    with shell.connected(url, api_key) as client:
+        found = list(client.jobs(state=state, limit=limit))
+        if as_json:
+            shell.write_json(found)
+        else:
+            Console().print(display.jobs_table(found))
+
+
+@app.command()
+def cancel(
+    job: JobId, as_json: AsJson = False, url: Url = DEFAULT_URL, api_key: Key = DEFAULT_API_KEY
+) -> None:
+    """Stop a job; the answers that are in stay."""
+    with shell.connected(url, api_key) as client:
+        cancelled = client.cancel(job)
+        if as_json:
+            shell.write_json(cancelled)
+        else:
+            typer.echo(f"{cancelled['id']} {cancelled['state']}")
+
+
+@app.command()
+def report(
+    by: Annotated[Grouping | None, typer.Option(help="Split by model, hour or tenant.")] = None,
+    start: Annotated[datetime | None, typer.Option(help="From this time on, UTC.")] = None,
+    end: Annotated[datetime | None, typer.Option(help="Up to this time, UTC.")] = None,
+    as_json: AsJson = False,
+    url: Url = DEFAULT_URL,
+    api_key: Key = DEFAULT_API_KEY,
+) -> None:
+    """Latency percentiles per stage and deadline attainment, of the last seven days."""
+    with shell.connected(url, api_key) as client:
+        found = client.report(
+            group_by=by.value if by else None, start=shell.utc(start), end=shell.utc(end)
+        )
+        if as_json:
+            shell.write_json(found)
+        else:
+            Console().print(display.report_table(found))
+
+
+@app.command()
+def workers(
+    as_json: AsJson = False, url: Url = DEFAULT_URL, api_key: Key = DEFAULT_API_KEY
+) -> None:
+    """List the workers and what they serve."""
+    with shell.connected(url, api_key) as client:
+        found = client.workers()
+        if as_json:
+            shell.write_json(found)
+        else:
+            Console().print(display.workers_table(found))

@@ -1,0 +1,177 @@
+"""Draws jobs, results and reports in the terminal."""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.table import Table
+
+from api.client.shapes import Job, LatencyReport, Percentiles, Result, Worker
+
+
+def num_finished(job: Job) -> int:
+    """Problems that have reached their end."""
+    progress = job["progress"]
+    num_open = progress["pending"] + progress["dispatched"] + progress["running"]
+    return job["num_problems"] - num_open
+
+
+def progress_bar(console: Console) -> Progress:
+    """A bar of finished problems with the live slack and the split in force."""
+    return Progress(
+        TextColumn("{task.fields[state]:<10}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[clock]}"),
+        TextColumn("{task.fields[split]}", style="dim"),
+        console=console,
+    )
+
+
+def clock_text(job: Job) -> str:
+    """Time left and slack of a live job."""
+    parts = []
+    if job["time_left_s"] is not None:
+        parts.append(f"{max(job['time_left_s'], 0.0):.1f} s left")
+    if job["slack_s"] is not None:
+        parts.append(f"slack {job['slack_s']:+.1f} s")
+    return ", ".join(parts)
+
+
+def split_text(job: Job) -> str:
+    """The split in force."""
+    plan = job["plan"]
+    if plan is None:
+        return "not planned yet"
+    return (
+        f"{plan['num_branches']} branches x draft {plan['num_speculative_tokens']},"
+        f" {plan['max_tokens']} tokens"
+    )
+
+
+def accepted(job: Job) -> str:
+    """What a submission has led to, in two lines."""
+    forecast = job["admitted"]
+    note = ", below the accuracy asked for" if job["verdict"] == "accepted_degraded" else ""
+    return (
+        f"{job['id']} accepted{note}:"
+        f" {job['num_problems']} problems due {_local(job['deadline_at'])}"
+        f"\n  predicted finish {_local(forecast['finish_at'])}"
+        f" (95%: {_local(forecast['finish_p95_at'])}), accuracy {forecast['accuracy']:.1%}"
+    )
+
+
+def summary(job: Job) -> str:
+    """What became of a job, in a few lines."""
+    progress = job["progress"]
+    lines = [
+        f"{job['id']} {job['state']}: {progress['answered']} of {job['num_problems']} answered"
+    ]
+    for state in ("expired", "failed", "cancelled"):
+        if progress[state]:
+            lines[0] += f", {progress[state]} {state}"
+    if job["degraded"]:
+        lines.append(f"  cut short by the deadline: {job['degraded']}")
+    if job["finished_at"] is not None:
+        lateness_s = (_instant(job["finished_at"]) - _instant(job["deadline_at"])).total_seconds()
+        side = "before" if lateness_s <= 0 else "after"
+        lines.append(f"  finished {abs(lateness_s):.1f} s {side} the deadline")
+    if job["accuracy"] is not None:
+        predicted = job["predicted"] or job["admitted"]
+        lines.append(f"  accuracy {job['accuracy']:.1%} (predicted {predicted['accuracy']:.1%})")
+    if job["plan"] is not None:
+        lines.append(f"  split {split_text(job)}")
+    if job["mean_acceptance_length"] is not None:
+        lines.append(f"  mean acceptance length {job['mean_acceptance_length']:.2f}")
+    if job["error"]:
+        lines.append(f"  error: {job['error']}")
+    return "\n".join(lines)
+
+
+def jobs_table(jobs: Iterable[Job]) -> Table:
+    """One row per job."""
+    table = Table("job", "name", "model", "state", "answered", "deadline", "slack")
+    for job in jobs:
+        slack_s = job["slack_s"]
+        table.add_row(
+            job["id"],
+            job["name"],
+            job["model"],
+            job["state"],
+            f"{job['progress']['answered']}/{job['num_problems']}",
+            _local(job["deadline_at"]),
+            "" if slack_s is None else f"{slack_s:+.1f} s",
+        )
+    return table
+
+
+def results_table(results: Iterable[Result]) -> Table:
+    """One row per problem."""
+    table = Table("id", "state", "answer", "vote", "right", "branches", "degraded")
+    for result in results:
+        share, right = result["vote_share"], result["is_correct"]
+        planned = result["num_branches_planned"]
+        table.add_row(
+            result["id"],
+            result["state"],
+            result["answer"] or "",
+            "" if share is None else f"{share:.0%}",
+            "" if right is None else ("yes" if right else "no"),
+            f"{result['num_branches_finished']}/{'-' if planned is None else planned}",
+            "yes" if result["degraded"] else "",
+        )
+    return table
+
+
+def report_table(report: LatencyReport) -> Table:
+    """One row per group, P50 / P90 / P99 per stage."""
+    table = Table(
+        report["group_by"] or "all", "jobs", "in time", "branches",
+        "queue s", "TTFT s", "TPOT ms", "end to end s",
+        caption="P50 / P90 / P99",
+    )  # fmt: skip
+    for group in report["data"]:
+        attainment = group["slo_attainment"]
+        table.add_row(
+            group["group"] or "all",
+            str(group["num_jobs"]),
+            "" if attainment is None else f"{attainment:.1%}",
+            str(group["num_branches"]),
+            _percentiles(group["queue_time_s"]),
+            _percentiles(group["ttft_s"]),
+            _percentiles(group["tpot_s"], scale=1000, digits=1),
+            _percentiles(group["e2e_latency_s"]),
+        )
+    return table
+
+
+def workers_table(workers: Iterable[Worker]) -> Table:
+    """One row per worker."""
+    table = Table("worker", "model", "engine", "status", "rows", "running", "draft lengths")
+    for worker in workers:
+        table.add_row(
+            worker["name"],
+            worker["model"],
+            worker["engine"],
+            worker["status"],
+            str(worker["max_num_seqs"]),
+            str(worker["num_running_branches"]),
+            " ".join(str(length) for length in worker["draft_lengths"]),
+        )
+    return table
+
+
+def _percentiles(values: Percentiles, scale: float = 1.0, digits: int = 2) -> str:
+    if values["p50"] is None:
+        return ""
+    ordered = (values["p50"], values["p90"], values["p99"])
+    return " / ".join("" if v is None else f"{v * scale:.{digits}f}" for v in ordered)
+
+
+def _instant(text: str) -> datetime:
+    return datetime.fromisoformat(text).astimezone(UTC)
+
+
+def _local(text: str) -> str:
+    return _instant(text).astimezone().strftime("%Y-%m-%d %H:%M:%S")

@@ -1,0 +1,32 @@
+"""The one exception of the client."""
+
+from collections.abc import Mapping
+from typing import Any
+
+
+class SlacklineError(Exception):
+    """A request failed; `str()` of it is one line that says what to do.
+
+    Attributes:
+        status: HTTP status; None when no response came.
+        code: The server's word for the error; `connection_error` when no response came.
+        param: Field at fault, if one is.
+        details: Further fields of the error, such as `earliest_finish_at` of
+            `deadline_infeasible` or `line` of `invalid_json_line`.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        code: str = "error",
+        param: str | None = None,
+        details: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.status = status
+        self.code = code
+        self.param = param
+        self.details = dict(details or {})

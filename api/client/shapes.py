@@ -1,0 +1,169 @@
+"""JSON objects of the API as typed dictionaries; a newer server may add keys."""
+
+from typing import Any, NotRequired, TypedDict
+
+
+class Problem(TypedDict):
+    """One prompt to submit."""
+
+    id: NotRequired[str]
+    prompt: str
+    reference_answer: NotRequired[str]
+
+
+class Progress(TypedDict):
+    """Problems by state."""
+
+    pending: int
+    dispatched: int
+    running: int
+    answered: int
+    expired: int
+    failed: int
+    cancelled: int
+
+
+class Plan(TypedDict):
+    """The split in force."""
+
+    num_branches: int
+    num_speculative_tokens: int
+    max_tokens: int
+    wave_size: int
+
+
+class Forecast(TypedDict):
+    """A prediction; instants are RFC 3339 strings."""
+
+    finish_at: str
+    finish_p95_at: str
+    accuracy: float
+
+
+class Job(TypedDict):
+    """One submission; instants are RFC 3339 strings, durations seconds."""
+
+    id: str
+    object: str
+    name: str
+    model: str
+    state: str
+    created_at: str
+    deadline_at: str
+    started_at: str | None
+    finished_at: str | None
+    verdict: str
+    met_deadline: bool | None
+    num_problems: int
+    progress: Progress
+    degraded: int
+    max_branches: int
+    max_tokens: int | None
+    min_accuracy: float | None
+    temperature: float
+    top_p: float
+    weight: float
+    plan: Plan | None
+    predicted: Forecast | None
+    admitted: Forecast
+    accuracy: float | None
+    slack_s: float | None
+    time_left_s: float | None
+    mean_acceptance_length: float | None
+    error: str | None
+
+
+class Event(TypedDict):
+    """One transition or decision in a job's life."""
+
+    at: str
+    kind: str
+    data: dict[str, Any]
+
+
+class Branch(TypedDict):
+    """One sampled solution and its latency trace."""
+
+    branch_index: int
+    worker: str
+    num_speculative_tokens: int
+    finish_reason: str
+    answer: str | None
+    is_correct: bool | None
+    queued_at: str
+    started_at: str | None
+    finished_at: str
+    queue_time_s: float
+    ttft_s: float | None
+    decode_time_s: float | None
+    tpot_s: float | None
+    prompt_tokens: int
+    completion_tokens: int
+    num_steps: int
+    drafted_by_position: list[int]
+    accepted_by_position: list[int]
+    text: str
+    error: str | None
+
+
+class Result(TypedDict):
+    """One problem's answer, or where it stands."""
+
+    id: str
+    state: str
+    answer: str | None
+    vote_share: float | None
+    is_correct: bool | None
+    degraded: bool
+    num_branches_finished: int
+    num_branches_planned: int | None
+    error: str | None
+    finished_at: str | None
+    branches: list[Branch] | None
+
+
+class Percentiles(TypedDict):
+    """Percentiles of one latency in seconds."""
+
+    p50: float | None
+    p90: float | None
+    p99: float | None
+
+
+class LatencyGroup(TypedDict):
+    """Latency of one group of a report."""
+
+    group: str | None
+    num_branches: int
+    num_jobs: int
+    queue_time_s: Percentiles
+    ttft_s: Percentiles
+    tpot_s: Percentiles
+    e2e_latency_s: Percentiles
+    slo_attainment: float | None
+
+
+class LatencyReport(TypedDict):
+    """Latency by stage over a stretch of time."""
+
+    object: str
+    start_at: str
+    end_at: str
+    group_by: str | None
+    data: list[LatencyGroup]
+
+
+class Worker(TypedDict):
+    """One worker and its last sign of life."""
+
+    name: str
+    model: str
+    engine: str
+    status: str
+    max_num_seqs: int
+    max_model_len: int
+    draft_lengths: list[int]
+    num_running_branches: int
+    started_at: str
+    heartbeat_at: str
+    device: str | None

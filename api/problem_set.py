@@ -1,0 +1,193 @@
+"""Reads and checks the problems of a submission, one at a time.
+
+A set is read twice: once to check and count it before anything is stored, once to store it. JSON
+Lines stay in their file all the while, so memory grows with the ids and not with the prompts.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, BinaryIO, Protocol
+
+import orjson
+from pydantic import ValidationError
+
+from api.errors import ApiError, invalid, validation_error
+from api.schemas.submission import ProblemIn
+from api.settings import ApiSettings
+
+_UTF8_BOM = b"\xef\xbb\xbf"
+_ESCAPED_CHAR_BYTES = 12
+"""Longest JSON spelling of one character: two `\\uXXXX` escapes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a problem stands in the request; `line` is None in a JSON document."""
+
+    index: int
+    line: int | None = None
+
+    def error(self, code: str, field: str, message: str) -> ApiError:
+        """A 400 about a field of the problem here."""
+        if self.line is None:
+            param = f"problems[{self.index}].{field}"
+            return ApiError(400, code, f"{param}: {message}", param=param)
+        return ApiError(
+            400, code, f"Line {self.line}: {message}", param=field, extra={"line": self.line}
+        )
+
+
+class ProblemSource(Protocol):
+    """Problems as sent; every iteration starts from the beginning."""
+
+    def __iter__(self) -> Iterator[tuple[Place, Any]]:
+        """Yield each problem, not yet checked, with its place."""
+
+
+@dataclass(frozen=True, slots=True)
+class JsonList:
+    """The `problems` of a JSON document."""
+
+    problems: list[Any]
+
+    def __iter__(self) -> Iterator[tuple[Place, Any]]:
+        for index, problem in enumerate(self.problems):
+            yield Place(index), problem
+
+
+@dataclass(frozen=True, slots=True)
+class JsonLines:
+    """A file of JSON Lines; blank lines and a byte order mark are skipped."""
+
+    file: BinaryIO
+    max_line_bytes: int
+
+    def __iter__(self) -> Iterator[tuple[Place, Any]]:
+        self.file.seek(0)
+        index = 0
+        number = 0
+        while line := self.file.readline(self.max_line_bytes + 1):
+            number += 1
+            place = Place(index, number)
+            if len(line) > self.max_line_bytes:
+                raise place.error(
+                    "line_too_long",
+                    "line",
+                    f"it is longer than {self.max_line_bytes:,} bytes. Put one problem on each"
+                    " line.",
+                )
+            if number == 1:
+                line = line.removeprefix(_UTF8_BOM)
+            if not line.strip():
+                continue
+            try:
+                problem = orjson.loads(line)
+            except orjson.JSONDecodeError as error:
+                raise place.error(
+                    "invalid_json_line",
+                    "line",
+                    f"not valid JSON ({error.msg} at column {error.colno}). Put one object such"
+                    ' as {"id": "p-1", "prompt": "..."} on each line.',
+                ) from None
+            yield place, problem
+            index += 1
+
+
+@dataclass(frozen=True, slots=True)
+class ProblemSet:
+    """A checked set.
+
+    Attributes:
+        sha256: Digest of ids, prompts and references in order, the same for every form in which
+            the set can be sent.
+    """
+
+    source: ProblemSource
+    num_problems: int
+    num_prompt_chars: int
+    sha256: str
+
+    def __iter__(self) -> Iterator[ProblemIn]:
+        """Yield the problems, each with its id."""
+        for place, raw in self.source:
+            yield _problem(place, raw)
+
+
+def lines_of(file: BinaryIO, settings: ApiSettings) -> JsonLines:
+    """JSON Lines whose length is bounded by what a problem can need."""
+    chars = settings.max_prompt_chars + settings.max_reference_chars + settings.max_id_chars
+    return JsonLines(file, _ESCAPED_CHAR_BYTES * chars + 1024)
+
+
+def check(source: ProblemSource, settings: ApiSettings) -> ProblemSet:
+    """Check every problem.
+
+    Raises:
+        ApiError: 400 for the first bad problem, with its line or index; 413 for too many.
+    """
+    seen: dict[str, Place] = {}
+    digest = hashlib.sha256()
+    num_prompt_chars = 0
+    for place, raw in source:
+        if len(seen) == settings.max_problems:
+            raise ApiError(
+                413,
+                "too_many_problems",
+                f"The set has more than {settings.max_problems:,} problems. Split it into several"
+                " jobs.",
+                param="problems",
+            )
+        problem = _problem(place, raw)
+        _check_lengths(place, problem, settings)
+        key = problem.id or ""
+        if key in seen:
+            first = seen[key]
+            where = f"problems[{first.index}]" if first.line is None else f"line {first.line}"
+            raise place.error(
+                "duplicate_id",
+                "id",
+                f"the id '{key}' is already that of {where}. Give each problem its own id.",
+            )
+        seen[key] = place
+        num_prompt_chars += len(problem.prompt)
+        digest.update(orjson.dumps([key, problem.prompt, problem.reference_answer]))
+    if not seen:
+        raise invalid(
+            "problems",
+            "The problem set is empty. Send at least one problem.",
+            code="empty_problem_set",
+        )
+    return ProblemSet(source, len(seen), num_prompt_chars, digest.hexdigest())
+
+
+def _problem(place: Place, raw: Any) -> ProblemIn:
+    """The problem at a place, with the id that it gets by default."""
+    try:
+        problem = ProblemIn.model_validate(raw)
+    except ValidationError as error:
+        if not isinstance(raw, dict):
+            raise place.error(
+                "invalid_problem",
+                "prompt",
+                'a problem is an object such as {"id": "p-1", "prompt": "..."}.',
+            ) from None
+        refusal = validation_error(error.errors(include_url=False))
+        raise place.error(refusal.code, refusal.param or "prompt", refusal.message) from None
+    if problem.id is None:
+        problem.id = f"problem-{place.index + 1}"
+    return problem
+
+
+def _check_lengths(place: Place, problem: ProblemIn, settings: ApiSettings) -> None:
+    for field, text, limit in (
+        ("id", problem.id, settings.max_id_chars),
+        ("prompt", problem.prompt, settings.max_prompt_chars),
+        ("reference_answer", problem.reference_answer, settings.max_reference_chars),
+    ):
+        if text is not None and len(text) > limit:
+            raise place.error(
+                f"{field}_too_long",
+                field,
+                f"the {field} has {len(text):,} characters; at most {limit:,} are allowed.",
+            )

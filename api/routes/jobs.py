@@ -1,0 +1,164 @@
+"""Jobs: submit, list, read, follow, cancel."""
+
+import re
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Header, Query, Response
+from sqlalchemy.orm import Session
+
+from api.admission import store
+from api.auth import Caller
+from api.body import ReceivedBody
+from api.dependencies import Sessions, Settings, utc_now
+from api.errors import ApiError, invalid, not_found
+from api.schemas.jobs import EventList, EventOut, JobOut, JobPage
+from api.schemas.operations import ErrorOut
+from api.schemas.submission import openapi_request
+from api.submission import read_submission
+from api.views import job_views
+from db import events, jobs, wake
+from db.models import Job
+from db.session import transaction
+from scheduler.core.states import JobState
+
+router = APIRouter(prefix="/jobs", tags=["jobs"])
+
+_JOB_ID = re.compile(r"job_[0-9a-f]{32}")
+NOT_FOUND: dict[int | str, dict[str, Any]] = {
+    404: {"model": ErrorOut, "description": "No such job of yours."}
+}
+
+
+def _known_form(job_id: str) -> str:
+    """A job id that may exist; any other text is not worth a query."""
+    if not _JOB_ID.fullmatch(job_id):
+        raise not_found("job", job_id)
+    return job_id
+
+
+JobId = Annotated[str, Depends(_known_form)]
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        min_length=1,
+        max_length=255,
+        description="A retry with the same key and the same request returns the same job.",
+    ),
+]
+
+
+def own_job(session: Session, tenant_id: str, job_id: str) -> Job:
+    """The tenant's job.
+
+    Raises:
+        ApiError: 404, also for another tenant's job.
+    """
+    job = jobs.get_job(session, tenant_id, job_id)
+    if job is None:
+        raise not_found("job", job_id)
+    return job
+
+
+@router.post(
+    "",
+    status_code=201,
+    summary="Submit a problem set with a deadline",
+    openapi_extra=openapi_request(),
+    responses={
+        200: {"model": JobOut, "description": "A retry: the job that was made before."},
+        409: {"model": ErrorOut, "description": "The Idempotency-Key made another job."},
+        413: {"model": ErrorOut, "description": "Too many bytes or problems."},
+        415: {"model": ErrorOut, "description": "Neither JSON, JSON Lines nor an upload."},
+        422: {
+            "model": ErrorOut,
+            "description": "`deadline_infeasible`; `earliest_finish_at` says what is feasible.",
+        },
+    },
+)
+def submit(
+    body: ReceivedBody,
+    caller: Caller,
+    settings: Settings,
+    sessions: Sessions,
+    response: Response,
+    idempotency_key: IdempotencyKey = None,
+) -> JobOut:
+    """Check, admit and store a problem set. What is refused leaves nothing behind."""
+    submission = read_submission(body, settings)
+    now = utc_now()
+    with transaction(sessions) as session:
+        stored = store(
+            session,
+            submission,
+            tenant_id=caller,
+            idempotency_key=idempotency_key,
+            now=now,
+            settings=settings,
+        )
+        (view,) = job_views(session, [own_job(session, caller, stored.job_id)], now)
+    if stored.is_replay:
+        response.status_code = 200
+        response.headers["Idempotent-Replayed"] = "true"
+    response.headers["Location"] = f"/v1/jobs/{stored.job_id}"
+    return view
+
+
+@router.get("", summary="List jobs, newest first")
+def list_jobs(
+    caller: Caller,
+    sessions: Sessions,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    after: Annotated[str | None, Query(description="`next_after` of the page before.")] = None,
+    state: Annotated[JobState | None, Query(description="Only jobs in this state.")] = None,
+) -> JobPage:
+    """A page of your jobs."""
+    with transaction(sessions) as session:
+        if after is not None and not (
+            _JOB_ID.fullmatch(after) and jobs.get_job(session, caller, after)
+        ):
+            raise invalid("after", "No job found with the id in 'after'. Pass a job's id.")
+        found = jobs.list_jobs(session, caller, limit=limit + 1, after=after, state=state)
+        page = job_views(session, found[:limit], utc_now())
+    has_more = len(found) > limit
+    return JobPage(data=page, has_more=has_more, next_after=page[-1].id if has_more else None)
+
+
+@router.get("/{job_id}", summary="Read a job", responses=NOT_FOUND)
+def read_job(job_id: JobId, caller: Caller, sessions: Sessions) -> JobOut:
+    """Progress, plan, forecast and slack as they stand."""
+    with transaction(sessions) as session:
+        (view,) = job_views(session, [own_job(session, caller, job_id)], utc_now())
+    return view
+
+
+@router.get("/{job_id}/events", summary="History of a job", responses=NOT_FOUND)
+def list_events(job_id: JobId, caller: Caller, sessions: Sessions) -> EventList:
+    """The latest transitions and decisions, oldest first."""
+    with transaction(sessions) as session:
+        own_job(session, caller, job_id)
+        found = events.list_events(session, job_id)
+    return EventList(data=[EventOut(at=e.at, kind=e.kind, data=e.data) for e in found])
+
+
+@router.post(
+    "/{job_id}/cancel",
+    summary="Cancel a job",
+    responses={
+        **NOT_FOUND,
+        409: {"model": ErrorOut, "description": "The job has ended."},
+    },
+)
+def cancel(job_id: JobId, caller: Caller, sessions: Sessions) -> JobOut:
+    """Stop a live job and keep its answers; cancelling twice is no error."""
+    now = utc_now()
+    with transaction(sessions) as session:
+        asked = jobs.request_cancel(session, caller, job_id, now=now)
+        job = own_job(session, caller, job_id)
+        if asked:
+            wake.notify(session)
+        elif job.state not in (JobState.CANCELLING, JobState.CANCELLED):
+            raise ApiError(
+                409, "job_ended", f"Cannot cancel {job_id}: it is {job.state}. Read its results."
+            )
+        (view,) = job_views(session, [job], now)
+    return view

@@ -1,0 +1,102 @@
+"""A job as clients see it."""
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field
+
+from scheduler.core.states import JobState
+
+
+class ProgressOut(BaseModel):
+    """Problems by state; the sum is the size of the job."""
+
+    pending: int = 0
+    dispatched: int = 0
+    running: int = 0
+    answered: int = 0
+    expired: int = 0
+    failed: int = 0
+    cancelled: int = 0
+
+
+class PlanOut(BaseModel):
+    """The split in force for the problems that are still pending."""
+
+    num_branches: int
+    num_speculative_tokens: int
+    max_tokens: int
+    wave_size: int
+
+
+class ForecastOut(BaseModel):
+    """When the job will end (median, 95th percentile) and how many answers will be right."""
+
+    finish_at: datetime
+    finish_p95_at: datetime
+    accuracy: float
+
+
+class JobOut(BaseModel):
+    """One submission with its deadline, progress, plan and forecasts."""
+
+    id: str
+    object: Literal["job"] = "job"
+    name: str
+    model: str
+    state: JobState
+    created_at: datetime
+    deadline_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    verdict: str = Field(description="`accepted`, or `accepted_degraded`: below `min_accuracy`.")
+    met_deadline: bool | None = Field(
+        description="Ended by the deadline with no problem expired; null while live or cancelled."
+    )
+    num_problems: int
+    progress: ProgressOut
+    degraded: int = Field(description="Answered problems that the deadline cut short.")
+    max_branches: int
+    max_tokens: int | None
+    min_accuracy: float | None
+    temperature: float
+    top_p: float
+    weight: float
+    plan: PlanOut | None
+    predicted: ForecastOut | None = Field(description="The latest forecast.")
+    admitted: ForecastOut = Field(description="The forecast on which the job was accepted.")
+    accuracy: float | None = Field(
+        description="Fraction right of the problems graded so far; null without references."
+    )
+    slack_s: float | None = Field(
+        description="Time left less predicted remaining run time; null once finished."
+    )
+    time_left_s: float | None = Field(description="Until the deadline; null once finished.")
+    mean_acceptance_length: float | None = Field(
+        description="Tokens per forward pass of the target, over the latest branches."
+    )
+    error: str | None
+
+
+class JobPage(BaseModel):
+    """Jobs, newest first."""
+
+    object: Literal["list"] = "list"
+    data: list[JobOut]
+    has_more: bool
+    next_after: str | None = Field(description="Pass as `after` for the next page.")
+
+
+class EventOut(BaseModel):
+    """One transition or decision in a job's life."""
+
+    at: datetime
+    kind: str
+    data: dict[str, Any]
+
+
+class EventList(BaseModel):
+    """Events of one job, oldest first."""
+
+    object: Literal["list"] = "list"
+    data: list[EventOut]

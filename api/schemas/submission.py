@@ -1,0 +1,108 @@
+"""What a client sends to submit a job."""
+
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic_core import PydanticCustomError
+
+
+def _storable(text: str) -> str:
+    """Refuse what Postgres text cannot hold."""
+    if "\0" in text:
+        raise PydanticCustomError("nul", "it contains a NUL character; remove it")
+    return text
+
+
+Text = Annotated[str, AfterValidator(_storable)]
+
+
+class ProblemIn(BaseModel):
+    """One prompt. Numbers are accepted for the id and the reference answer."""
+
+    model_config = ConfigDict(extra="forbid", coerce_numbers_to_str=True)
+
+    id: Text | None = Field(
+        None,
+        min_length=1,
+        description="Unique within the job; `problem-N` with N its position from 1 by default.",
+    )
+    prompt: Text = Field(min_length=1, description="Given to the model as it is.")
+    reference_answer: Text | None = Field(
+        None, min_length=1, description="The right answer; graded answers need one."
+    )
+
+
+class JobOptions(BaseModel):
+    """Everything about a job but its problems."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    model: Text = Field(min_length=1, max_length=256, description="A model that a worker serves.")
+    deadline: str = Field(
+        description="When the answers are due: `90s`, `10m`, `2h`, `1d`, counted from the moment"
+        " the whole request has arrived, or an RFC 3339 time with an offset.",
+    )
+    name: Text = Field("", max_length=256, description="A label of your own.")
+    max_branches: int = Field(16, ge=1, description="Upper bound on solutions sampled per problem.")
+    max_tokens: int | None = Field(
+        None, ge=1, le=1_000_000, description="Upper bound on completion tokens per branch."
+    )
+    min_accuracy: float | None = Field(
+        None, gt=0, le=1, description="Accuracy asked for; below it the verdict says so."
+    )
+    temperature: float = Field(0.8, ge=0, le=2)
+    top_p: float = Field(1.0, gt=0, le=1)
+    weight: float = Field(
+        1.0, gt=0, le=1000, description="Priority against the tenant's other jobs."
+    )
+
+
+class JobSubmission(JobOptions):
+    """A job as one JSON document."""
+
+    problems: list[ProblemIn] = Field(min_length=1)
+
+
+def openapi_request() -> dict[str, Any]:
+    """The three ways to submit, for the OpenAPI document."""
+    options = JobOptions.model_json_schema()
+    upload = {
+        "type": "object",
+        "required": ["file", *options["required"]],
+        "properties": {
+            "file": {
+                "type": "string",
+                "format": "binary",
+                "description": "JSON Lines, one problem per line.",
+            },
+            **options["properties"],
+        },
+    }
+    template = "#/components/schemas/{model}"
+    document = JobSubmission.model_json_schema(ref_template=template)
+    document.pop("$defs", None)
+    lines = {
+        "type": "string",
+        "description": "One problem per line; the options are query parameters.",
+        "examples": ['{"id": "p-1", "prompt": "What is 2 + 3?", "reference_answer": "5"}'],
+    }
+    return {
+        "requestBody": {
+            "required": True,
+            "content": {
+                "application/json": {"schema": document},
+                "application/x-ndjson": {"schema": lines},
+                "multipart/form-data": {"schema": upload},
+            },
+        },
+        "parameters": [
+            {
+                "name": name,
+                "in": "query",
+                "required": False,
+                "schema": schema,
+                "description": f"For JSON Lines bodies. {schema.get('description', '')}".strip(),
+            }
+            for name, schema in options["properties"].items()
+        ],
+    }

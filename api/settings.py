@@ -1,0 +1,32 @@
+"""Settings of the API process; each limit is stated in the error that it causes."""
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class ApiSettings(BaseSettings):
+    """Read from the environment: `DATABASE_URL`, and `SLACKLINE_` plus the name for the rest.
+
+    Attributes:
+        local_key: API key of the local tenant. Only the embedded mode sets it; a server that
+            others can reach must leave it unset.
+        max_body_bytes: Size of a JSON Lines body or upload, which is spooled to disk.
+        max_json_bytes: Size of a JSON body, which must fit in memory as a whole.
+        max_deadline_s: Longest time to a deadline.
+        min_deadline_s: Shortest time to a deadline; below it not even one branch would fit.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="SLACKLINE_", populate_by_name=True)
+
+    database_url: str = Field(validation_alias="DATABASE_URL")
+    local_key: str | None = None
+    max_body_bytes: int = 200_000_000
+    max_json_bytes: int = 32_000_000
+    max_problems: int = 100_000
+    max_prompt_chars: int = 200_000
+    max_reference_chars: int = 20_000
+    max_id_chars: int = 256
+    max_branches: int = 64
+    max_deadline_s: float = 7 * 86_400
+    min_deadline_s: float = 1.0
+    pool_size: int = 10

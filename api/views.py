@@ -1,0 +1,195 @@
+"""Turns stored rows into the shapes that clients see."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import datetime
+
+from sqlalchemy.orm import Session
+
+from api.schemas.jobs import ForecastOut, JobOut, PlanOut, ProgressOut
+from api.schemas.reports import LatencyGroupOut, PercentilesOut, WorkerOut
+from api.schemas.results import BranchOut, ResultOut
+from db.jobs import JobProgress, jobs_progress
+from db.models import Branch, Job, Worker
+from db.reports import LatencyRow, Percentiles
+from db.results import ProblemResult
+from db.traces import mean_acceptance_lengths
+from scheduler.core.config import SchedulerConfig
+from scheduler.core.states import JobState
+
+
+def job_views(session: Session, jobs: Sequence[Job], now: datetime) -> list[JobOut]:
+    """Jobs with their counts, in two statements however many they are."""
+    ids = [job.id for job in jobs]
+    progress = jobs_progress(session, ids)
+    acceptance = mean_acceptance_lengths(session, ids)
+    return [
+        _job_view(job, progress.get(job.id, JobProgress()), acceptance.get(job.id), now)
+        for job in jobs
+    ]
+
+
+def _job_view(
+    job: Job, progress: JobProgress, mean_acceptance_length: float | None, now: datetime
+) -> JobOut:
+    predicted = _forecast(
+        job.predicted_finish_at, job.predicted_finish_p95_at, job.predicted_accuracy
+    )
+    is_live = job.finished_at is None
+    slack_s = None
+    if is_live and predicted is not None:
+        slack_s = (job.deadline_at - max(predicted.finish_at, now)).total_seconds()
+    return JobOut(
+        id=job.id,
+        name=job.name,
+        model=job.model,
+        state=JobState(job.state),
+        created_at=job.created_at,
+        deadline_at=job.deadline_at,
+        started_at=job.started_at,
+        finished_at=job.finished_at,
+        verdict=job.verdict,
+        met_deadline=_met_deadline(job, progress),
+        num_problems=job.num_problems,
+        progress=ProgressOut.model_validate(asdict(progress)),
+        degraded=progress.degraded,
+        max_branches=job.max_branches,
+        max_tokens=job.max_tokens,
+        min_accuracy=job.min_accuracy,
+        temperature=job.temperature,
+        top_p=job.top_p,
+        weight=job.weight,
+        plan=_plan(job),
+        predicted=predicted,
+        admitted=ForecastOut(
+            finish_at=job.admitted_finish_at,
+            finish_p95_at=job.admitted_finish_p95_at,
+            accuracy=job.admitted_accuracy,
+        ),
+        accuracy=progress.accuracy,
+        slack_s=slack_s,
+        time_left_s=(job.deadline_at - now).total_seconds() if is_live else None,
+        mean_acceptance_length=mean_acceptance_length,
+        error=job.error,
+    )
+
+
+def _met_deadline(job: Job, progress: JobProgress) -> bool | None:
+    """As the latency report counts it: ended in time with no problem expired."""
+    if job.finished_at is None or job.state == JobState.CANCELLED:
+        return None
+    return job.finished_at <= job.deadline_at and progress.expired == 0
+
+
+def _plan(job: Job) -> PlanOut | None:
+    if (
+        job.num_branches is None
+        or job.num_speculative_tokens is None
+        or job.plan_max_tokens is None
+        or job.wave_size is None
+    ):
+        return None
+    return PlanOut(
+        num_branches=job.num_branches,
+        num_speculative_tokens=job.num_speculative_tokens,
+        max_tokens=job.plan_max_tokens,
+        wave_size=job.wave_size,
+    )
+
+
+def _forecast(
+    finish_at: datetime | None, finish_p95_at: datetime | None, accuracy: float | None
+) -> ForecastOut | None:
+    if finish_at is None or finish_p95_at is None or accuracy is None:
+        return None
+    return ForecastOut(finish_at=finish_at, finish_p95_at=finish_p95_at, accuracy=accuracy)
+
+
+def result_view(result: ProblemResult, branches: Sequence[Branch] | None) -> ResultOut:
+    """One problem's outcome; `branches` None leaves the traces out."""
+    return ResultOut.model_validate(
+        {
+            "id": result.key,
+            "state": result.state,
+            "answer": result.answer,
+            "vote_share": result.vote_share,
+            "is_correct": result.is_correct,
+            "degraded": result.degraded,
+            "num_branches_finished": result.num_branches_finished,
+            "num_branches_planned": result.num_branches,
+            "error": result.error,
+            "finished_at": result.finished_at,
+            "branches": None if branches is None else [_branch_view(b) for b in branches],
+        }
+    )
+
+
+def _branch_view(branch: Branch) -> BranchOut:
+    tpot_s = None
+    if branch.decode_time_s is not None and branch.completion_tokens > 1:
+        tpot_s = branch.decode_time_s / (branch.completion_tokens - 1)
+    return BranchOut(
+        branch_index=branch.branch_index,
+        worker=branch.worker_name,
+        num_speculative_tokens=branch.num_speculative_tokens,
+        finish_reason=branch.finish_reason,
+        answer=branch.answer,
+        is_correct=branch.is_correct,
+        queued_at=branch.queued_at,
+        started_at=branch.started_at,
+        finished_at=branch.finished_at,
+        queue_time_s=branch.queue_time_s,
+        ttft_s=branch.ttft_s,
+        decode_time_s=branch.decode_time_s,
+        tpot_s=tpot_s,
+        prompt_tokens=branch.prompt_tokens,
+        completion_tokens=branch.completion_tokens,
+        num_steps=branch.num_steps,
+        drafted_by_position=branch.drafted_by_position,
+        accepted_by_position=branch.accepted_by_position,
+        text=branch.text,
+        error=branch.error,
+    )
+
+
+def latency_group_view(row: LatencyRow) -> LatencyGroupOut:
+    """One group of the latency report."""
+    group = row.group.isoformat() if isinstance(row.group, datetime) else row.group
+    latency = row.latency
+    return LatencyGroupOut(
+        group=group,
+        num_branches=latency.num_branches,
+        num_jobs=row.num_jobs,
+        queue_time_s=_percentiles(latency.queue_time_s),
+        ttft_s=_percentiles(latency.ttft_s),
+        tpot_s=_percentiles(latency.tpot_s),
+        e2e_latency_s=_percentiles(latency.e2e_latency_s),
+        slo_attainment=row.slo_attainment,
+    )
+
+
+def _percentiles(values: Percentiles | None) -> PercentilesOut:
+    if values is None:
+        return PercentilesOut(p50=None, p90=None, p99=None)
+    return PercentilesOut(p50=values.p50, p90=values.p90, p99=values.p99)
+
+
+def worker_view(worker: Worker, now: datetime) -> WorkerOut:
+    """One worker; silent when its heartbeat is older than the scheduler tolerates."""
+    silence_s = (now - worker.heartbeat_at).total_seconds()
+    status = "alive" if silence_s <= SchedulerConfig().worker_timeout_s else "silent"
+    return WorkerOut.model_validate(
+        {
+            "name": worker.name,
+            "model": worker.model,
+            "engine": worker.engine,
+            "status": status if worker.stopped_at is None else "stopped",
+            "max_num_seqs": worker.spec["max_num_seqs"],
+            "max_model_len": worker.spec["max_model_len"],
+            "draft_lengths": worker.spec["draft_lengths"],
+            "num_running_branches": worker.num_running_branches,
+            "started_at": worker.started_at,
+            "heartbeat_at": worker.heartbeat_at,
+            "device": worker.latency_profile.get("device"),
+        }
+    )
