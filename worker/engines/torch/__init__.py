@@ -1,0 +1,1 @@
+"""The torch engine: continuous batching and exact speculative sampling for Llama checkpoints."""

@@ -1,0 +1,78 @@
+"""Keeps keys and values: one slot per row, allocated once."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from worker.engines.torch.config import LlamaConfig
+
+_MAX_KEPT_VIEWS = 256
+
+
+class KvCache:
+    """Keys and values of every layer for a fixed number of slots.
+
+    A head's positions are contiguous, which made attention over 8 rows of 256 tokens about three
+    times faster on a CPU than token-major storage (592 against 1866 us over six layers).
+    """
+
+    def __init__(
+        self,
+        config: LlamaConfig,
+        *,
+        num_slots: int,
+        max_tokens: int,
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> None:
+        self.num_slots, self.max_tokens = num_slots, max_tokens
+        self._num_kv_heads = config.num_kv_heads
+        shape = (config.num_layers, num_slots, 2 * config.num_kv_heads, max_tokens, config.head_dim)
+        self.kv = _zeros(shape, device, dtype)
+        self.flat = [layer.view(-1, config.head_dim) for layer in self.kv]
+        # Where the first token of every key head, then of every value head, of slot 0 lies.
+        self._head_offsets = torch.arange(2 * config.num_kv_heads, device=device) * max_tokens
+        self._views: dict[tuple[int, int], list[tuple[Tensor, Tensor]]] = {}
+
+    def views(self, num_rows: int, num_tokens: int) -> list[tuple[Tensor, Tensor]]:
+        """Returns each layer's keys and values, (num_rows, num_kv_heads, num_tokens, head_dim)."""
+        views = self._views.get((num_rows, num_tokens))
+        if views is None:
+            if len(self._views) >= _MAX_KEPT_VIEWS:
+                self._views.clear()
+            heads = self._num_kv_heads
+            views = [
+                (layer[:num_rows, :heads, :num_tokens], layer[:num_rows, heads:, :num_tokens])
+                for layer in self.kv
+            ]
+            self._views[num_rows, num_tokens] = views
+        return views
+
+    def write_index(self, positions: Tensor) -> Tensor:
+        """Returns where the heads of each token go in `flat`, for rows in slots 0, 1, ...
+
+        Args:
+            positions: (num_rows, width)
+        """
+        slots = torch.arange(len(positions), device=positions.device)
+        starts = slots * (len(self._head_offsets) * self.max_tokens)
+        index: Tensor = positions[..., None] + starts[:, None, None] + self._head_offsets
+        return index  # (num_rows, width, 2 * num_kv_heads)
+
+    def move(self, moves: list[tuple[int, int]], num_tokens: int) -> None:
+        """Copies the first `num_tokens` of slots to other slots, all at once."""
+        sources, targets = (list(slots) for slots in zip(*moves, strict=True))
+        self.kv[:, targets, :, :num_tokens] = self.kv[:, sources, :, :num_tokens]
+
+    def fill(self, slot: int, prompt: "KvCache") -> None:
+        """Copies a prompt's keys and values into a slot."""
+        self.kv[:, slot, :, : prompt.max_tokens] = prompt.kv[:, 0]
+
+
+def _zeros(shape: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Zeros, because masked garbage could be NaN and NaN times zero is NaN."""
+    if device.type != "cpu":
+        return torch.zeros(shape, device=device, dtype=dtype)
+    # numpy takes zeroed pages from the system lazily, so memory grows with the context in use.
+    num_bytes = int(np.prod(shape)) * dtype.itemsize
+    return torch.from_numpy(np.zeros(num_bytes, dtype=np.uint8)).view(dtype).view(shape)

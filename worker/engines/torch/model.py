@@ -1,0 +1,153 @@
+"""The forward pass of a Llama decoder over rows of cached tokens.
+
+Theory of operation: tokens come *packed*, row after row, so matrix products see only real tokens
+even when rows of one step verify drafts of different lengths. Attention wants a rectangle: with
+mixed widths, queries are spread to the widest row before it and gathered after it. Few and fused
+operations matter more than their arithmetic for small models, where a step is mostly overhead.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from worker.engines.torch.cache import KvCache
+from worker.engines.torch.config import LlamaConfig
+from worker.engines.torch.weights import LlamaWeights
+
+
+@dataclass(slots=True)
+class Pass:
+    """Where the tokens of one forward pass lie, and what they may attend to.
+
+    Attributes:
+        write: Rows of the flat cache that receive keys and values, token by token.
+        mask: Added to scores; None means causal within the pass, with an empty cache before it.
+        spread: Packed index of each (row, position), when widths differ.
+        gather: Index in the rectangle of each packed token, when widths differ.
+    """
+
+    num_rows: int
+    width: int
+    rotation: Tensor  # (num_tokens, 1, head_dim / 2) complex
+    write: Tensor  # (num_tokens * 2 * num_kv_heads,)
+    cache: KvCache
+    num_cached: int
+    mask: Tensor | None  # (num_rows, 1, queries_per_kv_head * width, num_cached)
+    spread: Tensor | None = None  # (num_rows * width,)
+    gather: Tensor | None = None  # (num_tokens,)
+
+
+class LlamaModel:
+    """A decoder with its weights; stateless, the cache comes with each pass."""
+
+    def __init__(self, config: LlamaConfig, weights: LlamaWeights, max_positions: int) -> None:
+        self.config, self.weights = config, weights
+        device = weights.embedding.device
+        self.dtype, self.device = weights.embedding.dtype, device
+        self._eps_norm = torch.tensor(
+            math.sqrt(config.hidden_size * config.rms_norm_eps), device=device
+        )
+        half = torch.arange(0, config.head_dim, 2, device=device).float() / config.head_dim
+        angles = torch.outer(
+            torch.arange(max_positions, device=device).float(), config.rope_theta**-half
+        )
+        self._rotations = torch.polar(torch.ones_like(angles), angles)[:, None]
+
+    def new_cache(self, num_slots: int, max_tokens: int) -> KvCache:
+        """Allocates a cache that fits this model."""
+        return KvCache(
+            self.config,
+            num_slots=num_slots,
+            max_tokens=max_tokens,
+            device=self.device,
+            dtype=self.dtype,
+        )
+
+    def rotations(self, positions: Tensor) -> Tensor:
+        """Looks up the rotary factors (Su et al. 2104.09864) of flat positions."""
+        return self._rotations.index_select(0, positions)
+
+    def mask(self, can_see: Tensor) -> Tensor:
+        """Turns (num_rows, 1, width, num_cached) visibility into 0 and -inf to add to scores."""
+        return can_see.to(self.dtype).log_()
+
+    def grouped(self, mask: Tensor) -> Tensor:
+        """Repeats a mask for the queries that share a KV head."""
+        groups = self.config.queries_per_kv_head
+        return mask.repeat(1, 1, groups, 1) if groups > 1 else mask
+
+    def forward(self, tokens: Tensor, step: Pass) -> Tensor:
+        """Writes the tokens' keys and values and returns their normed hidden states.
+
+        Args:
+            tokens: (num_tokens,) packed.
+        """
+        config = self.config
+        head_dim, num_rotated = config.head_dim, config.num_heads + config.num_kv_heads
+        queries, inner = config.num_heads * head_dim, config.intermediate_size
+        flat, views = step.cache.flat, step.cache.views(step.num_rows, step.num_cached)
+        x = self.weights.embedding.index_select(0, tokens)
+        num_tokens = len(tokens)
+        for i, layer in enumerate(self.weights.layers):
+            qkv = torch.mm(self._norm(x, layer.attention_norm), layer.qkv)
+            heads = qkv.view(num_tokens, -1, head_dim)
+            _rotate(heads[:, :num_rotated], step.rotation)
+            flat[i].index_copy_(0, step.write, qkv[:, queries:].reshape(-1, head_dim))
+            attended = self._attend(qkv[:, :queries], *views[i], step)
+            x = torch.addmm(x, attended, layer.attention_out)
+            gate_up = torch.mm(self._norm(x, layer.mlp_norm), layer.gate_up)
+            gated = functional.silu(gate_up[:, :inner]).mul_(gate_up[:, inner:])
+            x = torch.addmm(x, gated, layer.down)
+        return self._norm(x, self.weights.norm)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Returns float32 logits (num_tokens, vocab_size) of normed hidden states."""
+        return torch.mm(hidden, self.weights.head).float()
+
+    def _norm(self, x: Tensor, weight: Tensor | None) -> Tensor:
+        """RMS norm (Zhang and Sennrich 1910.07467); half as many operations when it is folded."""
+        if weight is not None:
+            return functional.rms_norm(x, weight.shape, weight, self.config.rms_norm_eps)
+        norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+        return x / torch.hypot(norm, self._eps_norm)
+
+    def _attend(self, q: Tensor, keys: Tensor, values: Tensor, step: Pass) -> Tensor:
+        """Attends from (num_tokens, num_heads * head_dim) queries; returns the same shape."""
+        if step.spread is not None:
+            q = q.index_select(0, step.spread)
+        rows, width, groups = step.num_rows, step.width, self.config.queries_per_kv_head
+        head_dim, kv_heads = self.config.head_dim, self.config.num_kv_heads
+        if step.mask is None or groups == 1:
+            out = functional.scaled_dot_product_attention(
+                q.view(rows, width, -1, head_dim).transpose(1, 2),
+                keys,
+                values,
+                attn_mask=step.mask,
+                is_causal=step.mask is None,
+                enable_gqa=groups > 1,
+            )
+            out = out.transpose(1, 2).reshape(rows * width, -1)
+        else:
+            # Queries that share a KV head join its width, so keys are never repeated.
+            folded = q.view(rows, width, kv_heads, groups, head_dim).permute(0, 2, 3, 1, 4)
+            out = functional.scaled_dot_product_attention(
+                folded.reshape(rows, kv_heads, groups * width, head_dim),
+                keys,
+                values,
+                attn_mask=step.mask,
+            )
+            out = out.view(rows, kv_heads, groups, width, head_dim).permute(0, 3, 1, 2, 4)
+            out = out.reshape(rows * width, -1)
+        return out if step.gather is None else out.index_select(0, step.gather)
+
+
+def _rotate(heads: Tensor, rotation: Tensor) -> None:
+    """Rotates adjacent pairs of (num_tokens, num_heads, head_dim) in place."""
+    if heads.dtype == torch.float32:
+        torch.view_as_complex(heads.view(*heads.shape[:-1], -1, 2)).mul_(rotation)
+    else:
+        pairs = torch.view_as_complex(heads.float().view(*heads.shape[:-1], -1, 2))
+        heads.copy_(torch.view_as_real(pairs * rotation).flatten(-2))

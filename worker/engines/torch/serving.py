@@ -1,0 +1,188 @@
+"""Waiting and running branches: admission, steps and endings. Owned by the loop's thread.
+
+Theory of operation: a branch waits in a heap by (priority, arrival), then takes a row until it
+ends. It leaves through `_end` only, which sends its one event. Running rows stay compact: slots
+0, 1, ... in descending draft length (see `rows.arrange`), so a step computes live rows only.
+"""
+
+import heapq
+import logging
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from itertools import count
+
+from worker.engines.base import FinishReason
+from worker.engines.torch.batch import DecodeBatch
+from worker.engines.torch.decoder import Decoder
+from worker.engines.torch.prompts import PromptKv, PromptStore
+from worker.engines.torch.rows import Row, arrange
+from worker.engines.torch.text import Text
+
+_PREFILL_TOKENS_PER_TURN = 512
+"""New prompt tokens after which a turn decodes, so that running branches are not held up long."""
+
+_log = logging.getLogger(__name__)
+
+
+class Serving:
+    """The branches that the engine holds, apart from those still in the loop's inbox."""
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        text: Text,
+        prompts: PromptStore,
+        *,
+        eos_token_ids: frozenset[int],
+        max_num_seqs: int,
+        max_model_len: int,
+        on_end: Callable[[str], None],
+    ) -> None:
+        self.decoder = decoder
+        self._text, self._prompts = text, prompts
+        self._eos_token_ids = eos_token_ids
+        self._max_num_seqs, self._max_model_len = max_num_seqs, max_model_len
+        self._on_end = on_end
+        self._waiting: list[tuple[int, int, Row]] = []
+        self._arrivals = count()
+        self._admitted: list[Row] = []
+        self._rows: list[Row] = []
+        self._batch: DecodeBatch | None = None
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no branch waits or runs."""
+        return not (self._rows or self._waiting)
+
+    def wait(self, rows: Iterable[Row]) -> None:
+        """Puts branches in the queue."""
+        for row in rows:
+            heapq.heappush(self._waiting, (row.request.priority, next(self._arrivals), row))
+
+    def abort(self, branch_ids: set[str]) -> None:
+        """Ends those of the branches that are held."""
+        for row in self._held():
+            if row.request.branch_id in branch_ids:
+                self._end(row, FinishReason.ABORT)
+        self._forget_ended()
+
+    def end_all(self, reason: FinishReason, error: str | None = None) -> None:
+        """Ends every branch."""
+        for row in self._held():
+            self._end(row, reason, error)
+        self._forget_ended()
+
+    def fail_running(self, error: str) -> None:
+        """Ends the branches of a turn that raised; what waits is not affected."""
+        for row in (*self._admitted, *self._rows):
+            self._end(row, FinishReason.ERROR, error)
+        self._forget_ended()
+
+    def turn(self) -> None:
+        """Admits what fits, then takes one step for all rows."""
+        self._admit()
+        if self._rows:
+            self._step()
+
+    def _admit(self) -> None:
+        """Moves waiting branches into free rows and samples their first tokens."""
+        prompts: list[PromptKv] = []
+        num_prefilled = 0
+        while (
+            self._waiting
+            and len(self._rows) + len(self._admitted) < self._max_num_seqs
+            and num_prefilled < _PREFILL_TOKENS_PER_TURN
+        ):
+            row = heapq.heappop(self._waiting)[2]
+            row.started_at = _now()
+            try:
+                prompt, num_tokens = self._prompt(row)
+            except Exception as error:
+                _log.exception("prefill failed")
+                self._end(row, FinishReason.ERROR, f"prefill failed: {error}")
+                continue
+            num_prefilled += num_tokens
+            self._admitted.append(row)
+            prompts.append(prompt)
+        if self._admitted:
+            self._start(prompts)
+
+    def _prompt(self, row: Row) -> tuple[PromptKv, int]:
+        """Returns the row's prompt and how many tokens had to be prefilled for it."""
+        num_prefilled = 0
+        key = tuple(row.prompt_ids)
+        prompt = self._prompts.get(key)
+        if prompt is None:
+            prompt = self.decoder.prefill(row.prompt_ids)
+            self._prompts.put(key, prompt)
+            num_prefilled = len(key)
+        if row.num_speculative_tokens and prompt.draft is None:
+            prompt.draft = self.decoder.prefill_draft(row.prompt_ids)
+        return prompt, num_prefilled
+
+    def _start(self, prompts: list[PromptKv]) -> None:
+        """Gives admitted branches their first token and, unless it was their last, a slot."""
+        for row in self._admitted:
+            row.generator = self.decoder.uniforms.seeded(row.request.sampling.seed)
+        tokens = self.decoder.first_tokens(self._admitted, prompts)
+        now = _now()
+        prompt_by_row = []
+        for row, prompt, token in zip(self._admitted, prompts, tokens, strict=True):
+            row.first_token_at = now
+            reason = row.extend([token], self._eos_token_ids, self._max_model_len)
+            if reason is None:
+                prompt_by_row.append((row, prompt))
+            else:
+                self._end(row, reason)
+        self._rows += [row for row, _ in prompt_by_row]
+        self._admitted = []
+        self._compact()
+        for row, prompt in prompt_by_row:
+            self.decoder.fill(row, prompt)
+
+    def _step(self) -> None:
+        if self._batch is None:
+            self._batch = DecodeBatch(self._rows, self.decoder.target.device)
+        longest = max(row.num_tokens for row in self._rows)
+        for row, (num_accepted, *tokens) in zip(
+            self._rows, self.decoder.step(self._batch, longest), strict=True
+        ):
+            before = len(row.token_ids)
+            reason = row.extend(
+                tokens[: num_accepted + 1], self._eos_token_ids, self._max_model_len
+            )
+            row.count_step(num_accepted, len(row.token_ids) - before)
+            if reason is not None:
+                self._end(row, reason)
+        self._forget_ended()
+
+    def _held(self) -> list[Row]:
+        return [*self._rows, *self._admitted, *(entry[2] for entry in self._waiting)]
+
+    def _end(self, row: Row, reason: FinishReason, error: str | None = None) -> None:
+        if row.has_ended:
+            return
+        text = self._text.decode(row.token_ids)
+        row.finish(reason, _now(), text, error)
+        self._on_end(row.request.branch_id)
+
+    def _forget_ended(self) -> None:
+        """Drops ended branches wherever they are and closes the gaps they leave."""
+        self._admitted = [row for row in self._admitted if not row.has_ended]
+        waiting = [entry for entry in self._waiting if not entry[2].has_ended]
+        if len(waiting) < len(self._waiting):
+            heapq.heapify(waiting)
+            self._waiting = waiting
+        if any(row.has_ended for row in self._rows):
+            self._rows = [row for row in self._rows if not row.has_ended]
+            self._compact()
+
+    def _compact(self) -> None:
+        self._rows, moves = arrange(self._rows)
+        self._batch = None
+        if moves:
+            self.decoder.move(moves, max(row.num_tokens for row in self._rows))
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
