@@ -1,6 +1,5 @@
 """Commands of Slackline's own processes, as the local supervisor and containers run them."""
 
-import os
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -16,7 +15,7 @@ health_app = typer.Typer(help="Exit code 0 when a process works, else 1.", no_ar
 
 def add_to(app: typer.Typer) -> None:
     """Add these commands to the `slackline` command."""
-    for command in (migrate, api):
+    for command in (migrate, api, scheduler):
         app.command()(command)
     app.add_typer(keys_app, name="keys")
     app.add_typer(health_app, name="health")
@@ -40,9 +39,17 @@ def api(
     from api.app import create_app
     from api.settings import ApiSettings
 
-    os.environ["DATABASE_URL"] = database_url
+    application = create_app(ApiSettings(database_url=database_url))
     # Requests are counted in /metrics; a line for each would bury the rest of the log.
-    uvicorn.run(create_app(ApiSettings()), host=host, port=port, access_log=False)
+    uvicorn.run(application, host=host, port=port, access_log=False)
+
+
+def scheduler(database_url: DatabaseUrl, redis_url: RedisUrl) -> None:
+    """Decide and dispatch. Of several schedulers one leads, the others stand by."""
+    from scheduler.config import SchedulerSettings
+    from scheduler.loop import run
+
+    run(SchedulerSettings(database_url=database_url, redis_url=redis_url))
 
 
 @keys_app.command("create")

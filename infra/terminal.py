@@ -1,6 +1,7 @@
 """What `up` shows: one short line per event, prefixed with the child that said it."""
 
 import json
+import re
 from pathlib import Path
 
 from rich.console import Console
@@ -10,6 +11,9 @@ MAX_LINE_CHARS = 160
 """Longer lines are cut on the terminal; the log file has them whole."""
 
 COLORS = ("cyan", "green", "magenta", "yellow", "blue", "bright_cyan", "bright_green")
+
+LOG_PREFIX = re.compile(r"^\d{4}-\d\d-\d\dT\S+\s+\[(?:info|debug)\s*\]\s+|^INFO:\s+")
+"""Time and unremarkable level at the start of a text line; the log file has them."""
 
 
 class Terminal:
@@ -54,4 +58,5 @@ def short_line(line: str) -> str:
             for boring in ("timestamp", "level", "logger"):
                 fields.pop(boring, None)
             line = " ".join([event, *(f"{key}={value}" for key, value in fields.items())])
+    line = re.sub(r"\s{2,}", "  ", LOG_PREFIX.sub("", line))
     return line if len(line) <= MAX_LINE_CHARS else line[: MAX_LINE_CHARS - 1] + "…"

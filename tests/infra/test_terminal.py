@@ -13,6 +13,13 @@ def test_json_lines_are_shown_as_event_and_fields() -> None:
     assert short_line(line) == "batch claimed batch_id=7"
 
 
+def test_time_and_level_of_text_lines_are_left_out_unless_they_matter() -> None:
+    info = "2026-11-21T08:40:00.1Z [info     ] scheduler.leads                pid=7"
+    assert short_line(info) == "scheduler.leads  pid=7"
+    assert short_line("INFO:     Application startup complete.") == "Application startup complete."
+    assert "[error" in short_line("2026-11-21T08:40:00.1Z [error    ] store.away")
+
+
 def test_long_lines_are_cut() -> None:
     assert len(short_line("x" * 1000)) == MAX_LINE_CHARS
 
