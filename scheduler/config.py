@@ -1,0 +1,23 @@
+"""Settings of the scheduler process, read from the environment."""
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from scheduler.core.config import SchedulerConfig
+
+
+class SchedulerSettings(BaseSettings):
+    """Where the servers are, how to log, and overrides of the policy.
+
+    One knob of the policy is set by `SLACKLINE_SCHEDULER__WORKER_TIMEOUT_S=8`, several by JSON:
+    `SLACKLINE_SCHEDULER='{"branch_grid": [1, 2, 4]}'`.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="SLACKLINE_", env_nested_delimiter="__", populate_by_name=True, frozen=True
+    )
+
+    database_url: str = Field(validation_alias="DATABASE_URL")
+    redis_url: str = Field(validation_alias="REDIS_URL")
+    log_json: bool = Field(default=False, description="One JSON object per line, for collectors.")
+    scheduler: SchedulerConfig = SchedulerConfig()

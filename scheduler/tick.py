@@ -1,0 +1,120 @@
+"""One tick: read, decide, write, commit, send.
+
+Theory of operation: `decide` sees one consistent snapshot. Its decisions are written in short
+transactions, each guarded by the states it expects, so a tick that is cut off anywhere, or runs
+beside another scheduler's, leaves the store valid and the next tick goes on. Messages leave only
+after the commit of their batch; `sent_at` is noted after that, so a crash in between sends twice,
+never not at all.
+"""
+
+from collections.abc import Callable, Iterable
+from datetime import datetime
+
+import structlog
+
+from db.batches import create_batch, lose_batches, mark_sent
+from db.endings import cancelling_jobs, expire_jobs, finish_cancelled, finish_jobs
+from db.jobs import store_plan
+from db.session import SessionFactory, transaction
+from db.snapshot import read_snapshot
+from scheduler.core.config import SchedulerConfig
+from scheduler.core.decide import decide
+from scheduler.core.decisions import Decisions
+from scheduler.core.snapshot import Snapshot
+from scheduler.dispatch import Send
+
+_log = structlog.get_logger(__name__)
+
+Decide = Callable[[Snapshot, SchedulerConfig], Decisions]
+
+
+class Scheduler:
+    """The shell around `decide`; holds no state between ticks."""
+
+    def __init__(
+        self,
+        sessions: SessionFactory,
+        send: Send,
+        config: SchedulerConfig,
+        *,
+        policy: Decide = decide,
+    ) -> None:
+        self._sessions = sessions
+        self._send = send
+        self._config = config
+        self._policy = policy
+
+    def tick(self, now: datetime) -> Decisions:
+        """Bring the store in line with what is known at `now`; returns what was decided."""
+        snapshot = self._read(now)
+        decisions = self._policy(snapshot, self._config)
+        self._rescue(decisions, now)
+        self._end_cancelled(now)
+        self._expire(decisions, now)
+        messages = self._plan(decisions, now)
+        with transaction(self._sessions) as session:
+            ended = finish_jobs(session, now=now)
+        for job_id in ended:
+            _log.info("job.ended", job_id=job_id)
+        workers = {batch.id: batch.worker_name for batch in snapshot.batches}
+        messages += [(workers[batch_id], batch_id) for batch_id in decisions.resend_batches]
+        self._deliver(messages, now)
+        return decisions
+
+    def _read(self, now: datetime) -> Snapshot:
+        with transaction(self._sessions) as session:
+            session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
+            return read_snapshot(session, now)
+
+    def _rescue(self, decisions: Decisions, now: datetime) -> None:
+        if not decisions.lost_batches:
+            return
+        with transaction(self._sessions) as session:
+            lost = lose_batches(session, decisions.lost_batches, now=now)
+        _log.warning("batches.lost", batch_ids=lost)
+
+    def _end_cancelled(self, now: datetime) -> None:
+        with transaction(self._sessions) as session:
+            job_ids = cancelling_jobs(session)
+        for job_id in job_ids:
+            with transaction(self._sessions) as session:
+                finish_cancelled(session, job_id, now=now)
+            _log.info("job.cancelled", job_id=job_id)
+
+    def _expire(self, decisions: Decisions, now: datetime) -> None:
+        for job_id in decisions.expired_jobs:
+            with transaction(self._sessions) as session:
+                expire_jobs(session, [job_id], now=now)
+            _log.info("job.deadline_struck", job_id=job_id)
+
+    def _plan(self, decisions: Decisions, now: datetime) -> list[tuple[str, int]]:
+        """Store plans, then batches that carry their forecasts; returns the messages to send."""
+        if not decisions.plans and not decisions.new_batches:
+            return []
+        messages = []
+        with transaction(self._sessions) as session:
+            for planned in sorted(decisions.plans, key=lambda planned: planned.job_id):
+                store_plan(session, planned.job_id, planned.plan, planned.forecast, now=now)
+            for batch in decisions.new_batches:
+                batch_id = create_batch(
+                    session,
+                    job_id=batch.job_id,
+                    worker_name=batch.worker_name,
+                    plan=batch.plan,
+                    num_problems=batch.num_problems,
+                    now=now,
+                )
+                if batch_id is not None:
+                    messages.append((batch.worker_name, batch_id))
+        return messages
+
+    def _deliver(self, messages: Iterable[tuple[str, int]], now: datetime) -> None:
+        sent = []
+        for worker_name, batch_id in messages:
+            # One failure means that the broker is away; a later tick sends the rest.
+            if not self._send(worker_name, batch_id):
+                break
+            sent.append(batch_id)
+        if sent:
+            with transaction(self._sessions) as session:
+                mark_sent(session, sent, now=now)
