@@ -141,12 +141,13 @@ class LocalStack:
             "REDIS_URL": self._running.redis_url,
         }
         api_env = {**env, "SLACKLINE_DEFAULT_API_KEY": self._running.api_key}
+        worker_env = {**env, "SLACKLINE_DATA_DIR": str(self._folder.path / "profiles")}
         engines = self.options.engines
         return [
             api_child(self.options.host, port, self._running.api_url, api_env),
             scheduler_child(sessions, env),
             *(
-                worker_child(sessions, kind, name, env)
+                worker_child(sessions, kind, name, worker_env)
                 for kind, name in zip(engines, worker_names(engines), strict=True)
             ),
         ]
