@@ -10,6 +10,7 @@ from api.auth import Caller
 from api.dependencies import Sessions, utc_now
 from api.errors import invalid
 from api.schemas.reports import LatencyReportOut
+from api.schemas.submission import Text
 from api.views import latency_group_view
 from db.reports import GroupBy, latency_report
 from db.session import transaction
@@ -24,7 +25,7 @@ def latency(
     caller: Caller,
     sessions: Sessions,
     group_by: Annotated[GroupBy | None, Query(description="Split the report.")] = None,
-    model: Annotated[str | None, Query(max_length=256, pattern=r"^[^\0]*$")] = None,
+    model: Annotated[Text | None, Query(max_length=256, description="Only this model.")] = None,
     start: Annotated[AwareDatetime | None, Query(description="Seven days before `end`.")] = None,
     end: Annotated[AwareDatetime | None, Query(description="Now by default; exclusive.")] = None,
 ) -> LatencyReportOut:
