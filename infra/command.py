@@ -36,12 +36,12 @@ def up(
     from rich.console import Console
 
     from infra.local import LocalOptions, run_local
-    from infra.services import ENGINE_OPTIONS
+    from infra.services import ENGINE_DEFAULTS
 
     engines = tuple(engine or ["torch"])
     for kind in engines:
-        if kind not in ENGINE_OPTIONS:
-            known = ", ".join(ENGINE_OPTIONS)
+        if kind not in ENGINE_DEFAULTS:
+            known = ", ".join(ENGINE_DEFAULTS)
             raise typer.BadParameter(f"{kind!r} is none of {known}", param_hint="--engine")
     options = LocalOptions(
         data=data,
@@ -78,6 +78,8 @@ def demo(
 
 def main() -> None:
     """Entry point of the installed command."""
+    # Logs of servers want plain tracebacks, and people want messages rather than either.
+    app.pretty_exceptions_enable = False
     app(prog_name="slackline")
 
 

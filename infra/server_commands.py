@@ -75,6 +75,7 @@ def worker(
     ] = None,
 ) -> None:
     """Solve batches with one engine. SLACKLINE_* in the environment sets the rest."""
+    from worker.engines.factory import SettingsError
     from worker.main import run
     from worker.settings import WorkerSettings
 
@@ -92,7 +93,11 @@ def worker(
     }
     given: dict[str, Any] = {key: value for key, value in asked.items() if value is not None}
     settings = WorkerSettings(database_url=database_url, redis_url=redis_url, name=name, **given)
-    raise typer.Exit(run(settings))
+    try:
+        status = run(settings)
+    except SettingsError as error:
+        raise SystemExit(str(error)) from None
+    raise typer.Exit(status)
 
 
 @keys_app.command("create")

@@ -1,5 +1,6 @@
 """Slackline's own processes as children of the supervisor: API, scheduler and workers."""
 
+import os
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -12,16 +13,17 @@ from infra.readiness import api_is_ready, scheduler_leads, worker_is_ready
 DEMO_MODEL_DIR = Path(__file__).parents[1] / "worker" / "demo_model"
 DEMO_DATA_DIR = Path(__file__).parent / "demo_data"
 
-ENGINE_OPTIONS: dict[str, tuple[str, ...]] = {
-    "torch": (
-        "--model-dir",
-        str(DEMO_MODEL_DIR / "target"),
-        "--draft-dir",
-        str(DEMO_MODEL_DIR / "draft"),
-    ),
-    "replay": ("--recordings", str(DEMO_DATA_DIR / "recorded_branches.jsonl.gz")),
+ENGINE_DEFAULTS: dict[str, dict[str, str]] = {
+    "torch": {
+        "SLACKLINE_MODEL_DIR": str(DEMO_MODEL_DIR / "target"),
+        "SLACKLINE_DRAFT_DIR": str(DEMO_MODEL_DIR / "draft"),
+    },
+    "replay": {
+        "SLACKLINE_RECORDINGS": str(DEMO_DATA_DIR / "recorded_branches.jsonl.gz"),
+        "SLACKLINE_LATENCY_PROFILE": str(DEMO_DATA_DIR / "latency.json"),
+    },
 }
-"""What a worker of the embedded mode serves, by engine."""
+"""What a worker of the embedded mode serves, by engine; the user's environment goes first."""
 
 
 def command_line(*arguments: str) -> tuple[str, ...]:
@@ -55,8 +57,8 @@ def worker_child(
     """A worker; its start includes loading the model and measuring this machine."""
     return ChildSpec(
         name=name,
-        argv=command_line("worker", "--name", name, "--engine", engine, *ENGINE_OPTIONS[engine]),
-        env=env,
+        argv=command_line("worker", "--name", name, "--engine", engine),
+        env={**ENGINE_DEFAULTS[engine], **os.environ, **env},
         is_ready=lambda: worker_is_ready(sessions, name),
         ready_timeout_s=180.0,
     )

@@ -27,7 +27,7 @@ class Terminal:
     def say(self, name: str, line: str, *, is_ours: bool = True) -> None:
         """Print one line; lines of the supervisor itself are bold."""
         color = self._colors.setdefault(name, COLORS[len(self._colors) % len(COLORS)])
-        text = Text.assemble((f"{name:<10}", color), " ", (line, "bold" if is_ours else ""))
+        text = Text.assemble((f"{name:<14}", color), " ", (line, "bold" if is_ours else ""))
         self._console.print(text, soft_wrap=True, highlight=False)
 
     def skip_to_end(self, log_path: Path) -> None:
