@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 
+from sqlalchemy import or_
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -12,6 +13,8 @@ from db.models import Branch
 
 FINISHED = ("stop", "length")
 """Finish reasons of branches that count; the others ended without an outcome of their own."""
+
+_REPLACEABLE = ("abort", "error")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +71,7 @@ def insert_branches(
         statement = statement.on_conflict_do_update(
             index_elements=[Branch.problem_id, Branch.branch_index],
             set_={name: statement.excluded[name] for name in columns},
-            where=Branch.finish_reason.not_in(FINISHED),
+            where=or_(*(Branch.finish_reason == reason for reason in _REPLACEABLE)),
         )
         lease = {"batch_id": batch_id, "job_id": held.job_id, "worker_name": held.worker_name}
         session.execute(statement, [{**_columns(row), **lease} for row in rows])
