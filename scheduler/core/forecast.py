@@ -25,6 +25,7 @@ batch boundaries cost nothing.
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from scheduler.core.config import SchedulerConfig
 from scheduler.core.fleet import Fleet
@@ -143,7 +144,7 @@ def _drain_tokens(
     quantile: float,
     num_problems: int,
     open_problems: FloatArray,
-    queued: FloatArray,
+    queued: NDArray[np.bool_],
     throughput: FloatArray,
 ) -> FloatArray:
     """Quantile of the tokens from the end of the throughput phase to the last answer."""

@@ -1,0 +1,91 @@
+"""Whether a new job can be promised its deadline.
+
+Theory of operation: the promise holds when the job's cheapest plan finishes in time behind the
+work due before it, and every job due after it still finishes with its own cheapest plan behind the
+new one. Jobs that are already late bind nobody.
+"""
+
+from datetime import datetime, timedelta
+
+import numpy as np
+
+from scheduler.core.config import SchedulerConfig
+from scheduler.core.decide import is_lost, jobs_to_plan
+from scheduler.core.decisions import Admitted, Rejected, RejectReason
+from scheduler.core.fleet import alive_workers, fleets_by_model
+from scheduler.core.packing import Bounds, pack
+from scheduler.core.planner import pessimistic
+from scheduler.core.snapshot import JobView, Snapshot
+from scheduler.core.states import JobState
+
+MARGIN_S = 0.01
+"""Added to the earliest finish, so that a deadline set to it is not refused for rounding."""
+MAX_ROUNDS = 8
+"""Bound on the search for a consistent finish at one rank."""
+
+
+def admit(snapshot: Snapshot, job: JobView, config: SchedulerConfig) -> Admitted | Rejected:
+    """Admit or refuse a job that is not in the snapshot yet.
+
+    Args:
+        job: The new job, all its problems pending, at least one.
+    """
+    now = snapshot.now
+    alive = alive_workers(snapshot.workers, now, config)
+    fleet = fleets_by_model(alive).get(job.model)
+    if fleet is None:
+        return Rejected(RejectReason.NO_CAPACITY, earliest_finish_s=None)
+    by_name = {worker.name: worker for worker in fleet.workers}
+    batches = [
+        batch
+        for batch in snapshot.batches
+        if batch.worker_name in by_name and not is_lost(batch, by_name[batch.worker_name], now)
+    ]
+    live = [other for other in snapshot.jobs if other.state in (JobState.QUEUED, JobState.RUNNING)]
+    others = jobs_to_plan(live, job.model, now, config)
+    without_job = Bounds(fleet, others, batches, now, config)
+    with_job = Bounds(fleet, [*others, job], batches, now, config)
+    if not _keeps_promises(with_job, without_job, job):
+        earliest_s = _earliest_finish_s(with_job, without_job, job, now)
+        return Rejected(RejectReason.DEADLINE_INFEASIBLE, earliest_finish_s=earliest_s)
+    chosen = next(item for item in pack(with_job) if item.job.id == job.id)
+    wanted = job.min_accuracy
+    is_degraded = wanted is not None and chosen.forecast.accuracy < wanted
+    return Admitted(chosen.plan, chosen.forecast, degraded=is_degraded)
+
+
+def _keeps_promises(with_job: Bounds, without_job: Bounds, job: JobView) -> bool:
+    """Whether the job fits and no job that fitted without it stops to fit."""
+    return {job.id} | _fitting(without_job) <= _fitting(with_job)
+
+
+def _fitting(bounds: Bounds) -> set[str]:
+    pairs = zip(bounds.jobs, bounds.chosen, strict=True)
+    return {job.id for job, chosen in pairs if chosen is not None}
+
+
+def _earliest_finish_s(with_job: Bounds, without_job: Bounds, job: JobView, now: datetime) -> float:
+    """Seconds from now of the nearest deadline with which the job would be admitted."""
+    fleet, config = with_job.fleet, with_job.config
+    options = with_job.options[with_job.jobs.index(job)]
+    slack_s = without_job.slack_s()
+    cost_s = np.concatenate([[0.0], without_job.cost_s.cumsum()])
+    due_s = 0.0
+    for rank in range(len(without_job.jobs) + 1):
+        # The job goes after the first `rank` others, so it is due no earlier than they are.
+        if rank:
+            due_s = max(due_s, float(without_job.time_left_s[rank - 1]) + MARGIN_S)
+        for _ in range(MAX_ROUNDS):
+            # A later deadline may let more of the running work go first.
+            held_s = without_job.held.ahead_s(now + timedelta(seconds=due_s))
+            late_s = pessimistic(fleet, held_s + float(cost_s[rank]))
+            needed_s = float(options.p95_s.min()) + late_s + config.reserve_s + MARGIN_S
+            if needed_s <= due_s:
+                break
+            due_s = needed_s
+        fits = options.p95_s + late_s <= due_s - config.reserve_s
+        added_s = float(options.row_seconds[fits].min(initial=np.inf)) / fleet.rows
+        is_before_next = rank == len(cost_s) - 1 or due_s < without_job.time_left_s[rank]
+        if is_before_next and added_s <= float(slack_s[rank:].min(initial=np.inf)):
+            break
+    return due_s

@@ -1,0 +1,191 @@
+"""The split of one job: candidates, the best that fits, and what to do when nothing fits."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scheduler.core.config import SchedulerConfig
+from scheduler.core.fleet import Fleet
+from scheduler.core.forecast import Z95, ForecastGrid, forecast_job, forecast_plans
+from scheduler.core.latency import FloatArray
+from scheduler.core.plan import Forecast, Plan
+from scheduler.core.snapshot import JobView
+
+MIN_TOKENS = 16
+"""Shortest cap of a fallback: less cannot state an answer."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Candidates:
+    """Plans of one job that may be worth choosing, as parallel arrays.
+
+    Attributes:
+        p50_s, p95_s: Finish once the job has the rows, as in `ForecastGrid`.
+        row_seconds: Cost.
+        plans: (num_branches, num_speculative_tokens, max_tokens); (candidates, 3).
+    """
+
+    p50_s: FloatArray
+    p95_s: FloatArray
+    accuracy: FloatArray
+    row_seconds: FloatArray
+    plans: NDArray[np.int64]
+    wave_rows: int
+
+    def plan(self, index: int) -> Plan:
+        """The plan at a position; a batch of it fills about half of a worker's rows."""
+        width, draft, cap = (int(value) for value in self.plans[index])
+        return Plan(width, draft, cap, wave_size=max(1, self.wave_rows // (2 * width)))
+
+    def forecast(self, index: int, ahead_s: float, delay_p95_s: float) -> Forecast:
+        """What the plan promises when other work takes the rows first.
+
+        Args:
+            ahead_s: Expected seconds until the job has the rows.
+            delay_p95_s: Pessimistic value of the same.
+        """
+        return Forecast(
+            finish_p50_s=float(ahead_s + self.p50_s[index]),
+            finish_p95_s=float(delay_p95_s + self.p95_s[index]),
+            accuracy=float(self.accuracy[index]),
+            row_seconds=float(self.row_seconds[index]),
+        )
+
+    def best(self, is_allowed: NDArray[np.bool_], config: SchedulerConfig) -> int | None:
+        """The most accurate of the allowed; of near equals the cheapest, then the earliest."""
+        allowed = np.flatnonzero(is_allowed)
+        if not allowed.size:
+            return None
+        # Rounding down to steps, unlike comparing pairs, keeps the order transitive: a plan that
+        # becomes possible can only raise the step.
+        step = np.floor(self.accuracy[allowed] / config.accuracy_tie)
+        order = np.lexsort((self.p95_s[allowed], self.row_seconds[allowed], -step))
+        return int(allowed[order[0]])
+
+    def find(self, plan: Plan | None) -> int | None:
+        """Position of a stored plan, whatever its wave size; None when it is no candidate."""
+        if plan is None:
+            return None
+        key = (plan.num_branches, plan.num_speculative_tokens, plan.max_tokens)
+        found = np.flatnonzero((self.plans == key).all(axis=1))
+        return int(found[0]) if found.size else None
+
+
+def candidates_of(
+    fleet: Fleet, job: JobView, config: SchedulerConfig, other_branches: float = 0.0
+) -> Candidates:
+    """Candidates of a job with pending problems.
+
+    Of the draft lengths only the fastest and the cheapest for each width and cap can ever be
+    chosen, besides the one in force; the others are dropped.
+    """
+    grid = forecast_job(fleet, job, config, other_branches)
+    keep = np.zeros(grid.p95_s.shape, dtype=bool)
+    for value in (grid.p95_s, grid.row_seconds):
+        np.put_along_axis(keep, value.argmin(axis=1, keepdims=True), True, axis=1)
+    if job.plan is not None and job.plan.num_speculative_tokens in grid.draft_lengths:
+        keep[:, grid.draft_lengths.index(job.plan.num_speculative_tokens)] = True
+    # A bound on tokens makes caps coincide; the first of equals is enough.
+    keep[:, :, 1:] &= np.diff(grid.caps) > 0
+    return _flatten(fleet, grid, keep, config)
+
+
+def best_plan(
+    fleet: Fleet,
+    job: JobView,
+    config: SchedulerConfig,
+    *,
+    time_left_s: float,
+    ahead_s: float = 0.0,
+    other_branches: float = 0.0,
+) -> tuple[Plan, Forecast] | None:
+    """The most accurate plan whose P95 finish leaves the reserve before the deadline.
+
+    Args:
+        ahead_s: Expected seconds for which other work holds the rows.
+
+    Returns:
+        The plan and its forecast from now; None when nothing fits.
+    """
+    options = candidates_of(fleet, job, config, other_branches)
+    late_s = pessimistic(fleet, ahead_s)
+    index = options.best(options.p95_s + late_s <= time_left_s - config.reserve_s, config)
+    if index is None:
+        return None
+    return options.plan(index), options.forecast(index, ahead_s, late_s)
+
+
+def fallback(
+    fleet: Fleet,
+    job: JobView,
+    config: SchedulerConfig,
+    *,
+    time_left_s: float,
+    ahead_s: float = 0.0,
+) -> tuple[Plan, Forecast]:
+    """A plan for a running job that is short of time: answer what can still be answered.
+
+    Caps below those that admission promises come in. Plans whose P95 fits are preferred, then
+    those whose median fits. Failing that, one branch at the fastest draft length is cut where the
+    time ends, and the predicted accuracy counts the share of the work that fits in.
+    """
+    room_s = max(time_left_s - config.reserve_s, 0.0)
+    limit = forecast_job(fleet, job, config).caps[-1]
+    caps = np.unique(np.floor(np.geomspace(min(MIN_TOKENS, limit), limit, 24)))
+    grid = forecast_plans(
+        fleet,
+        num_problems=job.num_pending,
+        prompt_tokens=job.mean_prompt_tokens,
+        branches=tuple(b for b in config.branch_grid if b <= job.max_branches) or (1,),
+        draft_lengths=fleet.draft_lengths,
+        caps=caps,
+    )
+    options = _flatten(fleet, grid, np.ones(grid.p50_s.shape, dtype=bool), config)
+    late_s = pessimistic(fleet, ahead_s)
+    index = options.best(options.p95_s + late_s <= room_s, config)
+    if index is None:
+        index = options.best(options.p50_s + ahead_s <= room_s, config)
+    if index is not None:
+        return options.plan(index), options.forecast(index, ahead_s, late_s)
+    narrowest = options.plans[:, 0] == options.plans[:, 0].min()
+    tpot_s = fleet.tpot_s(fleet.rows, np.asarray(fleet.draft_lengths), job.mean_prompt_tokens)
+    cap = float(np.clip(room_s / tpot_s.min(), caps[0], caps[-1]))
+    possible = caps[caps <= cap][-1]
+    same_cap = narrowest & (options.plans[:, 2] == possible)
+    index = int(np.flatnonzero(same_cap)[options.p50_s[same_cap].argmin()])
+    forecast = options.forecast(index, ahead_s, late_s)
+    share = min(1.0, room_s / max(forecast.finish_p50_s, 1e-9))
+    return options.plan(index), Forecast(
+        forecast.finish_p50_s,
+        forecast.finish_p95_s,
+        forecast.accuracy * share,
+        forecast.row_seconds,
+    )
+
+
+def pessimistic(fleet: Fleet, ahead_s: float) -> float:
+    """95th percentile of work ahead, which is slow together when the engine is slow."""
+    return ahead_s * (1.0 + Z95 * fleet.residual_sigma)
+
+
+def _flatten(
+    fleet: Fleet, grid: ForecastGrid, keep: NDArray[np.bool_], config: SchedulerConfig
+) -> Candidates:
+    width, draft, cap = np.nonzero(keep)
+    plans = np.stack(
+        [
+            np.asarray(grid.branches)[width],
+            np.asarray(grid.draft_lengths)[draft],
+            grid.caps[cap].astype(np.int64),
+        ],
+        axis=1,
+    )
+    return Candidates(
+        p50_s=grid.p50_s[keep] + config.dispatch_s,
+        p95_s=grid.p95_s[keep] + config.dispatch_s,
+        accuracy=grid.accuracy[keep],
+        row_seconds=grid.row_seconds[keep],
+        plans=plans,
+        wave_rows=min(worker.spec.max_num_seqs for worker in fleet.workers),
+    )

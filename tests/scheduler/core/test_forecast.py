@@ -1,0 +1,151 @@
+"""The forecast against a simulation of branches on rows, token by token."""
+
+import heapq
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from scheduler.core.accuracy import AnswerProfile
+from scheduler.core.fleet import Fleet
+from scheduler.core.forecast import ForecastGrid, forecast_plans
+from scheduler.core.stopping import is_decided
+from tests.scheduler.core.worlds import answers, worker
+
+RUNS = 60
+
+
+class Branch:
+    """A sampled branch: its length and its vote (0 is right)."""
+
+    def __init__(self, problem: int, tokens: float, vote: int | None) -> None:
+        self.problem = problem
+        self.tokens = tokens
+        self.vote = vote
+
+
+def sample_problems(
+    profile: AnswerProfile, num_problems: int, width: int, cap: float, rng: np.random.Generator
+) -> list[Branch]:
+    """Draw branches from the generative model that `AnswerProfile` describes."""
+    weights = np.asarray(profile.weights)
+    shares = np.linspace(0, 1, len(profile.length_quantiles))
+    branches = []
+    for problem in range(num_problems):
+        kind = rng.choice(weights.size, p=weights.ravel() / weights.sum())
+        row, column = divmod(int(kind), weights.shape[1])
+        theta = profile.concentrations[column]
+        scale = profile.length_scales[row] * rng.choice(profile.problem_scales)
+        wrong: list[int] = []
+        for _ in range(width):
+            tokens = scale * np.interp(rng.random(), shares, profile.length_quantiles)
+            vote: int | None = None
+            if tokens <= cap and rng.random() < profile.answer_rates[row]:
+                if rng.random() < profile.difficulty[row]:
+                    vote = 0
+                else:
+                    is_new = rng.random() < theta / (theta + len(wrong))
+                    vote = len(set(wrong)) + 1 if is_new else int(rng.choice(wrong))
+                    wrong.append(vote)
+            branches.append(Branch(problem, min(max(tokens, 1.0), cap), vote))
+    return branches
+
+
+def simulate(
+    fleet: Fleet, branches: list[Branch], width: int, draft: int, prompt_tokens: float
+) -> tuple[float, list[bool]]:
+    """Finish time and correctness of each problem on one pool of rows, first come first served."""
+    latency = fleet.workers[0].latency
+    rows = fleet.rows
+    waiting = list(reversed(branches))
+    running: list[tuple[float, int, Branch]] = []
+    votes: dict[int, dict[int, int]] = {}
+    left = dict.fromkeys(range(len(branches) // width), width)
+    clock_tokens, now = 0.0, 0.0
+    started_tokens = 0.0
+    while waiting or running:
+        while waiting and len(running) < rows:
+            branch = waiting.pop()
+            if left[branch.problem]:
+                heapq.heappush(running, (clock_tokens + branch.tokens, id(branch), branch))
+                started_tokens += clock_tokens
+        if not running:
+            break
+        end, _, branch = heapq.heappop(running)
+        ages = (len(running) + 1) * clock_tokens - started_tokens
+        context = prompt_tokens * (len(running) + 1) + ages
+        tpot = float(latency.tpot_s(len(running) + 1, draft, context))
+        now += (end - clock_tokens) * tpot
+        clock_tokens = end
+        started_tokens -= end - branch.tokens
+        if not left[branch.problem]:
+            continue
+        counts = votes.get(branch.problem, {})
+        if branch.vote is not None:
+            counts = votes.setdefault(branch.problem, {})
+            counts[branch.vote] = counts.get(branch.vote, 0) + 1
+        left[branch.problem] -= 1
+        if is_decided(list(counts.values()), left[branch.problem]):
+            left[branch.problem] = 0
+            for entry in [e for e in running if e[2].problem == branch.problem]:
+                running.remove(entry)
+                started_tokens -= entry[0] - entry[2].tokens
+            heapq.heapify(running)
+    problems = range(len(branches) // width)
+    right = [p in votes and max(votes[p], key=votes[p].__getitem__) == 0 for p in problems]
+    return now, right
+
+
+def forecast_one(
+    fleet: Fleet, num_problems: int, width: int, draft: int, cap: float, prompt_tokens: float
+) -> ForecastGrid:
+    return forecast_plans(
+        fleet,
+        num_problems=num_problems,
+        prompt_tokens=prompt_tokens,
+        branches=(width,),
+        draft_lengths=(draft,),
+        caps=np.array([cap]),
+    )
+
+
+CASES = [
+    pytest.param(60, 4, 0, 0.98, 32, id="throughput and drain"),
+    pytest.param(200, 2, 3, 0.95, 32, id="many narrow problems with drafts"),
+    pytest.param(40, 16, 2, 0.98, 64, id="wide problems"),
+    pytest.param(10, 1, 4, 0.9, 32, id="rows to spare"),
+    pytest.param(4, 8, 0, 0.98, 32, id="exactly full"),
+    pytest.param(12, 4, 0, 0.98, 32, id="barely queued"),
+    pytest.param(1, 16, 2, 0.995, 32, id="one problem"),
+    pytest.param(40, 8, 1, 0.8, 128, id="tight cap"),
+]
+
+
+@pytest.mark.parametrize(("num_problems", "width", "draft", "quantile", "rows"), CASES)
+def test_the_forecast_agrees_with_a_simulation(
+    num_problems: int, width: int, draft: int, quantile: float, rows: int
+) -> None:
+    profile = answers()
+    fleet = Fleet((worker(rows=rows, answers=profile),))
+    cap = float(np.ceil(profile.length_quantile(quantile)))
+    forecast = forecast_one(fleet, num_problems, width, draft, cap, 100.0)
+    rng = np.random.default_rng(7)
+    finishes, correct = [], []
+    for _ in range(RUNS):
+        branches = sample_problems(profile, num_problems, width, cap, rng)
+        finish_s, right = simulate(fleet, branches, width, draft, 100.0)
+        # An engine that is slower today is slower at every step.
+        finishes.append(finish_s * np.exp(fleet.residual_sigma * rng.standard_normal()))
+        correct += right
+    prefill_s = num_problems * fleet.prefill_s(100.0)
+    p50, p95 = forecast.p50_s.item() - prefill_s, forecast.p95_s.item() - prefill_s
+    covered = float(np.mean(np.array(finishes) <= p95))
+    accuracy = float(np.mean(correct))
+    print(
+        f"p50 {p50:.2f} vs {np.median(finishes):.2f}; p95 {p95:.2f} vs {np.percentile(finishes, 95):.2f}; covered {covered:.2f}; acc {forecast.accuracy.item():.3f} vs {accuracy:.3f}"
+    )
+    assert p50 == pytest.approx(np.median(finishes), rel=0.12)
+    assert 0.88 <= covered <= 1.0
+    assert p95 <= 1.25 * np.percentile(finishes, 95)
+    noise = 4 * np.sqrt(0.25 / len(correct))
+    assert forecast.accuracy.item() == pytest.approx(accuracy, abs=0.02 + noise)
