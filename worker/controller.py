@@ -14,7 +14,6 @@ the store is away, results wait in memory and the deadline guard goes on.
 
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum

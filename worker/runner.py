@@ -1,0 +1,121 @@
+"""Takes a batch id from a message and sees the batch through: claim, solve, let go."""
+
+import threading
+from datetime import UTC, datetime
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+
+from db.batches import ClaimedBatch, claim_batch, lose_batches
+from db.session import SessionFactory, transaction
+from db.wake import notify
+from worker.controller import BatchController, Outcome
+from worker.engines.base import Engine
+from worker.equivalence import Equivalence
+from worker.heartbeat import Heartbeat, Identity
+
+log = structlog.get_logger(__name__)
+
+
+class BatchRunner:
+    """Runs batches on one engine, each in the thread that calls `run_batch`.
+
+    Args:
+        stopping: Set to give the running batches back and take no more.
+    """
+
+    def __init__(
+        self,
+        *,
+        engine: Engine,
+        equivalence: Equivalence,
+        sessions: SessionFactory,
+        identity: Identity,
+        lease_s: float,
+        reserve_s: float,
+        stopping: threading.Event,
+    ) -> None:
+        self._engine = engine
+        self._equivalence = equivalence
+        self._sessions = sessions
+        self._identity = identity
+        self._lease_s = lease_s
+        self._reserve_s = reserve_s
+        self._stopping = stopping
+        self._lock = threading.Lock()
+        self._running: dict[int, BatchController] = {}
+        self._heartbeat: Heartbeat | None = None
+
+    def num_running_branches(self) -> int:
+        """Branches that the engine holds for all batches."""
+        with self._lock:
+            return sum(controller.num_running_branches for controller in self._running.values())
+
+    def follow(self, heartbeat: Heartbeat) -> None:
+        """Learn of lost leases from this heartbeat."""
+        self._heartbeat = heartbeat
+
+    def run_batch(self, batch_id: int) -> Outcome | None:
+        """Claim and solve a batch; None when it is not there to be claimed.
+
+        Harmless to call twice, late, or for a batch of another worker: the claim has one winner.
+        """
+        if self._stopping.is_set():
+            return None
+        with transaction(self._sessions) as session:
+            batch = claim_batch(
+                session,
+                batch_id=batch_id,
+                owner=self._identity.incarnation,
+                lease_s=self._lease_s,
+                now=datetime.now(UTC),
+            )
+        if batch is None:
+            log.info("batch not claimed", batch_id=batch_id)
+            return None
+        lost = self._heartbeat.hold(batch.id) if self._heartbeat else threading.Event()
+        try:
+            outcome = self._solve(batch, lost)
+        finally:
+            with self._lock:
+                self._running.pop(batch.id, None)
+            if self._heartbeat:
+                self._heartbeat.drop(batch.id)
+        log.info("batch left", batch_id=batch.id, outcome=str(outcome))
+        return outcome
+
+    def _solve(self, batch: ClaimedBatch, lost: threading.Event) -> Outcome:
+        log.info(
+            "batch claimed",
+            batch_id=batch.id,
+            job_id=batch.job_id,
+            num_problems=len(batch.problems),
+            num_branches=batch.plan.num_branches,
+            num_speculative_tokens=batch.plan.num_speculative_tokens,
+        )
+        controller = BatchController(
+            batch,
+            engine=self._engine,
+            equivalence=self._equivalence,
+            sessions=self._sessions,
+            lost=lost,
+            stopping=self._stopping,
+            reserve_s=self._reserve_s,
+        )
+        with self._lock:
+            self._running[batch.id] = controller
+        try:
+            return controller.run()
+        except Exception:
+            log.exception("batch failed", batch_id=batch.id)
+            self._release(batch)
+            raise
+
+    def _release(self, batch: ClaimedBatch) -> None:
+        """Give the batch back after a fault, rather than wait for its lease to run out."""
+        try:
+            with transaction(self._sessions) as session:
+                lose_batches(session, [batch.id], now=datetime.now(UTC))
+                notify(session)
+        except SQLAlchemyError:
+            log.exception("batch not released", batch_id=batch.id)
