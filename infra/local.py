@@ -140,7 +140,7 @@ class LocalStack:
             "DATABASE_URL": self._running.database_url,
             "REDIS_URL": self._running.redis_url,
         }
-        api_env = {**env, "SLACKLINE_DEFAULT_API_KEY": self._running.api_key}
+        api_env = {**env, "SLACKLINE_LOCAL_KEY": self._running.api_key}
         worker_env = {**env, "SLACKLINE_DATA_DIR": str(self._folder.path / "profiles")}
         engines = self.options.engines
         return [

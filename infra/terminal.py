@@ -12,7 +12,7 @@ MAX_LINE_CHARS = 160
 
 COLORS = ("cyan", "green", "magenta", "yellow", "blue", "bright_cyan", "bright_green")
 
-LOG_PREFIX = re.compile(r"^\d{4}-\d\d-\d\dT\S+\s+\[(?:info|debug)\s*\]\s+|^INFO:\s+")
+LOG_PREFIX = re.compile(r"^\d{4}-\d\d-\d\d[T ]\S+\s+\[(?:info|debug)\s*\]\s+|^INFO:\s+")
 """Time and unremarkable level at the start of a text line; the log file has them."""
 
 
