@@ -103,14 +103,15 @@ def plan_batch(
     return batch_id
 
 
-def start_worker(
-    recordings: Path, name: str, *, database_url: str, redis_url: str, **options: object
-) -> subprocess.Popen[bytes]:
-    """Start a worker process on the replay engine; options are settings of the worker."""
+def start_worker(recordings: Path, name: str, **options: object) -> subprocess.Popen[bytes]:
+    """Start a worker process on the replay engine; options are settings of the worker.
+
+    `database_url` and `redis_url` are needed.
+    """
     env = {
         **os.environ,
-        "DATABASE_URL": database_url,
-        "REDIS_URL": redis_url,
+        "DATABASE_URL": str(options.pop("database_url")),
+        "REDIS_URL": str(options.pop("redis_url")),
         "SLACKLINE_NAME": name,
         "SLACKLINE_ENGINE": "replay",
         "SLACKLINE_RECORDINGS": str(recordings),

@@ -48,9 +48,8 @@ def start(
 
     def start_one(name: str = NAME, **options: object) -> subprocess.Popen[bytes]:
         before = datetime.now(UTC)
-        process = start_worker(
-            recordings, name, **{"database_url": database_url, "redis_url": redis_url, **options}
-        )
+        urls = {"database_url": database_url, "redis_url": redis_url}
+        process = start_worker(recordings, name, **(urls | options))
         started.append(process)
         wait_until(lambda: is_registered(sessions, name, after=before))
         return process

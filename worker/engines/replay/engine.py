@@ -1,9 +1,11 @@
 """The replay engine on a real clock, and on a clock that a test or a simulator drives."""
 
+import math
 import threading
 import time
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from queue import SimpleQueue
 
 from scheduler.core.latency import LatencyProfile
@@ -120,26 +122,32 @@ class VirtualReplayEngine:
         self._queues.pop(row.request.branch_id).put(event)
 
     def _metrics_of(self, row: Row) -> BranchMetrics:
-        started = row.started_at_s is not None
         first_s = row.first_token_at_s
-        has_first = first_s is not None and first_s <= row.finished_at_s
-        steps = round(row.steps)
+        if first_s is not None and first_s > row.finished_at_s:
+            first_s = None
+        # The allowance keeps a sum of fractional steps from counting as one step more.
+        steps = math.ceil(row.steps - 1e-6)
         length = row.request.num_speculative_tokens if steps else 0
-        # P(positions 1..j all accepted) is what position j adds to the mean acceptance length.
-        means = self._latency.mean_acceptance_length(range(length + 1))
         return BranchMetrics(
             queued_at=_instant(row.queued_at_s),
-            started_at=_instant(row.started_at_s) if row.started_at_s is not None else None,
-            first_token_at=_instant(first_s) if first_s is not None and has_first else None,
+            started_at=None if row.started_at_s is None else _instant(row.started_at_s),
+            first_token_at=None if first_s is None else _instant(first_s),
             finished_at=_instant(row.finished_at_s),
             prompt_tokens=row.prompt_tokens,
-            completion_tokens=int(row.tokens + 1e-6) if started and has_first else 0,
+            completion_tokens=0 if first_s is None else int(row.tokens + 1e-6),
             num_steps=steps,
             drafted_by_position=(steps,) * length,
-            accepted_by_position=tuple(
-                round(steps * float(means[j + 1] - means[j])) for j in range(length)
-            ),
+            accepted_by_position=self._accepted(steps, length),
         )
+
+    def _accepted(self, steps: int, length: int) -> tuple[int, ...]:
+        """Expected acceptance per position, rounded so that the total is right too.
+
+        P(positions 1 to j are all accepted) is what position j adds to the mean acceptance length.
+        """
+        means = self._latency.mean_acceptance_length(range(length + 1))
+        totals = [math.floor(steps * (float(mean) - 1) + 0.5) for mean in means]
+        return tuple(after - before for before, after in pairwise(totals))
 
 
 class ReplayEngine:
