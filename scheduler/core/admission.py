@@ -35,7 +35,7 @@ def admit(snapshot: Snapshot, job: JobView, config: SchedulerConfig) -> Admitted
     fleet = fleets_by_model(alive).get(job.model)
     if fleet is None:
         return Rejected(RejectReason.NO_CAPACITY, earliest_finish_s=None)
-    by_name = {worker.name: worker for worker in fleet.workers}
+    by_name = {worker.name: worker for worker in alive if worker.spec.model == job.model}
     batches = [
         batch
         for batch in snapshot.batches

@@ -11,7 +11,7 @@ import numpy as np
 
 from scheduler.core.fleet import Fleet
 from scheduler.core.latency import FloatArray
-from scheduler.core.occupancy import at_cap, occupancy_of
+from scheduler.core.occupancy import capped
 from scheduler.core.snapshot import BatchView
 
 
@@ -35,10 +35,9 @@ class Commitments:
     def _load(self, fleet: Fleet, batch: BatchView, now: datetime) -> FloatArray:
         """Row-seconds of running and of waiting branches."""
         plan = batch.plan
-        table = occupancy_of(fleet.answers, (plan.num_branches,))
-        cap = np.array([float(plan.max_tokens)])
-        whole = at_cap(table.work, table.tokens, cap).item() / plan.num_branches
-        age = at_cap(table.age, table.tokens, cap).item()
+        at_cap = capped(fleet.answers, (plan.num_branches,), (float(plan.max_tokens),))
+        whole = at_cap.work.item() / plan.num_branches
+        age = at_cap.age.item()
         tpot_s = float(fleet.tpot_s(fleet.rows, plan.num_speculative_tokens, age))
         running = self._running_share * batch.num_open_branches
         elapsed = max((now - batch.created_at).total_seconds(), 0.0) / tpot_s

@@ -38,7 +38,7 @@ def decide(snapshot: Snapshot, config: SchedulerConfig) -> Decisions:
     plans: list[JobPlanned] = []
     new_batches: list[NewBatch] = []
     for model, fleet in fleets_by_model(alive).items():
-        names = {worker.name for worker in fleet.workers}
+        names = {member.name for member in fleet.members}
         mine = [batch for batch in kept if batch.worker_name in names]
         jobs = jobs_to_plan(open_jobs, model, now, config)
         packed = plans_in_force(fleet, jobs, mine, now, config)

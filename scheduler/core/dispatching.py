@@ -26,16 +26,16 @@ def hand_out(
         batches: Live batches, those given up in this tick excluded.
     """
     free, live = {}, {}
-    for worker in fleet.workers:
-        mine = [batch for batch in batches if batch.worker_name == worker.name]
-        depth = int(config.queue_depth * worker.spec.max_num_seqs)
-        free[worker.name] = depth - sum(batch.num_open_branches for batch in mine)
-        live[worker.name] = len(mine)
+    for member in fleet.members:
+        mine = [batch for batch in batches if batch.worker_name == member.name]
+        depth = int(config.queue_depth * member.spec.max_num_seqs)
+        free[member.name] = depth - sum(batch.num_open_branches for batch in mine)
+        live[member.name] = len(mine)
     result: list[NewBatch] = []
     for item in packed:
         plan, pending = item.plan, item.job.num_pending
         # A small job is spread over the fleet rather than queued on one worker.
-        share = -(-pending // len(fleet.workers))
+        share = -(-pending // len(fleet.members))
         while pending:
             open_to_more = [n for n in free if live[n] < config.max_batches_per_worker]
             if not open_to_more:

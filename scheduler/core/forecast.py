@@ -27,11 +27,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from scheduler.core.config import SchedulerConfig
 from scheduler.core.fleet import Fleet
 from scheduler.core.latency import FloatArray
-from scheduler.core.occupancy import Occupancy, at_cap, occupancy_of
-from scheduler.core.snapshot import JobView
+from scheduler.core.occupancy import Capped, Occupancy, capped, occupancy_of
 
 Z95 = 1.6449
 """Standard normal quantile of 0.95."""
@@ -57,30 +55,6 @@ class ForecastGrid:
     row_seconds: FloatArray
 
 
-def forecast_job(
-    fleet: Fleet, job: JobView, config: SchedulerConfig, other_branches: float = 0.0
-) -> ForecastGrid:
-    """Forecast the pending problems of a job under the plans that it and the fleet allow.
-
-    Args:
-        other_branches: Branches of other jobs that fill the rows which this job leaves free.
-    """
-    widths = tuple(b for b in config.branch_grid if b <= job.max_branches) or (1,)
-    room = max(fleet.max_model_len - job.mean_prompt_tokens, 1.0)
-    bound = room if job.max_tokens is None else min(room, float(job.max_tokens))
-    table = occupancy_of(fleet.answers, widths)
-    caps = np.floor(np.minimum(table.caps, bound))
-    return forecast_plans(
-        fleet,
-        num_problems=job.num_pending,
-        prompt_tokens=job.mean_prompt_tokens,
-        branches=widths,
-        draft_lengths=fleet.draft_lengths,
-        caps=caps,
-        other_branches=other_branches,
-    )
-
-
 def forecast_plans(
     fleet: Fleet,
     *,
@@ -93,20 +67,22 @@ def forecast_plans(
 ) -> ForecastGrid:
     """Forecast `num_problems` problems, at least 1, under every plan of a grid."""
     table = occupancy_of(fleet.answers, branches)
-    tokens = table.tokens
+    at_cap = capped(fleet.answers, branches, tuple(caps.tolist()))
     width = np.asarray(branches, dtype=np.float64)[:, None]  # (branches, 1)
-    work = np.maximum(at_cap(table.work, tokens, caps), 1e-9)  # (branches, caps)
-    age = at_cap(table.age, tokens, caps)
-    duration = at_cap(table.duration, tokens, caps)
+    work, age = at_cap.work, at_cap.age  # (branches, caps)
     wanted = num_problems * width
     fits_in_cache = fleet.kv_capacity_tokens / (prompt_tokens + age)
     rows = np.maximum(np.minimum(np.minimum(fleet.rows, wanted), fits_in_cache), 1.0)
-    open_problems = np.maximum(rows * duration / work, 1.0)
+    open_problems = np.maximum(rows * at_cap.duration / work, 1.0)
     queued = wanted > rows
     throughput = np.where(queued, np.maximum(num_problems * work / rows - age, 0.0), 0.0)
-    drain50 = _drain_tokens(table, caps, 0.5, num_problems, open_problems, queued, throughput)
-    drain95 = _drain_tokens(table, caps, 0.95, num_problems, open_problems, queued, throughput)
-    deviation = np.sqrt(num_problems * at_cap(table.work_variance, tokens, caps)) / rows
+    drain50, drain95 = (
+        _drain_tokens(
+            table, at_cap, caps, quantile, num_problems, open_problems, queued, throughput
+        )
+        for quantile in (0.5, 0.95)
+    )
+    deviation = np.sqrt(num_problems * at_cap.work_variance) / rows
 
     busy = np.minimum(rows + other_branches, fleet.rows)
     held = np.where(queued, rows * age, num_problems * work)
@@ -126,20 +102,20 @@ def forecast_plans(
         + (Z95 * table.relative_spread * p50) ** 2 / max(fleet.answers.num_problems_seen, 1)
     )
     row_seconds = num_problems * work[:, None] * full_s + prefill_s * fleet.rows
-    accuracy = at_cap(table.accuracy, tokens, caps)[:, None]
     return ForecastGrid(
         branches=branches,
         draft_lengths=draft_lengths,
         caps=caps,
         p50_s=p50,
         p95_s=p50 + np.sqrt(spread),
-        accuracy=np.broadcast_to(accuracy, p50.shape),
+        accuracy=np.broadcast_to(at_cap.accuracy[:, None], p50.shape),
         row_seconds=row_seconds,
     )
 
 
 def _drain_tokens(
     table: Occupancy,
+    at_cap: Capped,
     caps: FloatArray,
     quantile: float,
     num_problems: int,
@@ -148,17 +124,11 @@ def _drain_tokens(
     throughput: FloatArray,
 ) -> FloatArray:
     """Quantile of the tokens from the end of the throughput phase to the last answer."""
-    tokens = table.tokens
-    duration_at_cap = at_cap(table.duration, tokens, caps)
-    longest = np.empty_like(throughput)
-    remaining = np.empty_like(throughput)
     # With all problems started together, the last ends when none of n lasts longer.
     open_odds = 1.0 - quantile ** (1.0 / num_problems)
-    target = quantile ** (1.0 / open_problems) * duration_at_cap
-    for row in range(len(table.branches)):
-        reached = np.interp(-open_odds, -table.lasts[row], tokens)
-        longest[row] = np.minimum(reached, caps)
-        remaining[row] = np.interp(target[row], table.duration[row], tokens)
+    longest = np.minimum(table.tokens_when_lasts(open_odds)[:, None], caps)
+    target = quantile ** (1.0 / open_problems) * at_cap.duration
+    remaining = table.tokens_when_duration(target)
     # A queued job too lasts as long as its longest problem.
     queued_drain = np.maximum(remaining, longest - throughput)
     return np.asarray(np.where(queued, np.minimum(queued_drain, caps), longest))

@@ -57,6 +57,26 @@ class Occupancy:
     duration: FloatArray
     relative_spread: float
 
+    def tokens_when_lasts(self, odds: float) -> FloatArray:
+        """Tokens after which a problem is still open with these odds; (branches,)."""
+        return _inverse(-self.lasts, self.tokens, np.full((len(self.branches), 1), -odds))[:, 0]
+
+    def tokens_when_duration(self, duration: FloatArray) -> FloatArray:
+        """Inverse of `duration`; (branches, points) to the same shape."""
+        total = self.duration[:, -1:]
+        return _inverse(self.duration / total - 1.0, self.tokens, duration / total - 1.0)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Capped:
+    """Tables of an `Occupancy` at given caps; (branches, caps)."""
+
+    accuracy: FloatArray
+    work: FloatArray
+    work_variance: FloatArray
+    age: FloatArray
+    duration: FloatArray
+
 
 @lru_cache(maxsize=32)
 def occupancy_of(profile: AnswerProfile, branches: tuple[int, ...]) -> Occupancy:
@@ -75,8 +95,7 @@ def occupancy_of(profile: AnswerProfile, branches: tuple[int, ...]) -> Occupancy
     # Branches of one problem count as independent given its type; types differ far more.
     within = width * _mix(weights, np.maximum(square - mean**2, 0.0))
     between = width**2 * _mix(weights, mean**2) - work**2
-    work_square = within + np.maximum(between, 0.0)
-    age = _mix(weights, square) / (2.0 * np.maximum(_mix(weights, mean), 1e-9))
+    work_variance = within + np.maximum(between, 0.0)
     lasts_mixed = _mix(weights, lasts)
     return Occupancy(
         branches=branches,
@@ -84,19 +103,42 @@ def occupancy_of(profile: AnswerProfile, branches: tuple[int, ...]) -> Occupancy
         caps=np.maximum(np.ceil(profile.length_quantile(CAP_QUANTILES)), 1.0),
         accuracy=profile.accuracy_grid(branches, tokens),
         work=work,
-        work_variance=work_square,
-        age=age,
+        work_variance=work_variance,
+        age=_mix(weights, square) / (2.0 * np.maximum(_mix(weights, mean), 1e-9)),
         lasts=lasts_mixed,
         duration=_integrate(lasts_mixed, tokens),
-        relative_spread=float(np.sqrt(work_square[0, -1]) / work[0, -1]),
+        relative_spread=float(np.sqrt(work_variance[0, -1]) / work[0, -1]),
     )
 
 
-def at_cap(table: FloatArray, tokens: FloatArray, caps: FloatArray) -> FloatArray:
-    """Interpolate (branches, tokens) at caps; (branches, caps)."""
+@lru_cache(maxsize=256)
+def capped(profile: AnswerProfile, branches: tuple[int, ...], caps: tuple[float, ...]) -> Capped:
+    """Interpolate the tables of a profile at these caps; jobs of one model share them."""
+    table = occupancy_of(profile, branches)
+    tokens = table.tokens
     left = np.clip(np.searchsorted(tokens, caps, side="right") - 1, 0, len(tokens) - 2)
-    part = np.clip((caps - tokens[left]) / (tokens[left + 1] - tokens[left]), 0.0, 1.0)
-    return np.asarray(table[:, left] * (1.0 - part) + table[:, left + 1] * part)
+    part = np.clip((np.asarray(caps) - tokens[left]) / (tokens[left + 1] - tokens[left]), 0.0, 1.0)
+
+    def read(values: FloatArray) -> FloatArray:
+        return np.asarray(values[:, left] * (1.0 - part) + values[:, left + 1] * part)
+
+    return Capped(
+        accuracy=read(table.accuracy),
+        work=np.maximum(read(table.work), 1e-9),
+        work_variance=read(table.work_variance),
+        age=read(table.age),
+        duration=read(table.duration),
+    )
+
+
+def _inverse(ascending: FloatArray, tokens: FloatArray, values: FloatArray) -> FloatArray:
+    """Tokens at which each row's ascending function within [-1, 0] reaches its values."""
+    # One flat interpolation: rows are shifted apart, so that all of them together ascend.
+    shift = 2.0 * np.arange(len(ascending))[:, None]
+    flat = np.interp(
+        (values + shift).ravel(), (ascending + shift).ravel(), np.tile(tokens, len(ascending))
+    )
+    return np.asarray(flat.reshape(values.shape))
 
 
 def _token_grid(profile: AnswerProfile) -> FloatArray:

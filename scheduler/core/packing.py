@@ -58,7 +58,11 @@ class Bounds:
             candidates_of(fleet, job, config, other_branches=float(busy - own))
             for job, own in zip(self.jobs, wanted, strict=True)
         ]
+        self.rows = fleet.rows
+        self.stretch = pessimistic(fleet, 1.0)
         self.chosen: list[int | None] = []
+        # Seconds before which the rows must be free for the chosen plan; infinite if it is late.
+        self.must_start_s = np.full(len(self.jobs), np.inf)
         self.cost_s = np.zeros(len(self.jobs))
         for index in range(len(self.jobs)):
             self._choose_cheapest(index)
@@ -69,25 +73,21 @@ class Bounds:
 
     def fits(self, index: int, ahead_s: float) -> NDArray[np.bool_]:
         """Which candidates of the job finish in time behind this much work."""
-        limit_s = self.time_left_s[index] - self.config.reserve_s - pessimistic(self.fleet, ahead_s)
+        limit_s = self.time_left_s[index] - self.config.reserve_s - ahead_s * self.stretch
         return np.asarray(self.options[index].p95_s <= limit_s)
 
     def slack_s(self) -> FloatArray:
         """Seconds of further work that each job can let pass before it; infinite if it is late."""
-        before = self.running_s + np.concatenate([[0.0], self.cost_s.cumsum()[:-1]])
-        slack = np.full(len(self.jobs), np.inf)
-        stretch = pessimistic(self.fleet, 1.0)
-        for index, chosen in enumerate(self.chosen):
-            if chosen is not None:
-                limit = self.time_left_s[index] - self.config.reserve_s
-                own = self.options[index].p95_s[chosen]
-                slack[index] = (limit - own) / stretch - before[index]
-        return slack
+        before = self.running_s + self.cost_s.cumsum() - self.cost_s
+        return np.asarray(self.must_start_s - before)
 
     def choose(self, index: int, candidate: int) -> None:
         """Put a candidate in force."""
         self.chosen[index] = candidate
-        self.cost_s[index] = self.options[index].row_seconds[candidate] / self.fleet.rows
+        self.cost_s[index] = self.options[index].row_seconds[candidate] / self.rows
+        limit_s = float(self.time_left_s[index]) - self.config.reserve_s
+        own_s = float(self.options[index].p95_s[candidate])
+        self.must_start_s[index] = (limit_s - own_s) / self.stretch
 
     def packed(self) -> list[Packed]:
         """The chosen plans, in order of deadline."""
@@ -100,7 +100,7 @@ class Bounds:
                 late = fallback(self.fleet, job, self.config, time_left_s=left_s, ahead_s=ahead_s)
                 result.append(Packed(job, *late, is_in_time=False))
                 continue
-            forecast = options.forecast(chosen, ahead_s, pessimistic(self.fleet, ahead_s))
+            forecast = options.forecast(chosen, ahead_s, ahead_s * self.stretch)
             result.append(Packed(job, options.plan(chosen), forecast, is_in_time=True))
         return result
 
@@ -115,7 +115,7 @@ class Bounds:
             return
         # What does not fit before the deadline is not run, so it delays nobody.
         left_s = max(float(self.time_left_s[index]) - ahead_s, 0.0)
-        self.cost_s[index] = min(float(options.row_seconds.min()) / self.fleet.rows, left_s)
+        self.cost_s[index] = min(float(options.row_seconds.min()) / self.rows, left_s)
 
 
 def pack(bounds: Bounds) -> list[Packed]:
@@ -143,7 +143,7 @@ def pack(bounds: Bounds) -> list[Packed]:
 def _is_allowed(bounds: Bounds, slack_s: FloatArray, index: int) -> NDArray[np.bool_]:
     """Candidates that keep the job and all later ones in time."""
     options = bounds.options[index]
-    added_s = options.row_seconds / bounds.fleet.rows - bounds.cost_s[index]
+    added_s = options.row_seconds / bounds.rows - bounds.cost_s[index]
     tightest = float(slack_s[index + 1 :].min(initial=np.inf))
     # An unchanged plan is always allowed, though rounding may leave a slack of -1e-12.
     harmless = (added_s <= tightest) | (added_s <= 0.0)

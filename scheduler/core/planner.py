@@ -1,14 +1,16 @@
 """The split of one job: candidates, the best that fits, and what to do when nothing fits."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from scheduler.core.config import SchedulerConfig
 from scheduler.core.fleet import Fleet
-from scheduler.core.forecast import Z95, ForecastGrid, forecast_job, forecast_plans
+from scheduler.core.forecast import Z95, ForecastGrid, forecast_plans
 from scheduler.core.latency import FloatArray
+from scheduler.core.occupancy import occupancy_of
 from scheduler.core.plan import Forecast, Plan
 from scheduler.core.snapshot import JobView
 
@@ -77,18 +79,70 @@ def candidates_of(
 ) -> Candidates:
     """Candidates of a job with pending problems.
 
-    Of the draft lengths only the fastest and the cheapest for each width and cap can ever be
-    chosen, besides the one in force; the others are dropped.
+    Args:
+        other_branches: Branches of other jobs that fill the rows which this job leaves free.
     """
-    grid = forecast_job(fleet, job, config, other_branches)
+    return _candidates(
+        fleet,
+        config,
+        num_problems=job.num_pending,
+        prompt_tokens=job.mean_prompt_tokens,
+        max_branches=job.max_branches,
+        max_tokens=job.max_tokens,
+        stored_draft=job.plan.num_speculative_tokens if job.plan else None,
+        # More than all rows make no difference.
+        other_branches=min(other_branches, fleet.rows),
+    )
+
+
+@lru_cache(maxsize=16384)
+def _candidates(
+    fleet: Fleet,
+    config: SchedulerConfig,
+    *,
+    num_problems: int,
+    prompt_tokens: float,
+    max_branches: int,
+    max_tokens: int | None,
+    stored_draft: int | None,
+    other_branches: float,
+) -> Candidates:
+    """`candidates_of`, remembered: most jobs do not change between two ticks."""
+    widths = _widths(config, max_branches)
+    caps = np.floor(
+        np.minimum(
+            occupancy_of(fleet.answers, widths).caps, _token_bound(fleet, prompt_tokens, max_tokens)
+        )
+    )
+    grid = forecast_plans(
+        fleet,
+        num_problems=num_problems,
+        prompt_tokens=prompt_tokens,
+        branches=widths,
+        draft_lengths=fleet.draft_lengths,
+        caps=caps,
+        other_branches=other_branches,
+    )
+    # Of the draft lengths only the fastest and the cheapest for each width and cap can ever be
+    # chosen, besides the one in force.
     keep = np.zeros(grid.p95_s.shape, dtype=bool)
     for value in (grid.p95_s, grid.row_seconds):
         np.put_along_axis(keep, value.argmin(axis=1, keepdims=True), True, axis=1)
-    if job.plan is not None and job.plan.num_speculative_tokens in grid.draft_lengths:
-        keep[:, grid.draft_lengths.index(job.plan.num_speculative_tokens)] = True
+    if stored_draft in grid.draft_lengths:
+        keep[:, grid.draft_lengths.index(stored_draft)] = True
     # A bound on tokens makes caps coincide; the first of equals is enough.
     keep[:, :, 1:] &= np.diff(grid.caps) > 0
     return _flatten(fleet, grid, keep, config)
+
+
+def _widths(config: SchedulerConfig, max_branches: int) -> tuple[int, ...]:
+    return tuple(width for width in config.branch_grid if width <= max_branches) or (1,)
+
+
+def _token_bound(fleet: Fleet, prompt_tokens: float, max_tokens: int | None) -> float:
+    """Longest completion that the engines and the client allow."""
+    room = max(fleet.max_model_len - prompt_tokens, 1.0)
+    return room if max_tokens is None else min(room, float(max_tokens))
 
 
 def best_plan(
@@ -131,13 +185,15 @@ def fallback(
     time ends, and the predicted accuracy counts the share of the work that fits in.
     """
     room_s = max(time_left_s - config.reserve_s, 0.0)
-    limit = forecast_job(fleet, job, config).caps[-1]
+    widths = _widths(config, job.max_branches)
+    bound = _token_bound(fleet, job.mean_prompt_tokens, job.max_tokens)
+    limit = np.floor(min(float(occupancy_of(fleet.answers, widths).caps[-1]), bound))
     caps = np.unique(np.floor(np.geomspace(min(MIN_TOKENS, limit), limit, 24)))
     grid = forecast_plans(
         fleet,
         num_problems=job.num_pending,
         prompt_tokens=job.mean_prompt_tokens,
-        branches=tuple(b for b in config.branch_grid if b <= job.max_branches) or (1,),
+        branches=widths,
         draft_lengths=fleet.draft_lengths,
         caps=caps,
     )
@@ -187,5 +243,5 @@ def _flatten(
         accuracy=grid.accuracy[keep],
         row_seconds=grid.row_seconds[keep],
         plans=plans,
-        wave_rows=min(worker.spec.max_num_seqs for worker in fleet.workers),
+        wave_rows=min(member.spec.max_num_seqs for member in fleet.members),
     )
