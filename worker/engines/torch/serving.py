@@ -162,9 +162,9 @@ class Serving:
     def _end(self, row: Row, reason: FinishReason, error: str | None = None) -> None:
         if row.has_ended:
             return
-        text = self._text.decode(row.token_ids)
-        row.finish(reason, _now(), text, error)
+        # First the id, then the event: whoever sees the event may use the id again.
         self._on_end(row.request.branch_id)
+        row.finish(reason, _now(), self._text.decode(row.token_ids), error)
 
     def _forget_ended(self) -> None:
         """Drops ended branches wherever they are and closes the gaps they leave."""
