@@ -39,7 +39,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
         yield
         engine.dispose()
 
-    app = FastAPI(
+    app = _Application(
         title="Slackline",
         version=version("slackline"),
         summary="Answers problem sets with a language model by a deadline.",
@@ -54,7 +54,23 @@ def create_app(settings: ApiSettings) -> FastAPI:
     app.add_middleware(Telemetry, metrics=RequestMetrics(registry))
     errors.install(app)
     for noun in (jobs, results, reports, workers):
-        app.include_router(noun.router, prefix="/v1", responses=_KEYED)
+        app.include_router(noun.router, responses=_KEYED)
     for operation in (health, metrics):
         app.include_router(operation.router)
     return app
+
+
+class _Application(FastAPI):
+    """An application whose OpenAPI document tells of its own validation errors only."""
+
+    def openapi(self) -> dict[str, Any]:
+        """The document without FastAPI's 422, in whose place stands a 400 with the envelope."""
+        if self.openapi_schema is None:
+            document = super().openapi()
+            for methods in document["paths"].values():
+                for operation in methods.values():
+                    if "HTTPValidationError" in str(operation["responses"].get("422")):
+                        del operation["responses"]["422"]
+            for name in ("HTTPValidationError", "ValidationError"):
+                document["components"]["schemas"].pop(name, None)
+        return super().openapi()

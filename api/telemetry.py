@@ -3,19 +3,19 @@
 Labels are route templates, never paths or tenants, so their number is bounded.
 """
 
+import logging
 import re
 import time
 from collections.abc import MutableMapping
 from typing import Any
 
-import structlog
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uuid_utils import uuid7
 
 from api.errors import internal
 
-_log = structlog.get_logger("api")
+_log = logging.getLogger("slackline.api")
 _REQUEST_ID = re.compile(rb"[\w.:-]{1,128}", re.ASCII)
 _BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -72,7 +72,7 @@ class Telemetry:
         try:
             await self._app(scope, receive, send_named)
         except Exception:
-            _log.exception("request_failed", request_id=request_id, path=scope["path"])
+            _log.exception("%s %s failed, %s", scope["method"], scope["path"], request_id)
             if is_started:
                 raise  # Half a response is out: only closing the connection tells the client.
             await internal(request_id).response()(scope, receive, send_named)

@@ -21,7 +21,7 @@ from db.models import Job
 from db.session import transaction
 from scheduler.core.states import JobState
 
-router = APIRouter(prefix="/jobs", tags=["jobs"])
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
 _JOB_ID = re.compile(r"job_[0-9a-f]{32}")
 NOT_FOUND: dict[int | str, dict[str, Any]] = {

@@ -15,7 +15,7 @@ from api.views import latency_group_view
 from db.reports import GroupBy, latency_report
 from db.session import transaction
 
-router = APIRouter(prefix="/reports", tags=["reports"])
+router = APIRouter(prefix="/v1/reports", tags=["reports"])
 
 _DEFAULT_SPAN = timedelta(days=7)
 

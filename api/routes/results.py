@@ -16,7 +16,7 @@ from db.results import ProblemResult, results_page
 from db.session import SessionFactory, transaction
 from db.traces import branches_between
 
-router = APIRouter(prefix="/jobs", tags=["results"])
+router = APIRouter(prefix="/v1/jobs", tags=["results"])
 
 _NDJSON = "application/x-ndjson"
 _STREAM_PAGE = 500

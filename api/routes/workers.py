@@ -9,7 +9,7 @@ from api.views import worker_view
 from db import workers
 from db.session import transaction
 
-router = APIRouter(prefix="/workers", tags=["workers"])
+router = APIRouter(prefix="/v1/workers", tags=["workers"])
 
 
 @router.get("", summary="List workers")

@@ -1,67 +1,84 @@
-"""A live API per test: the real application behind uvicorn on loopback, on its own Postgres."""
+"""A live API on a real Postgres: one server and database per module, emptied before each test."""
 
-import threading
-import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from typing import Any
 
 import httpx
+import psycopg
 import pytest
-import uvicorn
-from sqlalchemy import func, select
+from sqlalchemy import func, make_url, select, text
 
-from api.app import create_app
-from api.settings import ApiSettings
+from db import migrate
 from db.models import IdempotencyKey, Job, JobEvent, Problem
-from db.session import SessionFactory, transaction
-from tests.factories import MODEL, stored_worker
-
-LOCAL_KEY = "sk-slk-local"
+from db.session import SessionFactory, connect, session_factory, transaction
+from tests.api.live import client_of, served
+from tests.factories import stored_worker
 
 Serve = Callable[..., httpx.Client]
+_numbers = count()
 
 
-@contextmanager
-def _served(settings: ApiSettings) -> Iterator[str]:
-    """URL of the application, served from a thread."""
-    config = uvicorn.Config(
-        create_app(settings), host="127.0.0.1", port=0, log_level="critical", ws="none"
-    )
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        while not server.started:
-            assert thread.is_alive()
-            time.sleep(0.005)
-        port = server.servers[0].sockets[0].getsockname()[1]
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.should_exit = True
-        thread.join()
+@pytest.fixture(scope="module")
+def database_url(postgres_url: str) -> Iterator[str]:
+    """URL of a migrated database that the tests of a module share."""
+    name = f"slackline_api_{next(_numbers)}"
+    url = make_url(postgres_url).set(database=name).render_as_string(hide_password=False)
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}".encode())
+        migrate.upgrade(url)
+        yield url
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+
+
+@pytest.fixture(scope="module")
+def shared_sessions(database_url: str) -> Iterator[SessionFactory]:
+    """Sessions on the module's database."""
+    engine = connect(database_url, pool_size=10)
+    yield session_factory(engine)
+    engine.dispose()
 
 
 @pytest.fixture
-def serve(database_url: str) -> Iterator[Serve]:
-    """Starts the application with the settings given; returns a client with the local key."""
+def sessions(shared_sessions: SessionFactory) -> SessionFactory:
+    """Sessions on an empty database."""
+    with transaction(shared_sessions) as session:
+        session.execute(text("TRUNCATE tenants, workers RESTART IDENTITY CASCADE"))
+    return shared_sessions
+
+
+@pytest.fixture(scope="module")
+def url(database_url: str) -> Iterator[str]:
+    """URL of the API with default limits."""
+    with served(database_url=database_url) as address:
+        yield address
+
+
+@pytest.fixture
+def serve(database_url: str, sessions: SessionFactory) -> Iterator[Serve]:  # noqa: ARG001
+    """Starts the application with other settings; returns a client with the local key."""
     with ExitStack() as stack:
 
-        def start(*, key: str = LOCAL_KEY, **settings: Any) -> httpx.Client:
-            values = {"database_url": database_url, "local_key": LOCAL_KEY} | settings
-            url = stack.enter_context(_served(ApiSettings(**values)))
-            headers = {"Authorization": f"Bearer {key}"}
-            return stack.enter_context(httpx.Client(base_url=url, headers=headers, timeout=30))
+        def start(**settings: Any) -> httpx.Client:
+            address = stack.enter_context(served(**({"database_url": database_url} | settings)))
+            return stack.enter_context(client_of(address))
 
         yield start
 
 
 @pytest.fixture
-def api(serve: Serve, worker: str) -> httpx.Client:
+def api_alone(url: str, sessions: SessionFactory) -> Iterator[httpx.Client]:  # noqa: ARG001
+    """The API with default limits and no worker."""
+    with client_of(url) as client:
+        yield client
+
+
+@pytest.fixture
+def api(api_alone: httpx.Client, worker: str) -> httpx.Client:  # noqa: ARG001
     """The API with default limits and one worker alive."""
-    assert worker
-    return serve()
+    return api_alone
 
 
 @pytest.fixture
@@ -75,32 +92,11 @@ def worker(sessions: SessionFactory) -> str:
 def stored_rows(sessions: SessionFactory) -> Callable[[], dict[str, int]]:
     """Counts the rows that a submission writes."""
 
-    def count() -> dict[str, int]:
+    def count_rows() -> dict[str, int]:
         with transaction(sessions) as session:
             return {
                 table.__tablename__: session.scalars(select(func.count()).select_from(table)).one()
                 for table in (Job, Problem, IdempotencyKey, JobEvent)
             }
 
-    return count
-
-
-def job_body(num_problems: int = 3, **overrides: Any) -> dict[str, Any]:
-    """A JSON submission that is due in an hour."""
-    problems = [
-        {"id": f"p{number}", "prompt": f"1+{number}=", "reference_answer": str(1 + number)}
-        for number in range(num_problems)
-    ]
-    return {"model": MODEL, "deadline": "1h", "problems": problems} | overrides
-
-
-def error_of(response: httpx.Response) -> dict[str, Any]:
-    """The error of a response, after a check that it has the envelope."""
-    document = response.json()
-    assert set(document) == {"error"}
-    error: dict[str, Any] = document["error"]
-    assert {"message", "type", "param", "code"} <= set(error)
-    assert isinstance(error["message"], str)
-    assert error["message"]
-    assert isinstance(error["code"], str)
-    return error
+    return count_rows

@@ -13,7 +13,7 @@ from db.models import Job, Problem
 from db.session import SessionFactory, transaction
 from db.wake import listen
 from db.workers import stop_worker
-from tests.api.conftest import Serve, error_of, job_body
+from tests.api.live import error_of, job_body
 from tests.factories import MODEL
 
 LINES = b'{"id": "a", "prompt": "1+1=", "reference_answer": "2"}\n{"id": "b", "prompt": "1+2="}\n'
@@ -169,8 +169,10 @@ def test_a_known_model_that_nobody_serves_now_is_a_503_to_retry(
     assert int(response.headers["retry-after"]) > 0
 
 
-def test_before_any_worker_registered_a_submission_is_a_503_to_retry(serve: Serve) -> None:
-    response = serve().post("/v1/jobs", json=job_body())
+def test_before_any_worker_registered_a_submission_is_a_503_to_retry(
+    api_alone: httpx.Client,
+) -> None:
+    response = api_alone.post("/v1/jobs", json=job_body())
 
     assert response.status_code == 503
     assert error_of(response)["code"] == "no_capacity"

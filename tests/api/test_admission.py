@@ -1,0 +1,88 @@
+"""Admission inside the transaction of a submission."""
+
+import io
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+
+import httpx
+import orjson
+import pytest
+
+from api.admission import store
+from api.body import Body
+from api.errors import ApiError
+from api.settings import ApiSettings
+from api.submission import Submission, read_submission
+from db import keys
+from db.session import SessionFactory, transaction
+from tests.api.live import error_of, job_body
+from tests.factories import stored_worker
+
+
+@pytest.fixture
+def settings(database_url: str) -> ApiSettings:
+    return ApiSettings(database_url=database_url)
+
+
+def submission_of(body: dict[str, object], settings: ApiSettings) -> Submission:
+    file = io.BytesIO(orjson.dumps(body))
+    return read_submission(Body(file, is_lines=False, options={}), settings)
+
+
+def test_a_retry_after_the_deadline_still_finds_its_job(
+    sessions: SessionFactory, settings: ApiSettings
+) -> None:
+    now = datetime.now(UTC)
+    with transaction(sessions) as session:
+        keys.ensure_local_tenant(session, now=now)
+        stored_worker(session, now=now)
+    submission = submission_of(job_body(deadline=(now + timedelta(hours=1)).isoformat()), settings)
+
+    def attempt(key: str, at: datetime) -> str:
+        with transaction(sessions) as session:
+            return store(
+                session,
+                submission,
+                tenant_id=keys.LOCAL_TENANT,
+                idempotency_key=key,
+                now=at,
+                settings=settings,
+            ).job_id
+
+    job_id = attempt("a", now)
+
+    assert attempt("a", now + timedelta(hours=2)) == job_id
+    with pytest.raises(ApiError, match="in the past"):
+        attempt("b", now + timedelta(hours=2))
+
+
+def test_jobs_submitted_at_once_are_not_promised_the_same_capacity(api: httpx.Client) -> None:
+    body = job_body(200)
+    refused = error_of(api.post("/v1/jobs", json=body | {"deadline": "1s"}))
+    body["deadline"] = f"{1.3 * refused['earliest_finish_s']:.1f}s"
+
+    def num_accepted(pool_size: int) -> int:
+        with ThreadPoolExecutor(pool_size) as pool:
+            responses = list(pool.map(lambda _: api.post("/v1/jobs", json=body), range(6)))
+        accepted = [r.json()["id"] for r in responses if r.status_code == 201]
+        for job_id in accepted:
+            api.post(f"/v1/jobs/{job_id}/cancel")
+        return len(accepted)
+
+    one_by_one = num_accepted(1)
+
+    assert 1 <= one_by_one < 6
+    assert num_accepted(6) == one_by_one
+
+
+def test_the_earliest_feasible_finish_of_a_refusal_is_accepted_as_a_deadline(
+    api: httpx.Client,
+) -> None:
+    refused = error_of(api.post("/v1/jobs", json=job_body(100, deadline="1s")))
+    slowness_s = 5.0
+    earliest_at = datetime.fromisoformat(refused["earliest_finish_at"])
+    deadline = (earliest_at + timedelta(seconds=slowness_s)).isoformat()
+
+    response = api.post("/v1/jobs", json=job_body(100, deadline=deadline))
+
+    assert response.status_code == 201
