@@ -174,7 +174,7 @@ class AnswerProfile:
         difficulty = DIFFICULTY_GRID
         even = 1.0 / (len(difficulty) * len(CONCENTRATION_GRID))
         inner = ndtri(np.linspace(0.005, 0.995, 101))
-        outer = ndtri((np.arange(9) + 0.5) / 9)
+        outer = ndtri((np.arange(13) + 0.5) / 13)
         return cls(
             model=model,
             family=family,
