@@ -15,6 +15,8 @@ from infra import server_commands
 
 server_commands.add_to(app)
 
+__all__ = ["app", "main"]
+
 DataOption = Annotated[
     Path, typer.Option(help="Folder of the database, the logs and the state file.")
 ]

@@ -83,19 +83,19 @@ def run_demo(data: Path | None, jobs: Sequence[DemoJob] = DEMO_JOBS) -> int:
 
 def _up_spec(folder: DataFolder, jobs: Sequence[DemoJob]) -> ChildSpec:
     engines = [argument for job in jobs for argument in ("--engine", job.engine)]
-    running_here = DataFolder(folder.path)
-
-    def is_ready() -> bool:
-        running = running_here.read()
-        return running is not None and running.is_ready
-
     return ChildSpec(
         name="up",
         argv=command_line("up", "--data", str(folder.path), *engines),
-        is_ready=is_ready,
+        is_ready=lambda: folder.is_locked() and is_serving(folder),
         death_signal=signal.SIGTERM,
         grace_s=60.0,
     )
+
+
+def is_serving(folder: DataFolder) -> bool:
+    """Whether everything on the folder has started."""
+    running = folder.read()
+    return running is not None and running.is_ready
 
 
 def _start(child: Child, folder: DataFolder, terminal: Terminal) -> Running:

@@ -1,8 +1,12 @@
-"""How the supervisor tells that a child of Slackline works; each check answers at once."""
+"""How the supervisor tells that a child of Slackline works; each check answers at once.
+
+A store that is away is an answer, not an error: nothing works without it.
+"""
 
 from datetime import UTC, datetime, timedelta
 
 import httpx
+from sqlalchemy.exc import OperationalError
 
 from db.leader import is_led
 from db.session import SessionFactory, transaction
@@ -23,8 +27,11 @@ def api_is_ready(url: str) -> bool:
 def worker_is_ready(sessions: SessionFactory, name: str) -> bool:
     """Whether a worker of this name is registered, not stopped, and its heart beats."""
     fresh_after = datetime.now(UTC) - FRESH_HEARTBEAT
-    with transaction(sessions) as session:
-        workers = list_workers(session)
+    try:
+        with transaction(sessions) as session:
+            workers = list_workers(session)
+    except OperationalError:
+        return False
     return any(
         worker.name == name and worker.stopped_at is None and worker.heartbeat_at >= fresh_after
         for worker in workers
@@ -33,5 +40,8 @@ def worker_is_ready(sessions: SessionFactory, name: str) -> bool:
 
 def scheduler_leads(sessions: SessionFactory) -> bool:
     """Whether a scheduler holds the lead."""
-    with transaction(sessions) as session:
-        return is_led(session)
+    try:
+        with transaction(sessions) as session:
+            return is_led(session)
+    except OperationalError:
+        return False

@@ -112,7 +112,7 @@ class DataFolder:
         fresh.replace(target)
 
     def end_strays(self) -> list[str]:
-        """Kill children that outlived a killed supervisor; returns their names. Needs the lock."""
+        """Kill what outlived a killed supervisor, and forget it; returns names. Needs the lock."""
         running = self.read()
         ended = []
         for name, pid in (running.children if running else {}).items():
@@ -122,6 +122,7 @@ class DataFolder:
                 stray.send_signal(signal.SIGINT if name == "postgres" else signal.SIGKILL)
                 stray.wait(timeout=30)
                 ended.append(name)
+        (self.path / STATE_FILE).unlink(missing_ok=True)
         return ended
 
     def _busy_message(self) -> str:

@@ -2,6 +2,8 @@
 
 import json
 import re
+import time
+from collections import Counter, deque
 from pathlib import Path
 
 from rich.console import Console
@@ -9,6 +11,9 @@ from rich.text import Text
 
 MAX_LINE_CHARS = 160
 """Longer lines are cut on the terminal; the log file has them whole."""
+
+MAX_LINES_PER_S = 10
+"""Of each child. A store that is away makes every thread of every child say so."""
 
 COLORS = ("cyan", "green", "magenta", "yellow", "blue", "bright_cyan", "bright_green")
 
@@ -23,6 +28,8 @@ class Terminal:
         self._console = console
         self._colors: dict[str, str] = {}
         self._offsets: dict[Path, int] = {}
+        self._shown: dict[str, deque[float]] = {}
+        self._num_hidden: Counter[str] = Counter()
 
     def say(self, name: str, line: str, *, is_ours: bool = True) -> None:
         """Print one line; lines of the supervisor itself are bold."""
@@ -43,7 +50,19 @@ class Terminal:
         if separator:
             self._offsets[log_path] = offset + len(lines) + 1
             for line in lines.decode(errors="replace").splitlines():
-                self.say(name, short_line(line), is_ours=False)
+                self._show(name, short_line(line))
+
+    def _show(self, name: str, line: str) -> None:
+        """Print a child's line, unless it has said much within a second."""
+        now = time.monotonic()
+        shown = self._shown.setdefault(name, deque(maxlen=MAX_LINES_PER_S))
+        if len(shown) == MAX_LINES_PER_S and now - shown[0] < 1.0:
+            self._num_hidden[name] += 1
+            return
+        shown.append(now)
+        if num_hidden := self._num_hidden.pop(name, 0):
+            self.say(name, f"({num_hidden} more lines in its log)", is_ours=False)
+        self.say(name, line, is_ours=False)
 
 
 def short_line(line: str) -> str:

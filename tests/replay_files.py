@@ -2,17 +2,21 @@
 
 import json
 import random
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from api.client import Problem
 from tests.factories import answer_profile, latency_profile
 
 MODEL = "recorded"
+NUM_PROBLEMS = 40
+NUM_SAMPLES = 16
 STEP_TIME_S = 0.01
 MEAN_TOKENS = 200
 
 
-def problem_set(num_problems: int) -> list[Problem]:
+def problem_set(num_problems: int = NUM_PROBLEMS) -> list[Problem]:
     """Problems whose right answer is their number."""
     return [
         Problem(id=f"p{number}", prompt=f"Say {number}.", reference_answer=str(number))
@@ -20,7 +24,7 @@ def problem_set(num_problems: int) -> list[Problem]:
     ]
 
 
-def replay_environment(folder: Path, num_problems: int, *, num_samples: int = 16) -> dict[str, str]:
+def replay_environment(folder: Path) -> dict[str, str]:
     """Write recordings, problems and profiles; returns the environment that names them.
 
     Of the samples of a problem two thirds are right, so that votes matter. Lengths spread around
@@ -29,22 +33,22 @@ def replay_environment(folder: Path, num_problems: int, *, num_samples: int = 16
     rng = random.Random(7)
     folder.mkdir(parents=True, exist_ok=True)
     rows = []
-    for number in range(num_problems):
-        wrong = [rng.random() < 1 / 3 for _ in range(num_samples)]
+    for number in range(NUM_PROBLEMS):
+        wrong = [rng.random() < 1 / 3 for _ in range(NUM_SAMPLES)]
         row = {
             "dataset": "made-up",
             "model": MODEL,
             "problem_num": number,
             "answers": [str(number), str(number + 1)],
             "sample_answer": [int(is_wrong) for is_wrong in wrong],
-            "sample_tokens": [rng.randint(100, 300) for _ in range(num_samples)],
+            "sample_tokens": [rng.randint(100, 300) for _ in range(NUM_SAMPLES)],
         }
         rows.append(row)
     latency = latency_profile(model=MODEL, base_s=STEP_TIME_S, token_slopes_s=(1e-6,))
     answers = answer_profile(model=MODEL, length_quantiles=(100.0, 200.0, 300.0))
-    files = {
+    files: dict[str, tuple[str, Sequence[Mapping[str, Any]]]] = {
         "SLACKLINE_RECORDINGS": ("recorded.jsonl", rows),
-        "SLACKLINE_PROBLEMS": ("problems.jsonl", list(problem_set(num_problems))),
+        "SLACKLINE_PROBLEMS": ("problems.jsonl", problem_set()),
         "SLACKLINE_LATENCY_PROFILE": ("latency.json", [latency.to_dict()]),
         "SLACKLINE_ANSWER_PROFILE": ("answers.json", [answers.to_dict()]),
     }

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -59,20 +60,30 @@ class Stack:
         return self.process.wait(timeout=60)
 
 
+@contextmanager
+def open_folder() -> Iterator[Path]:
+    """A folder that the Postgres user of root can reach, gone at the end.
+
+    Not pytest's own: each session that starts takes its parent away from other users again.
+    """
+    with tempfile.TemporaryDirectory(prefix="slackline-test-") as folder:
+        yield Path(folder)
+
+
 def slackline(*arguments: str) -> list[str]:
     """The command line of `slackline`, run by this Python."""
     return [sys.executable, "-m", "infra.command", *arguments]
 
 
-def is_ready(folder: DataFolder) -> bool:
-    """Whether everything on the folder has started."""
+def is_ready(folder: DataFolder, pid: int) -> bool:
+    """Whether this supervisor has started everything on the folder."""
     running = folder.read()
-    return running is not None and running.is_ready
+    return running is not None and running.pid == pid and running.is_ready
 
 
 @contextmanager
 def running_stack(
-    data: Path, *engines: str, env: Mapping[str, str] | None = None
+    data: Path, *engines: str, env: Mapping[str, str] | None = None, port: int | None = None
 ) -> Iterator[Stack]:
     """Run `slackline up` on a folder and a free port, until the end of the block."""
     data.mkdir(parents=True, exist_ok=True)
@@ -80,7 +91,7 @@ def running_stack(
     arguments = [argument for engine in engines for argument in ("--engine", engine)]
     with output.open("w") as file:
         process = subprocess.Popen(
-            slackline("up", "--data", str(data), "--port", str(free_port()), *arguments),
+            slackline("up", "--data", str(data), "--port", str(port or free_port()), *arguments),
             env={**os.environ, **(env or {})},
             stdout=file,
             stderr=subprocess.STDOUT,
@@ -89,7 +100,7 @@ def running_stack(
         )
     stack = Stack(data, process, output)
     try:
-        stack.wait_until(lambda: is_ready(DataFolder(data)), START_TIMEOUT_S)
+        stack.wait_until(lambda: is_ready(DataFolder(data), process.pid), START_TIMEOUT_S)
         yield stack
     finally:
         stack.stop()

@@ -13,6 +13,13 @@ import redis
 
 from infra.servers import Postgres, Redis, free_port, is_port_free
 from infra.supervisor import Supervisor
+from tests.stack import open_folder
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    with open_folder() as it:
+        yield it
 
 
 @contextmanager
@@ -31,8 +38,8 @@ def running(folder: Path) -> Iterator[tuple[Postgres, Redis, Supervisor]]:
         postgres.close()
 
 
-def test_both_servers_run_in_a_deep_folder_and_keep_postgres_data(tmp_path: Path) -> None:
-    deep = tmp_path / "with a space" / ("d" * 120)
+def test_both_servers_run_in_a_deep_folder_and_keep_postgres_data(folder: Path) -> None:
+    deep = folder / "with a space" / ("d" * 120)
     with running(deep) as (postgres, cache, _):
         with psycopg.connect(postgres.url) as connection:
             connection.execute("CREATE TABLE kept AS SELECT 7 AS value")
@@ -50,20 +57,20 @@ def test_both_servers_run_in_a_deep_folder_and_keep_postgres_data(tmp_path: Path
             assert client.get("forgotten") is None
 
 
-def test_redis_refuses_those_without_its_password(tmp_path: Path) -> None:
-    with running(tmp_path) as (_, cache, _), redis.Redis(port=cache.port) as stranger:
+def test_redis_refuses_those_without_its_password(folder: Path) -> None:
+    with running(folder) as (_, cache, _), redis.Redis(port=cache.port) as stranger:
         with pytest.raises(redis.AuthenticationError):
             stranger.ping()
-        config = tmp_path / "redis" / "redis.conf"
+        config = folder / "redis" / "redis.conf"
         assert stat.S_IMODE(config.stat().st_mode) == 0o600
 
 
-def test_postgres_starts_over_a_pid_file_of_a_dead_or_foreign_process(tmp_path: Path) -> None:
-    with running(tmp_path) as (postgres, _, _):
+def test_postgres_starts_over_a_pid_file_of_a_dead_or_foreign_process(folder: Path) -> None:
+    with running(folder) as (postgres, _, _):
         pid_file = (postgres.data_dir / "postmaster.pid").read_text()
     own = "\n".join([str(os.getpid()), *pid_file.splitlines()[1:]]) + "\n"
-    (tmp_path / "postgres" / "postmaster.pid").write_text(own)
-    with running(tmp_path) as (postgres, _, _):
+    (folder / "postgres" / "postmaster.pid").write_text(own)
+    with running(folder) as (postgres, _, _):
         assert postgres.is_ready()
 
 

@@ -3,9 +3,10 @@
 import io
 from pathlib import Path
 
+import pytest
 from rich.console import Console
 
-from infra.terminal import MAX_LINE_CHARS, Terminal, short_line
+from infra.terminal import MAX_LINE_CHARS, MAX_LINES_PER_S, Terminal, short_line
 
 
 def test_json_lines_are_shown_as_event_and_fields() -> None:
@@ -43,3 +44,22 @@ def test_a_log_is_followed_by_whole_lines(tmp_path: Path) -> None:
         file.flush()
         terminal.follow("api", log)
     assert output.getvalue().splitlines()[1].split(maxsplit=1) == ["api", "half of the second"]
+
+
+def test_a_flood_of_lines_is_cut_and_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = tmp_path / "worker.log"
+    output = io.StringIO()
+    terminal = Terminal(Console(file=output))
+    now = 0.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    log.write_text("again\n" * 100)
+    terminal.follow("worker", log)
+    assert output.getvalue().count("again") == MAX_LINES_PER_S
+    now = 2.0
+    with log.open("a") as file:
+        file.write("calm\n")
+    terminal.follow("worker", log)
+    assert f"({100 - MAX_LINES_PER_S} more lines in its log)" in output.getvalue()
+    assert "calm" in output.getvalue()
