@@ -18,25 +18,25 @@ from db.problems import release_problems
 from scheduler.core.plan import Plan
 from scheduler.core.states import (
     BATCH_TRANSITIONS,
-    PROBLEM_TRANSITIONS,
     BatchState,
     JobState,
     ProblemState,
     sources_of,
 )
 
+# `pending`, the one source of `dispatched`, is a literal so that its partial index gives the order.
 _CREATE_BATCH = text("""
 WITH job AS (
-    SELECT id, predicted_finish_at, predicted_accuracy
+    SELECT predicted_finish_at, predicted_accuracy
     FROM jobs
     WHERE id = :job_id AND state = ANY(:live_states)
 ), picked AS (
-    SELECT problems.id
-    FROM problems JOIN job ON problems.job_id = job.id
-    WHERE problems.state = ANY(:problem_sources)
-    ORDER BY problems.position
+    SELECT id
+    FROM problems
+    WHERE job_id = :job_id AND state = 'pending' AND EXISTS (SELECT FROM job)
+    ORDER BY position
     LIMIT :num_problems
-    FOR NO KEY UPDATE OF problems SKIP LOCKED
+    FOR NO KEY UPDATE SKIP LOCKED
 ), batch AS (
     INSERT INTO batches (
         job_id, worker_name, state, num_problems, num_branches, num_speculative_tokens,
@@ -82,7 +82,6 @@ def create_batch(
             "num_problems": num_problems,
             **asdict(plan),
             "live_states": list(LIVE),
-            "problem_sources": list(sources_of(ProblemState.DISPATCHED, PROBLEM_TRANSITIONS)),
             "now": now,
         },
     ).first()

@@ -1,7 +1,7 @@
 """Branches: finished samples with their latency traces, written by the worker that ran them."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 
 from sqlalchemy import or_
@@ -65,28 +65,32 @@ def insert_branches(
         return False
     if rows:
         statement = insert(Branch)
-        columns = [
-            column.name for column in Branch.__table__.columns if column.name not in _IDENTITY
-        ]
         statement = statement.on_conflict_do_update(
             index_elements=[Branch.problem_id, Branch.branch_index],
-            set_={name: statement.excluded[name] for name in columns},
+            set_={name: statement.excluded[name] for name in _REPLACED},
             where=or_(*(Branch.finish_reason == reason for reason in _REPLACEABLE)),
         )
         lease = {"batch_id": batch_id, "job_id": held.job_id, "worker_name": held.worker_name}
-        session.execute(statement, [{**_columns(row), **lease} for row in rows])
+        # On the connection: the session's bulk insert costs three times the time.
+        session.connection().execute(statement, [_columns(row) | lease for row in rows])
     return True
 
 
-_IDENTITY = frozenset({"id", "problem_id", "branch_index"})
+_COLUMNS = tuple(field.name for field in fields(BranchRow))
+_REPLACED = tuple(
+    column.name
+    for column in Branch.__table__.columns
+    if column.name not in ("id", "problem_id", "branch_index")
+)
 
 
 def _columns(row: BranchRow) -> dict[str, object]:
     """The row as Postgres takes it: arrays as lists, no NUL characters in text."""
-    columns = asdict(row)
-    for name in ("text", "answer", "error"):
-        if columns[name] is not None:
-            columns[name] = columns[name].replace("\0", "")
-    for name in ("drafted_by_position", "accepted_by_position"):
-        columns[name] = list(columns[name])
-    return columns
+    return {
+        **{name: getattr(row, name) for name in _COLUMNS},
+        "text": row.text.replace("\0", ""),
+        "answer": None if row.answer is None else row.answer.replace("\0", ""),
+        "error": None if row.error is None else row.error.replace("\0", ""),
+        "drafted_by_position": list(row.drafted_by_position),
+        "accepted_by_position": list(row.accepted_by_position),
+    }
