@@ -15,9 +15,10 @@ class WorkerSettings(BaseSettings):
         model: Name that jobs ask for; by default what the checkpoint or the recordings say.
         model_dir: Checkpoint of the target, for the torch engine.
         draft_dir: Checkpoint of the draft; without one nothing is speculated.
-        recordings: Recorded branches, for the replay engine.
-        problems: Problem set that the recordings index by line; by default `problems.jsonl` beside
-            them.
+        recordings: Recorded branches: what the replay engine replays, and what lengths and
+            accuracy of another engine's model are learned from.
+        problems: Problem set that the replayed recordings index by line, by default
+            `problems.jsonl` beside them; for another engine, prompts to measure drafts on.
         recorded_model: Which model of the recordings to replay, when they have several.
         recorded_dataset: Which data set, likewise.
         latency_profile: Measured latency; the torch engine measures itself when there is none.

@@ -3,14 +3,24 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import orjson
-
 from scheduler.core.accuracy import AnswerProfile
 from scheduler.core.latency import LatencyProfile
 from scheduler.core.plan import EngineSpec
+from worker.calibrate import FULL, MeasurableEngine
 from worker.engines.base import Engine
 from worker.engines.replay import ReplayEngine, load_recordings
+from worker.profiles import (
+    kept_profile_path,
+    known_answers,
+    measure_latency,
+    measured_latency,
+    read_latency,
+)
 from worker.settings import WorkerSettings
+
+REPLAY_MAX_NUM_SEQS = 64
+REPLAY_MAX_MODEL_LEN = 32768
+"""Room for the longest recorded branches."""
 
 
 class SettingsError(ValueError):
@@ -35,7 +45,52 @@ def build_engine(settings: WorkerSettings) -> Served:
     """
     if settings.engine == "replay":
         return _build_replay(settings)
-    raise SettingsError("engine torch needs --model-dir")
+    return _build_torch(settings)
+
+
+def calibrate_engine(settings: WorkerSettings, output: Path | None = None) -> Path:
+    """Measure the torch engine thoroughly, minutes on a CPU, and write its profile.
+
+    Args:
+        output: By default where a worker with these settings looks for it at its start.
+
+    Raises:
+        SettingsError: A needed setting is missing, or the engine is not the torch engine.
+    """
+    if settings.engine != "torch":
+        raise SettingsError("only the torch engine can be measured: set --engine torch")
+    engine = _load_torch(settings)
+    try:
+        path = output or kept_profile_path(settings, engine.spec.max_num_seqs)
+        measure_latency(settings, engine, FULL, path)
+    finally:
+        engine.close()
+    return path
+
+
+def _build_torch(settings: WorkerSettings) -> Served:
+    engine = _load_torch(settings)
+    try:
+        latency = measured_latency(settings, engine)
+        return Served(engine, latency, known_answers(settings, engine.spec.model))
+    except BaseException:
+        engine.close()
+        raise
+
+
+def _load_torch(settings: WorkerSettings) -> MeasurableEngine:
+    if settings.model_dir is None:
+        raise SettingsError("the torch engine needs a checkpoint: set --model-dir FOLDER")
+    # Torch takes seconds to import, and the replay engine does without it.
+    from worker.engines.torch.engine import TorchEngine
+
+    return TorchEngine.load(
+        settings.model_dir,
+        settings.draft_dir,
+        model=settings.model or settings.model_dir.resolve().name,
+        max_num_seqs=settings.max_num_seqs or 64,
+        device=settings.device,
+    )
 
 
 def _build_replay(settings: WorkerSettings) -> Served:
@@ -43,7 +98,7 @@ def _build_replay(settings: WorkerSettings) -> Served:
         raise SettingsError("the replay engine needs recordings: set --recordings FILE")
     if settings.latency_profile is None:
         raise SettingsError("the replay engine needs a modeled latency: set --latency-profile FILE")
-    latency = read_latency_profile(settings.latency_profile)
+    latency = read_latency(settings.latency_profile)
     model = settings.model or settings.recorded_model or latency.model
     recordings = load_recordings(
         settings.recordings,
@@ -51,29 +106,14 @@ def _build_replay(settings: WorkerSettings) -> Served:
         model=settings.recorded_model,
         dataset=settings.recorded_dataset,
     )
-    max_num_seqs = settings.max_num_seqs or 64
-    max_model_len = 32768
+    max_num_seqs = settings.max_num_seqs or REPLAY_MAX_NUM_SEQS
     spec = EngineSpec(
         engine="replay",
         model=model,
         max_num_seqs=max_num_seqs,
-        max_model_len=max_model_len,
+        max_model_len=REPLAY_MAX_MODEL_LEN,
         draft_lengths=tuple(range(len(latency.acceptance) + 1)),
-        kv_capacity_tokens=max_num_seqs * max_model_len,
+        kv_capacity_tokens=max_num_seqs * REPLAY_MAX_MODEL_LEN,
     )
-    return Served(ReplayEngine(spec, latency, recordings), latency, _answers(settings, model))
-
-
-def read_latency_profile(path: Path) -> LatencyProfile:
-    """Read a latency profile.
-
-    Raises:
-        ValueError: The file holds none.
-    """
-    return LatencyProfile.from_dict(orjson.loads(path.read_bytes()))
-
-
-def _answers(settings: WorkerSettings, model: str) -> AnswerProfile:
-    if settings.answer_profile is None:
-        return AnswerProfile.uninformed(model)
-    return AnswerProfile.from_dict(orjson.loads(settings.answer_profile.read_bytes()))
+    engine = ReplayEngine(spec, latency, recordings)
+    return Served(engine, latency, known_answers(settings, model))

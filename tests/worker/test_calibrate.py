@@ -1,0 +1,149 @@
+"""Calibration finds the latency and the acceptance of an engine whose truth is known."""
+
+import math
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from queue import SimpleQueue
+
+import numpy as np
+import orjson
+import pytest
+
+from scheduler.core.latency import LatencyProfile
+from scheduler.core.plan import EngineSpec
+from tests.worker.engines.checkpoints import write_checkpoint
+from tests.worker.recorded import prompt_of, write_recordings
+from worker.calibrate import Effort, calibrate, scaled
+from worker.engines.base import BranchFinished, BranchRequest
+from worker.engines.factory import SettingsError, build_engine
+from worker.engines.replay import VirtualReplayEngine, load_recordings
+from worker.profiles import known_answers, read_answers, write_profile
+from worker.settings import WorkerSettings
+
+TRUTH = LatencyProfile(
+    engine="replay",
+    model="demo",
+    device="none",
+    method="made up",
+    measured_at="2026-01-01",
+    base_s=0.004,
+    token_slopes_s=(0.0002,),
+    context_s=2e-7,
+    draft_base_s=0.0005,
+    draft_row_s=0.00005,
+    prefill_base_s=0.001,
+    prefill_token_s=0.0001,
+    acceptance=(0.8, 0.7, 0.6),
+)
+SPEC = EngineSpec("replay", "demo", 64, 2048, (0, 1, 2, 3), 64 * 2048)
+TINY_EFFORT = Effort((1, 4, 16, 64), (0, 1, 3), (64, 256), (32, 128), 5, 32, 60.0)
+
+
+class KnownEngine:
+    """A replay engine whose steps take what the truth says, give or take two percent.
+
+    Decoding happens in no time, which is never slower than modeled.
+    """
+
+    def __init__(self, recordings: Path) -> None:
+        loaded = load_recordings(recordings, recordings.with_name("problems.jsonl"))
+        now = datetime.now(UTC)
+        self._virtual = VirtualReplayEngine(SPEC, TRUTH, loaded, now)
+        self._rng = np.random.default_rng(0)
+
+    @property
+    def spec(self) -> EngineSpec:
+        return SPEC
+
+    def submit(
+        self, requests: Sequence[BranchRequest], events: SimpleQueue[BranchFinished]
+    ) -> None:
+        self._virtual.submit(requests, events)
+        while (at := self._virtual.next_event_at()) is not None:
+            self._virtual.advance_to(at)
+
+    def abort(self, branch_ids: Iterable[str]) -> None:
+        self._virtual.abort(branch_ids)
+
+    def close(self) -> None:
+        self._virtual.close()
+
+    def measure_step(
+        self, *, rows: int, num_speculative_tokens: int, context_tokens: int, repeats: int
+    ) -> tuple[float, ...]:
+        time_s = float(TRUTH.step_time_s(rows, num_speculative_tokens, context_tokens))
+        return tuple(time_s * np.exp(0.02 * self._rng.standard_normal(repeats)))
+
+    def measure_prefill(self, *, prompt_tokens: int, repeats: int) -> tuple[float, ...]:
+        time_s = float(TRUTH.prefill_time_s(prompt_tokens))
+        return tuple(time_s * np.exp(0.02 * self._rng.standard_normal(repeats)))
+
+
+@pytest.fixture
+def recordings(tmp_path: Path) -> Path:
+    return write_recordings(tmp_path, [[("7", 150 + i) for i in range(16)]] * 4)
+
+
+def test_a_known_profile_is_recovered(recordings: Path) -> None:
+    prompts = [prompt_of(number) for number in range(4)]
+    found = calibrate(KnownEngine(recordings), prompts, TINY_EFFORT, device="none")
+    for rows, k, context in [(1, 0, 100), (8, 2, 2000), (64, 3, 20000), (32, 1, 5000)]:
+        expected = float(TRUTH.step_time_s(rows, k, context))
+        assert float(found.step_time_s(rows, k, context)) == pytest.approx(expected, rel=0.1)
+    assert float(found.prefill_time_s(200)) == pytest.approx(0.021, rel=0.1)
+    assert found.acceptance == pytest.approx(TRUTH.acceptance, abs=0.03)
+    assert found.residual_sigma < 0.1
+    assert "24 measured points" in found.method
+
+
+def test_scaling_multiplies_every_time() -> None:
+    double = scaled(TRUTH, 2.0)
+    assert double.step_time_s(8, 2, 500) == pytest.approx(2 * TRUTH.step_time_s(8, 2, 500))
+    assert double.prefill_time_s(80) == pytest.approx(2 * TRUTH.prefill_time_s(80))
+    assert double.acceptance == TRUTH.acceptance
+
+
+def settings(tmp_path: Path, **overrides: object) -> WorkerSettings:
+    given = {"name": "w", "database_url": "postgresql://", "redis_url": "redis://"}
+    return WorkerSettings(**(given | {"data_dir": tmp_path / "data"} | overrides))  # type: ignore[arg-type]
+
+
+def test_a_torch_worker_measures_itself_once_and_then_remembers(tmp_path: Path) -> None:
+    target = write_checkpoint(tmp_path / "target", seed=1)
+    draft = write_checkpoint(tmp_path / "draft", seed=2, hidden_size=16, num_layers=1, num_heads=2)
+    problems = tmp_path / "problems.jsonl"
+    problems.write_bytes(orjson.dumps({"id": "1", "prompt": "abc"}))
+    chosen = settings(
+        tmp_path, model_dir=target, draft_dir=draft, problems=problems, max_num_seqs=4
+    )
+    first = build_engine(chosen)
+    first.engine.close()
+    assert first.latency.base_s > 0
+    assert len(first.latency.acceptance) == 8
+    assert math.isfinite(first.latency.residual_sigma)
+    again = build_engine(chosen)
+    again.engine.close()
+    assert again.latency == first.latency
+
+
+def test_recordings_teach_the_answers_of_a_torch_model_and_not_of_a_replayed_one(
+    tmp_path: Path, recordings: Path
+) -> None:
+    rows = [orjson.loads(line) for line in recordings.read_bytes().splitlines()]
+    recordings.write_bytes(b"\n".join(orjson.dumps({**row, "classes": [0]}) for row in rows))
+    learned = known_answers(settings(tmp_path, recordings=recordings), "demo")
+    assert learned.num_branches_seen == 64
+    replayed = known_answers(settings(tmp_path, engine="replay", recordings=recordings), "demo")
+    assert replayed.num_branches_seen == 0
+    path = tmp_path / "answers.json"
+    write_profile(learned, path)
+    assert read_answers(path) == learned
+
+
+@pytest.mark.parametrize("engine", ["torch", "replay"])
+def test_an_engine_without_its_files_says_which_setting_is_missing(
+    tmp_path: Path, engine: str
+) -> None:
+    with pytest.raises(SettingsError, match="set --"):
+        build_engine(settings(tmp_path, engine=engine))

@@ -1,0 +1,139 @@
+"""Finds a worker's profiles: given, kept from an earlier start, fitted or measured now."""
+
+import gzip
+import hashlib
+import os
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+
+import orjson
+import structlog
+
+from scheduler.core.accuracy import AnswerProfile
+from scheduler.core.fit import RecordedProblem, fit_answers
+from scheduler.core.latency import LatencyProfile
+from worker.calibrate import QUICK, Effort, MeasurableEngine, calibrate
+from worker.settings import WorkerSettings
+
+log = structlog.get_logger(__name__)
+
+_SAMPLED_BYTES = 2**20
+
+
+def read_latency(path: Path) -> LatencyProfile:
+    """Read a latency profile.
+
+    Raises:
+        ValueError: The file holds none.
+    """
+    return LatencyProfile.from_dict(orjson.loads(path.read_bytes()))
+
+
+def read_answers(path: Path) -> AnswerProfile:
+    """Read an answer profile.
+
+    Raises:
+        ValueError: The file holds none.
+    """
+    return AnswerProfile.from_dict(orjson.loads(path.read_bytes()))
+
+
+def write_profile(profile: LatencyProfile | AnswerProfile, path: Path) -> None:
+    """Write a profile as JSON; a reader sees the old file or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_suffix(".part")
+    draft.write_bytes(orjson.dumps(profile.to_dict(), option=orjson.OPT_INDENT_2))
+    draft.replace(path)
+
+
+def measured_latency(settings: WorkerSettings, engine: MeasurableEngine) -> LatencyProfile:
+    """The profile given, or that of this checkpoint on this machine, measured at its first use."""
+    if settings.latency_profile is not None:
+        return read_latency(settings.latency_profile)
+    kept = kept_profile_path(settings, engine.spec.max_num_seqs)
+    if kept.exists():
+        try:
+            return read_latency(kept)
+        except ValueError as error:
+            log.warning("kept profile not readable, measuring again", path=str(kept), error=error)
+    log.info("measuring this machine", model=engine.spec.model)
+    return measure_latency(settings, engine, QUICK, kept)
+
+
+def measure_latency(
+    settings: WorkerSettings, engine: MeasurableEngine, effort: Effort, path: Path
+) -> LatencyProfile:
+    """Measure the engine on this machine and write its profile."""
+    prompts = read_prompts(settings.problems)
+    profile = calibrate(engine, prompts, effort, device=device_name(settings.device))
+    write_profile(profile, path)
+    log.info("measured", path=str(path), method=profile.method)
+    return profile
+
+
+def known_answers(settings: WorkerSettings, model: str) -> AnswerProfile:
+    """The profile given, or one fitted to recorded branches of this model, or the prior."""
+    if settings.answer_profile is not None:
+        return read_answers(settings.answer_profile)
+    # The replay engine's recordings are what will be asked, so a fit would know the answers.
+    if settings.engine != "replay" and settings.recordings is not None:
+        recorded = read_recorded_problems(settings.recordings)
+        source = f"fitted to {settings.recordings.name}"
+        return fit_answers(recorded, model=model, family="recorded", source=source)
+    return AnswerProfile.uninformed(model)
+
+
+def read_recorded_problems(path: Path) -> list[RecordedProblem]:
+    """Read recorded branches (JSON lines, gzip or not); failed requests of no tokens are dropped.
+
+    Raises:
+        ValueError: A line is no recording.
+    """
+    data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    problems = []
+    for row in map(orjson.loads, data.splitlines()):
+        pairs = zip(row["sample_answer"], row["sample_tokens"], strict=True)
+        branches = [(row["classes"][answer], tokens) for answer, tokens in pairs if tokens > 0]
+        if branches:
+            classes = tuple(None if vote < 0 else vote for vote, _ in branches)
+            problems.append(RecordedProblem(classes, tuple(tokens for _, tokens in branches)))
+    return problems
+
+
+def read_prompts(problems: Path | None, limit: int = 64) -> list[str]:
+    """The first prompts of a problem set; none without a file."""
+    if problems is None:
+        return []
+    lines = problems.read_bytes().splitlines()[:limit]
+    return [orjson.loads(line)["prompt"] for line in lines]
+
+
+def device_name(device: str) -> str:
+    """The device in words, as a profile names it."""
+    host = f"{platform.machine()} CPU, {os.cpu_count()} cores, {platform.node()}"
+    if not device.startswith("cuda"):
+        return host
+    import torch
+
+    return f"{torch.cuda.get_device_name(device)} ({host})"
+
+
+def kept_profile_path(settings: WorkerSettings, max_num_seqs: int) -> Path:
+    """Where the profile of this checkpoint on this machine is kept."""
+    weights = [folder for folder in (settings.model_dir, settings.draft_dir) if folder]
+    name = f"{_hash_of(weights)}-{settings.device}-{max_num_seqs}-{platform.node()}.json"
+    return settings.data_dir / "profiles" / name
+
+
+def _hash_of(folders: Sequence[Path]) -> str:
+    """Tells checkpoints apart by their files' names and sizes and the ends of their bytes."""
+    digest = hashlib.sha256()
+    for path in sorted(file for folder in folders for file in folder.glob("*.safetensors")):
+        size = path.stat().st_size
+        digest.update(f"{path.name} {size}\n".encode())
+        with path.open("rb") as file:
+            digest.update(file.read(_SAMPLED_BYTES))
+            file.seek(max(0, size - _SAMPLED_BYTES))
+            digest.update(file.read())
+    return digest.hexdigest()[:16]
