@@ -141,7 +141,7 @@ class LocalStack:
             "REDIS_URL": self._running.redis_url,
         }
         api_env = {**env, "SLACKLINE_LOCAL_KEY": self._running.api_key}
-        worker_env = {**env, "SLACKLINE_DATA_DIR": str(self._folder.path / "profiles")}
+        worker_env = {**env, "SLACKLINE_DATA_DIR": str(self._folder.path)}
         engines = self.options.engines
         return [
             api_child(self.options.host, port, self._running.api_url, api_env),

@@ -10,17 +10,25 @@ from db.session import SessionFactory
 from infra.processes import ChildSpec
 from infra.readiness import api_is_ready, scheduler_leads, worker_is_ready
 
-DEMO_MODEL_DIR = Path(__file__).parents[1] / "worker" / "demo_model"
+ROOT = Path(__file__).parents[1]
+DEMO_MODEL_DIR = ROOT / "worker" / "demo_model"
 DEMO_DATA_DIR = Path(__file__).parent / "demo_data"
+PROFILES_DIR = ROOT / "scheduler" / "profiles"
 
 ENGINE_DEFAULTS: dict[str, dict[str, str]] = {
     "torch": {
+        "SLACKLINE_MODEL": "slackline-demo",
         "SLACKLINE_MODEL_DIR": str(DEMO_MODEL_DIR / "target"),
         "SLACKLINE_DRAFT_DIR": str(DEMO_MODEL_DIR / "draft"),
+        "SLACKLINE_PROBLEMS": str(DEMO_MODEL_DIR / "arithmetic.jsonl"),
+        "SLACKLINE_RECORDINGS": str(DEMO_MODEL_DIR / "recorded_branches.jsonl.gz"),
     },
     "replay": {
-        "SLACKLINE_RECORDINGS": str(DEMO_DATA_DIR / "recorded_branches.jsonl.gz"),
-        "SLACKLINE_LATENCY_PROFILE": str(DEMO_DATA_DIR / "latency.json"),
+        "SLACKLINE_MODEL": "EXAONE-Deep-32B",
+        "SLACKLINE_RECORDINGS": str(DEMO_DATA_DIR / "recorded_branches_40.jsonl.gz"),
+        "SLACKLINE_PROBLEMS": str(DEMO_DATA_DIR / "math500_40.jsonl"),
+        "SLACKLINE_LATENCY_PROFILE": str(PROFILES_DIR / "h100-tp4-qwen3-32b.json"),
+        "SLACKLINE_ANSWER_PROFILE": str(PROFILES_DIR / "exaone-deep-32b-math500.json"),
     },
 }
 """What a worker of the embedded mode serves, by engine; the user's environment goes first."""
