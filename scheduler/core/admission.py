@@ -46,7 +46,8 @@ def admit(snapshot: Snapshot, job: JobView, config: SchedulerConfig) -> Admitted
     without_job = Bounds(fleet, others, batches, now, config)
     with_job = Bounds(fleet, [*others, job], batches, now, config)
     if not _keeps_promises(with_job, without_job, job):
-        earliest_s = _earliest_finish_s(with_job, without_job, job, now)
+        beside_job = Bounds(fleet, others, batches, now, config, extra_branches=job.num_pending)
+        earliest_s = _earliest_finish_s(with_job, beside_job, job, now)
         return Rejected(RejectReason.DEADLINE_INFEASIBLE, earliest_finish_s=earliest_s)
     chosen = next(item for item in pack(with_job) if item.job.id == job.id)
     wanted = job.min_accuracy
@@ -64,20 +65,24 @@ def _fitting(bounds: Bounds) -> set[str]:
     return {job.id for job, chosen in pairs if chosen is not None}
 
 
-def _earliest_finish_s(with_job: Bounds, without_job: Bounds, job: JobView, now: datetime) -> float:
-    """Seconds from now of the nearest deadline with which the job would be admitted."""
+def _earliest_finish_s(with_job: Bounds, beside_job: Bounds, job: JobView, now: datetime) -> float:
+    """Seconds from now of the nearest deadline with which the job would be admitted.
+
+    Args:
+        beside_job: The other jobs, slowed by the new one's rows but not yet by its work.
+    """
     fleet, config = with_job.fleet, with_job.config
     options = with_job.options[with_job.jobs.index(job)]
-    slack_s = without_job.slack_s()
-    cost_s = np.concatenate([[0.0], without_job.cost_s.cumsum()])
+    slack_s = beside_job.slack_s()
+    cost_s = np.concatenate([[0.0], beside_job.cost_s.cumsum()])
     due_s = 0.0
-    for rank in range(len(without_job.jobs) + 1):
+    for rank in range(len(beside_job.jobs) + 1):
         # The job goes after the first `rank` others, so it is due no earlier than they are.
         if rank:
-            due_s = max(due_s, float(without_job.time_left_s[rank - 1]) + MARGIN_S)
+            due_s = max(due_s, float(beside_job.time_left_s[rank - 1]) + MARGIN_S)
         for _ in range(MAX_ROUNDS):
             # A later deadline may let more of the running work go first.
-            held_s = without_job.held.ahead_s(now + timedelta(seconds=due_s))
+            held_s = beside_job.held.ahead_s(now + timedelta(seconds=due_s))
             late_s = pessimistic(fleet, held_s + float(cost_s[rank]))
             needed_s = float(options.p95_s.min()) + late_s + config.reserve_s + MARGIN_S
             if needed_s <= due_s:
@@ -85,7 +90,7 @@ def _earliest_finish_s(with_job: Bounds, without_job: Bounds, job: JobView, now:
             due_s = needed_s
         fits = options.p95_s + late_s <= due_s - config.reserve_s
         added_s = float(options.row_seconds[fits].min(initial=np.inf)) / fleet.rows
-        is_before_next = rank == len(cost_s) - 1 or due_s < without_job.time_left_s[rank]
+        is_before_next = rank == len(cost_s) - 1 or due_s < beside_job.time_left_s[rank]
         if is_before_next and added_s <= float(slack_s[rank:].min(initial=np.inf)):
             break
     return due_s

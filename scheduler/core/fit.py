@@ -28,6 +28,8 @@ __all__ = [
 FOLDS = 5
 KNOT_GAIN = 0.95
 """A knot must bring the held-out error below this share of the error without it."""
+NEGLIGIBLE_ERROR = 1e-3
+"""Below this relative error a fit needs no more knots: steps vary more from run to run."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -119,7 +121,7 @@ def _choose_knots(steps: Sequence[StepMeasurement]) -> tuple[float, ...]:
         options = options[np.linspace(0, len(options) - 1, 12).astype(int)]
     knots: tuple[float, ...] = (0.0,)
     error = held_out_error(steps, knots)
-    while len(knots) < 3:
+    while len(knots) < 3 and error > NEGLIGIBLE_ERROR:
         trials = [tuple(sorted({*knots, float(option)})) for option in options]
         scored = [(held_out_error(steps, t), t) for t in trials if len(t) > len(knots)]
         if not scored or min(scored)[0] > KNOT_GAIN * error:

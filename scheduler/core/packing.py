@@ -45,7 +45,14 @@ class Bounds:
         batches: Sequence[BatchView],
         now: datetime,
         config: SchedulerConfig,
+        extra_branches: int = 0,
     ) -> None:
+        """Give every job its cheapest plan that fits.
+
+        Args:
+            batches: Live batches of the fleet.
+            extra_branches: Branches of jobs not listed, which fill rows otherwise left free.
+        """
         self.fleet = fleet
         self.config = config
         self.jobs = sorted(jobs, key=deadline_order)
@@ -53,7 +60,7 @@ class Bounds:
         self.held = Commitments(fleet, batches, now)
         self.running_s = np.array([self.held.ahead_s(job.deadline_at) for job in self.jobs])
         wanted = [j.num_pending * (j.plan.num_branches if j.plan else 1) for j in self.jobs]
-        busy = sum(wanted) + self.held.open_branches
+        busy = sum(wanted) + self.held.open_branches + extra_branches
         self.options = [
             candidates_of(fleet, job, config, other_branches=float(busy - own))
             for job, own in zip(self.jobs, wanted, strict=True)

@@ -1,6 +1,7 @@
 """The forecast against a simulation of branches on rows, token by token."""
 
 import heapq
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from scheduler.core.accuracy import AnswerProfile
 from scheduler.core.fleet import Fleet
 from scheduler.core.forecast import ForecastGrid, forecast_plans
 from scheduler.core.stopping import is_decided
-from tests.scheduler.core.worlds import answers, worker
+from tests.scheduler.core.worlds import ANSWERS, LATENCY, answers, worker
 
 
 class Branch:
@@ -128,7 +129,7 @@ def test_the_forecast_agrees_with_a_simulation(
     forecast = forecast_one(fleet, num_problems, width, draft, cap, 100.0)
     rng = np.random.default_rng(7)
     finishes, correct = [], []
-    for _ in range(max(60, 1200 // num_problems)):
+    for _ in range(max(60, 600 // num_problems)):
         branches = sample_problems(profile, num_problems, width, cap, rng)
         finish_s, right = simulate(fleet, branches, width, draft, 100.0)
         # An engine that is slower today is slower at every step.
@@ -143,3 +144,55 @@ def test_the_forecast_agrees_with_a_simulation(
     assert p95 <= 1.25 * np.percentile(finishes, 95)
     noise = 4 * np.sqrt(0.25 / len(correct))
     assert forecast.accuracy.item() == pytest.approx(accuracy, abs=0.02 + noise)
+
+
+def test_two_workers_finish_like_one_with_all_their_rows() -> None:
+    one = forecast_one(Fleet.of([worker(rows=64)]), 100, 4, 2, 1000.0, 100.0)
+    two = forecast_one(
+        Fleet.of([worker("w1", rows=32), worker("w2", rows=32)]), 100, 4, 2, 1000.0, 100.0
+    )
+    # Two smaller batches step faster than a large one, never slower.
+    assert 0.5 * one.p50_s.item() < two.p50_s.item() <= one.p50_s.item()
+
+
+def test_a_slow_worker_slows_the_fleet_by_its_share() -> None:
+    slow = replace(LATENCY, base_s=2 * LATENCY.base_s)
+    even = forecast_one(
+        Fleet.of([worker("w1"), worker("w2")]), 200, 4, 0, 1000.0, 100.0
+    ).p50_s.item()
+    mixed = forecast_one(
+        Fleet.of([worker("w1"), worker("w2", latency=slow)]), 200, 4, 0, 1000.0, 100.0
+    ).p50_s.item()
+    assert even < mixed < 2 * even
+
+
+def test_rows_left_free_make_steps_faster_unless_others_fill_them() -> None:
+    fleet = Fleet.of([worker(rows=128)])
+    options = {
+        "num_problems": 4,
+        "prompt_tokens": 100.0,
+        "branches": (4,),
+        "draft_lengths": (0,),
+        "caps": np.array([1000.0]),
+    }
+    alone = forecast_plans(fleet, **options)  # type: ignore[arg-type]
+    beside = forecast_plans(fleet, **options, other_branches=500.0)  # type: ignore[arg-type]
+    assert alone.p50_s.item() < beside.p50_s.item()
+
+
+def test_a_small_cache_bounds_the_rows() -> None:
+    spec = replace(worker().spec, kv_capacity_tokens=4000)
+    small = Fleet.of([replace(worker(), spec=spec)])
+    large = Fleet.of([worker()])
+    cramped = forecast_one(small, 50, 4, 0, 1000.0, 100.0)
+    roomy = forecast_one(large, 50, 4, 0, 1000.0, 100.0)
+    assert cramped.p50_s.item() > 2 * roomy.p50_s.item()
+
+
+def test_a_profile_learned_from_few_problems_widens_the_spread() -> None:
+    few = Fleet.of([worker(answers=replace(ANSWERS, num_problems_seen=5))])
+    many = Fleet.of([worker()])
+    unsure = forecast_one(few, 50, 4, 0, 1000.0, 100.0)
+    sure = forecast_one(many, 50, 4, 0, 1000.0, 100.0)
+    assert unsure.p50_s.item() == pytest.approx(sure.p50_s.item())
+    assert unsure.p95_s.item() > sure.p95_s.item()

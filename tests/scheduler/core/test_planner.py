@@ -1,0 +1,163 @@
+"""The split of one job."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from scheduler.core.config import SchedulerConfig
+from scheduler.core.fleet import Fleet
+from scheduler.core.latency import LatencyProfile
+from scheduler.core.planner import best_plan, candidates_of, fallback
+from tests.scheduler.core.worlds import LATENCY, job, worker
+
+CONFIG = SchedulerConfig()
+FLEET = Fleet.of([worker()])
+# Reading weights dominates: more rows cost next to nothing per step.
+MEMORY_BOUND = replace(
+    LATENCY, token_knots=(0.0,), token_slopes_s=(1e-7,), context_s=0.0, draft_row_s=0.0
+)
+
+
+def accuracy_within(time_left_s: float, fleet: Fleet = FLEET, num_pending: int = 40) -> float:
+    found = best_plan(fleet, job(num_pending=num_pending), CONFIG, time_left_s=time_left_s)
+    return found[1].accuracy if found else 0.0
+
+
+def fleet_of(latency: LatencyProfile, rows: int = 32) -> Fleet:
+    return Fleet.of([worker(rows=rows, latency=latency)])
+
+
+def test_a_plan_fits_its_deadline_and_its_bounds() -> None:
+    found = best_plan(FLEET, job(max_branches=6, max_tokens=700), CONFIG, time_left_s=60.0)
+    assert found is not None
+    plan, forecast = found
+    assert forecast.finish_p50_s < forecast.finish_p95_s <= 60.0 - CONFIG.reserve_s
+    assert plan.num_branches <= 6
+    assert plan.max_tokens <= 700
+    assert plan.num_speculative_tokens in FLEET.draft_lengths
+
+
+def test_nothing_fits_into_no_time() -> None:
+    assert best_plan(FLEET, job(), CONFIG, time_left_s=1.0) is None
+
+
+def test_a_client_bound_below_every_cap_is_the_cap() -> None:
+    found = best_plan(FLEET, job(max_tokens=50), CONFIG, time_left_s=60.0)
+    assert found is not None
+    assert found[0].max_tokens == 50
+
+
+def test_the_model_length_bounds_the_cap() -> None:
+    short = worker()
+    short = replace(short, spec=replace(short.spec, max_model_len=600))
+    found = best_plan(Fleet.of([short]), job(), CONFIG, time_left_s=600.0)
+    assert found is not None
+    assert found[0].max_tokens <= 500
+
+
+def test_a_batch_fills_about_half_of_the_rows() -> None:
+    found = best_plan(FLEET, job(max_branches=4), CONFIG, time_left_s=600.0)
+    assert found is not None
+    assert found[0].num_branches == 4
+    assert found[0].wave_size == 4
+
+
+def test_drafts_shrink_as_rows_fill() -> None:
+    few = best_plan(FLEET, job(num_pending=1, max_branches=1), CONFIG, time_left_s=600.0)
+    many = best_plan(
+        Fleet.of([worker(rows=128)]),
+        job(num_pending=2000, max_branches=1),
+        CONFIG,
+        time_left_s=6000.0,
+    )
+    assert few is not None
+    assert many is not None
+    assert few[0].num_speculative_tokens > many[0].num_speculative_tokens
+
+
+def test_work_ahead_delays_and_cheapens_the_plan() -> None:
+    free = best_plan(FLEET, job(), CONFIG, time_left_s=60.0)
+    behind = best_plan(FLEET, job(), CONFIG, time_left_s=60.0, ahead_s=35.0)
+    assert free is not None
+    assert behind is not None
+    assert behind[1].accuracy < free[1].accuracy
+    assert behind[1].finish_p95_s <= 59.5
+    assert behind[1].row_seconds < free[1].row_seconds
+
+
+def test_near_equal_accuracy_goes_to_the_cheaper_plan() -> None:
+    options = candidates_of(FLEET, job(), CONFIG)
+    best = options.best(options.p95_s < 1e9, CONFIG)
+    assert best is not None
+    rivals = options.accuracy >= options.accuracy.max() - CONFIG.accuracy_tie
+    assert options.row_seconds[best] <= options.row_seconds[options.accuracy.argmax()]
+    assert options.accuracy[best] >= options.accuracy[rivals].min() - CONFIG.accuracy_tie
+
+
+def test_a_stored_plan_is_found_among_candidates_whatever_its_wave() -> None:
+    found = best_plan(FLEET, job(), CONFIG, time_left_s=60.0)
+    assert found is not None
+    stored = replace(found[0], wave_size=99)
+    options = candidates_of(FLEET, job(plan=stored), CONFIG)
+    index = options.find(stored)
+    assert index is not None
+    assert options.plan(index) == found[0]
+    assert options.find(None) is None
+    assert options.find(replace(stored, max_tokens=7)) is None
+
+
+def test_short_of_time_a_fallback_still_answers_what_it_can() -> None:
+    # 6 s are too short for any plan that admission would promise.
+    assert best_plan(FLEET, job(), CONFIG, time_left_s=6.0) is None
+    plan, forecast = fallback(FLEET, job(), CONFIG, time_left_s=6.0)
+    assert forecast.finish_p95_s <= 5.5
+    assert 0.05 < forecast.accuracy < 0.6
+    assert plan.max_tokens < 700
+
+
+def test_a_fallback_exists_even_when_hardly_any_time_is_left() -> None:
+    plan, forecast = fallback(FLEET, job(num_pending=10_000), CONFIG, time_left_s=0.6)
+    assert plan.num_branches == 1
+    assert plan.max_tokens >= 1
+    assert forecast.accuracy < 0.01
+
+
+@settings(max_examples=60, deadline=None)
+@given(time_left_s=st.floats(1.0, 400.0), more_s=st.floats(0.0, 200.0), n=st.integers(1, 300))
+def test_more_time_never_lowers_predicted_accuracy(
+    time_left_s: float, more_s: float, n: int
+) -> None:
+    less = accuracy_within(time_left_s, num_pending=n)
+    # Within a tie the cheaper plan wins.
+    assert accuracy_within(time_left_s + more_s, num_pending=n) >= less - CONFIG.accuracy_tie
+
+
+@settings(max_examples=40, deadline=None)
+@given(time_left_s=st.floats(5.0, 200.0), gain=st.floats(0.0, 0.2), n=st.integers(1, 200))
+def test_better_acceptance_never_lowers_predicted_accuracy(
+    time_left_s: float, gain: float, n: int
+) -> None:
+    better = replace(LATENCY, acceptance=tuple(min(1.0, a + gain) for a in LATENCY.acceptance))
+    less = accuracy_within(time_left_s, num_pending=n)
+    assert accuracy_within(time_left_s, fleet_of(better), n) >= less - CONFIG.accuracy_tie
+
+
+@settings(max_examples=40, deadline=None)
+@given(time_left_s=st.floats(5.0, 200.0), rows=st.integers(8, 64), n=st.integers(1, 200))
+def test_more_rows_that_cost_nothing_never_lower_predicted_accuracy(
+    time_left_s: float, rows: int, n: int
+) -> None:
+    less = accuracy_within(time_left_s, fleet_of(MEMORY_BOUND, rows), n)
+    more = accuracy_within(time_left_s, fleet_of(MEMORY_BOUND, 2 * rows), n)
+    assert more >= less - 2 * CONFIG.accuracy_tie
+
+
+@pytest.mark.parametrize("num_pending", [1, 40])
+def test_a_faster_engine_never_plans_worse(num_pending: int) -> None:
+    fast = replace(LATENCY, base_s=LATENCY.base_s / 2)
+    for time_left_s in (5.0, 10.0, 20.0, 60.0):
+        slow_accuracy = accuracy_within(time_left_s, num_pending=num_pending)
+        fast_accuracy = accuracy_within(time_left_s, fleet_of(fast), num_pending)
+        assert fast_accuracy >= slow_accuracy - CONFIG.accuracy_tie
