@@ -1,0 +1,118 @@
+"""Promises: what is admitted fits, and a refusal says when it would."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from scheduler.core.admission import admit
+from scheduler.core.config import SchedulerConfig
+from scheduler.core.decisions import Admitted, Rejected, RejectReason
+from scheduler.core.fleet import Fleet
+from scheduler.core.packing import Bounds
+from scheduler.core.snapshot import JobView
+from scheduler.core.states import JobState
+from tests.scheduler.core.worlds import NOW, batch, job, snapshot, worker
+
+CONFIG = SchedulerConfig()
+
+
+def test_a_job_with_time_is_admitted_with_its_forecast() -> None:
+    result = admit(snapshot(), job(deadline_s=60.0), CONFIG)
+    assert isinstance(result, Admitted)
+    assert not result.degraded
+    assert result.forecast.finish_p95_s <= 59.5
+
+
+def test_a_job_for_a_model_without_workers_is_refused() -> None:
+    silent = worker(heartbeat_at=NOW - timedelta(seconds=60))
+    for workers in ((), (silent,), (worker(model="other"),)):
+        result = admit(snapshot(workers=workers), job(), CONFIG)
+        assert result == Rejected(RejectReason.NO_CAPACITY, None)
+
+
+def test_an_accuracy_out_of_reach_is_admitted_as_degraded() -> None:
+    result = admit(snapshot(), job(deadline_s=60.0, min_accuracy=0.99), CONFIG)
+    assert isinstance(result, Admitted)
+    assert result.degraded
+
+
+def test_a_job_too_large_for_its_deadline_is_refused_with_the_earliest_finish() -> None:
+    result = admit(snapshot(), job(deadline_s=5.0, num_pending=100), CONFIG)
+    assert isinstance(result, Rejected)
+    assert result.reason is RejectReason.DEADLINE_INFEASIBLE
+    assert result.earliest_finish_s is not None
+    assert 5.0 < result.earliest_finish_s < 30.0
+
+
+def test_a_job_that_would_break_an_admitted_one_is_refused() -> None:
+    settled = job("settled", deadline_s=30.0, num_pending=200)
+    assert isinstance(admit(snapshot(), settled, CONFIG), Admitted)
+    intruder = job("intruder", deadline_s=20.0, num_pending=100)
+    assert isinstance(admit(snapshot(), intruder, CONFIG), Admitted)
+    result = admit(snapshot((settled,)), intruder, CONFIG)
+    assert isinstance(result, Rejected)
+    assert result.earliest_finish_s is not None
+    assert result.earliest_finish_s > 30.0, "it has to go after the admitted job"
+
+
+def test_a_job_already_late_does_not_keep_others_out() -> None:
+    late = job("late", deadline_s=3.0, num_pending=500)
+    assert isinstance(admit(snapshot((late,)), job(deadline_s=60.0), CONFIG), Admitted)
+
+
+def test_jobs_that_ended_or_belong_to_other_models_do_not_count() -> None:
+    others = (
+        job("done", num_pending=10_000, state=JobState.CANCELLING),
+        job("other", num_pending=10_000, model="other"),
+    )
+    alone = admit(snapshot(), job(), CONFIG)
+    assert admit(snapshot(others), job(), CONFIG) == alone
+
+
+def test_a_lost_batch_does_not_count_as_work() -> None:
+    gone = batch(lease_s=-1.0, num_open_branches=10_000)
+    alone = admit(snapshot(), job(), CONFIG)
+    assert admit(snapshot((), (gone,)), job(), CONFIG) == alone
+    held = batch(num_open_branches=10_000)
+    assert isinstance(admit(snapshot((), (held,)), job(), CONFIG), Rejected)
+
+
+small_jobs = st.lists(
+    st.tuples(st.floats(4.0, 120.0), st.integers(1, 150)), min_size=1, max_size=5
+).map(
+    lambda rows: tuple(
+        job(f"job_{index}", deadline_s=deadline, num_pending=n)
+        for index, (deadline, n) in enumerate(rows)
+    )
+)
+
+
+@settings(max_examples=50, deadline=None)
+@given(wanted=small_jobs)
+def test_all_admitted_jobs_keep_their_bounds(wanted: tuple[JobView, ...]) -> None:
+    admitted: tuple[JobView, ...] = ()
+    for new in wanted:
+        if isinstance(admit(snapshot(admitted), new, CONFIG), Admitted):
+            admitted = (*admitted, new)
+    bounds = Bounds(Fleet.of([worker()]), admitted, [], NOW, CONFIG)
+    assert all(chosen is not None for chosen in bounds.chosen)
+
+
+@settings(max_examples=50, deadline=None)
+@given(wanted=small_jobs)
+def test_the_earliest_finish_of_a_refusal_is_a_deadline_that_is_admitted(
+    wanted: tuple[JobView, ...],
+) -> None:
+    admitted: tuple[JobView, ...] = ()
+    for new in wanted:
+        result = admit(snapshot(admitted), new, CONFIG)
+        if isinstance(result, Rejected):
+            assert result.earliest_finish_s is not None
+            later = NOW + timedelta(seconds=result.earliest_finish_s)
+            assert later > new.deadline_at - timedelta(seconds=1)
+            again = admit(snapshot(admitted), replace(new, deadline_at=later), CONFIG)
+            assert isinstance(again, Admitted)
+        else:
+            admitted = (*admitted, new)

@@ -1,0 +1,151 @@
+"""Sharing rows among jobs: demand bounds, upgrades, and an oracle for small cases."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from scheduler.core.config import SchedulerConfig
+from scheduler.core.fleet import Fleet
+from scheduler.core.packing import Bounds, Packed, pack
+from scheduler.core.planner import best_plan
+from scheduler.core.snapshot import BatchView, JobView
+from tests.scheduler.core.worlds import NOW, batch, job, worker
+
+CONFIG = SchedulerConfig()
+FLEET = Fleet.of([worker(rows=64)])
+
+jobs_strategy = st.lists(
+    st.tuples(st.floats(3.0, 400.0), st.integers(1, 200), st.sampled_from([0.5, 1.0, 4.0])),
+    min_size=1,
+    max_size=6,
+).map(
+    lambda rows: [
+        job(f"job_{index}", deadline_s=deadline, num_pending=n, weight=weight)
+        for index, (deadline, n, weight) in enumerate(rows)
+    ]
+)
+
+
+def bounds_of(jobs: list[JobView], batches: list[BatchView] | None = None) -> Bounds:
+    return Bounds(FLEET, jobs, batches or [], NOW, CONFIG)
+
+
+def by_id(packed: list[Packed]) -> dict[str, Packed]:
+    return {item.job.id: item for item in packed}
+
+
+def test_one_job_gets_the_best_plan_of_the_planner() -> None:
+    only = job(deadline_s=60.0)
+    found = best_plan(FLEET, only, CONFIG, time_left_s=60.0)
+    [packed] = pack(bounds_of([only]))
+    assert found is not None
+    assert packed.plan == found[0]
+
+
+def test_jobs_come_out_nearest_deadline_first() -> None:
+    packed = pack(bounds_of([job("b", deadline_s=90.0), job("a", deadline_s=30.0)]))
+    assert [item.job.id for item in packed] == ["a", "b"]
+
+
+def test_a_second_job_takes_accuracy_from_the_first() -> None:
+    first = job("a", deadline_s=60.0, num_pending=100)
+    alone = by_id(pack(bounds_of([first])))["a"]
+    both = by_id(pack(bounds_of([first, job("b", deadline_s=61.0, num_pending=100)])))
+    assert both["a"].forecast.accuracy < alone.forecast.accuracy
+    assert all(item.is_in_time for item in both.values())
+
+
+def test_weight_moves_rows_to_the_job_that_counts_more() -> None:
+    def accuracies(weight: float) -> tuple[float, float]:
+        packed = by_id(
+            pack(
+                bounds_of(
+                    [
+                        job("a", deadline_s=60.0, num_pending=100),
+                        job("b", deadline_s=60.0, num_pending=100, weight=weight),
+                    ]
+                )
+            )
+        )
+        return packed["a"].forecast.accuracy, packed["b"].forecast.accuracy
+
+    even_a, even_b = accuracies(1.0)
+    heavy_a, heavy_b = accuracies(50.0)
+    assert heavy_b >= even_b
+    assert heavy_a <= even_a
+    assert heavy_b > heavy_a
+
+
+def test_a_late_job_gets_a_fallback_and_does_not_bind_the_others() -> None:
+    packed = by_id(pack(bounds_of([job("late", deadline_s=2.0), job("b", deadline_s=120.0)])))
+    assert not packed["late"].is_in_time
+    assert packed["b"].is_in_time
+
+
+def test_batches_due_earlier_delay_a_job_more_than_batches_due_later() -> None:
+    def ahead(deadline_s: float) -> float:
+        held = [batch(deadline_s=deadline_s, num_open_branches=200)]
+        return bounds_of([job(deadline_s=60.0)], held).ahead_s(0)
+
+    assert ahead(30.0) > ahead(90.0) > 0.0
+
+
+def test_a_long_running_batch_holds_less_than_a_young_one() -> None:
+    young = batch(num_open_branches=64)
+    held = bounds_of([job()], [young]).ahead_s(0)
+    assert 0.0 < held < 30.0
+
+
+@settings(max_examples=60, deadline=None)
+@given(jobs=jobs_strategy)
+def test_every_job_in_time_finishes_within_its_bound_behind_those_before_it(
+    jobs: list[JobView],
+) -> None:
+    packed = pack(bounds_of(jobs))
+    ahead_s = 0.0
+    for item in packed:
+        left_s = (item.job.deadline_at - NOW).total_seconds()
+        if item.is_in_time:
+            assert item.forecast.finish_p95_s <= left_s - CONFIG.reserve_s + 1e-6
+            assert item.forecast.finish_p50_s >= ahead_s
+            ahead_s += item.forecast.row_seconds / FLEET.rows
+
+
+@settings(max_examples=40, deadline=None)
+@given(jobs=jobs_strategy, seed=st.integers(0, 1000))
+def test_the_order_of_jobs_does_not_matter(jobs: list[JobView], seed: int) -> None:
+    shuffled = [jobs[i] for i in np.random.default_rng(seed).permutation(len(jobs))]
+    assert pack(bounds_of(jobs)) == pack(bounds_of(shuffled))
+
+
+@settings(max_examples=40, deadline=None)
+@given(jobs=jobs_strategy)
+def test_upgrading_never_loses_a_job_or_accuracy(jobs: list[JobView]) -> None:
+    cheapest = by_id(bounds_of(jobs).packed())
+    best = by_id(pack(bounds_of(jobs)))
+    for job_id, item in cheapest.items():
+        assert best[job_id].is_in_time == item.is_in_time
+        if item.is_in_time:
+            gain = best[job_id].forecast.accuracy - item.forecast.accuracy
+            assert gain >= -CONFIG.accuracy_tie
+
+
+@pytest.mark.parametrize(
+    "sizes", [(20, 20), (100, 10), (10, 100), (150, 150)], ids=lambda sizes: f"{sizes}"
+)
+def test_greedy_upgrades_come_near_the_best_pair_of_plans(sizes: tuple[int, int]) -> None:
+    jobs = [
+        job("a", deadline_s=40.0, num_pending=sizes[0]),
+        job("b", deadline_s=60.0, num_pending=sizes[1]),
+    ]
+    total = sum(item.forecast.accuracy for item in pack(bounds_of(jobs)))
+    bounds = bounds_of(jobs)
+    best = 0.0
+    for first, second in itertools.product(*(range(len(o.accuracy)) for o in bounds.options)):
+        bounds.choose(0, first)
+        if bounds.fits(0, 0.0)[first] and bounds.fits(1, bounds.cost_s[0])[second]:
+            best = max(best, bounds.options[0].accuracy[first] + bounds.options[1].accuracy[second])
+    assert total >= best - 0.03
