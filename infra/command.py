@@ -71,11 +71,14 @@ def demo(
     data: Annotated[
         Path | None, typer.Option(help="Folder to keep; a temporary one by default.")
     ] = None,
+    problems: Annotated[
+        int | None, typer.Option(min=1, help="Submit only so many problems per job.")
+    ] = None,
 ) -> None:
     """Run two jobs through everything on this machine and show what came out."""
     from infra.demo import run_demo
 
-    raise typer.Exit(run_demo(data))
+    raise typer.Exit(run_demo(data, problems))
 
 
 def main() -> None:

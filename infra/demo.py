@@ -9,7 +9,6 @@ import shutil
 import signal
 import tempfile
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -46,7 +45,7 @@ class DemoJob:
     """
 
     name: str
-    problems: Path
+    file: Path
     engine: str
     deadline_s: float
 
@@ -61,20 +60,21 @@ class DemoError(Exception):
     """Slackline did not start; its own words follow."""
 
 
-def run_demo(data: Path | None, jobs: Sequence[DemoJob] = DEMO_JOBS) -> int:
+def run_demo(data: Path | None, num_problems: int | None = None) -> int:
     """Run the demo; returns the exit code, 0 only when every problem was answered in time.
 
     Args:
         data: Folder to keep; a temporary one is removed at the end when None.
+        num_problems: Submit only this many problems per job.
     """
     console = Console(highlight=False)
     folder = DataFolder(data or Path(tempfile.mkdtemp(prefix="slackline-demo-")))
     folder.log_dir.mkdir(parents=True, exist_ok=True)
-    child = Child(_up_spec(folder, jobs), folder.log_dir / "up.log")
+    child = Child(_up_spec(folder), folder.log_dir / "up.log")
     try:
         running = _start(child, folder, Terminal(console))
         with Client(running.api_url, running.api_key) as client:
-            finished = _run_jobs(client, jobs, console)
+            finished = _run_jobs(client, num_problems, console)
     except DemoError as failure:
         console.print(str(failure), style="red", soft_wrap=True)
         return 1
@@ -87,8 +87,8 @@ def run_demo(data: Path | None, jobs: Sequence[DemoJob] = DEMO_JOBS) -> int:
     return 0 if all(_is_well(job) for job in finished) else 1
 
 
-def _up_spec(folder: DataFolder, jobs: Sequence[DemoJob]) -> ChildSpec:
-    engines = [argument for job in jobs for argument in ("--engine", job.engine)]
+def _up_spec(folder: DataFolder) -> ChildSpec:
+    engines = [argument for job in DEMO_JOBS for argument in ("--engine", job.engine)]
     return ChildSpec(
         name="up",
         argv=command_line("up", "--data", str(folder.path), *engines),
@@ -120,10 +120,10 @@ def _start(child: Child, folder: DataFolder, terminal: Terminal) -> Running:
     return running
 
 
-def _run_jobs(client: Client, jobs: Sequence[DemoJob], console: Console) -> list[Job]:
+def _run_jobs(client: Client, num_problems: int | None, console: Console) -> list[Job]:
     """Submit all jobs, follow them to their end and show a table of each."""
     models = {worker["engine"]: worker["model"] for worker in client.workers()}
-    submitted = [_submit(client, job, models[job.engine]) for job in jobs]
+    submitted = [_submit(client, job, models[job.engine], num_problems) for job in DEMO_JOBS]
     finished = watch_jobs(client, submitted, console)
     for job in finished:
         start = datetime.fromisoformat(job["created_at"])
@@ -132,13 +132,15 @@ def _run_jobs(client: Client, jobs: Sequence[DemoJob], console: Console) -> list
     return finished
 
 
-def _submit(client: Client, job: DemoJob, model: str) -> Job:
+def _submit(client: Client, job: DemoJob, model: str, num_problems: int | None) -> Job:
     """Submit with the deadline; with a later one where this machine is too slow for it."""
+    lines = job.file.read_bytes().splitlines()[:num_problems]
+    problems = [orjson.loads(line) for line in lines]
     deadline_s = job.deadline_s
     while True:
         try:
             return client.submit(
-                job.problems, name=job.name, model=model, deadline=f"{deadline_s:.1f}s"
+                problems, name=job.name, model=model, deadline=f"{deadline_s:.1f}s"
             )
         except SlacklineError as refusal:
             earliest_at = refusal.details.get("earliest_finish_at")
