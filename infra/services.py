@@ -21,7 +21,7 @@ ENGINE_DEFAULTS: dict[str, dict[str, str]] = {
         "SLACKLINE_MODEL_DIR": str(DEMO_MODEL_DIR / "target"),
         "SLACKLINE_DRAFT_DIR": str(DEMO_MODEL_DIR / "draft"),
         "SLACKLINE_PROBLEMS": str(DEMO_MODEL_DIR / "arithmetic.jsonl"),
-        "SLACKLINE_RECORDINGS": str(DEMO_MODEL_DIR / "recorded_branches.jsonl.gz"),
+        "SLACKLINE_RECORDINGS": str(DEMO_MODEL_DIR / "recordings.jsonl.gz"),
     },
     "replay": {
         "SLACKLINE_MODEL": "EXAONE-Deep-32B",
