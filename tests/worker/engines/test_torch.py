@@ -243,6 +243,24 @@ def test_closing_ends_the_decode_thread(engine: TorchEngine) -> None:
     assert "torch-engine" not in {thread.name for thread in threading.enumerate()}
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_random_weights_decode_without_a_checkpoint(dtype: torch.dtype) -> None:
+    target = LlamaConfig(256, 32, 64, 2, 4, 2, 8, 128)
+    draft = LlamaConfig(256, 16, 32, 1, 2, 1, 8, 128, tie_word_embeddings=True)
+    engine = TorchEngine.with_random_weights(
+        target, draft, model="random", max_num_seqs=4, dtype=dtype
+    )
+    events: SimpleQueue[BranchFinished] = SimpleQueue()
+    engine.submit(
+        [branch(f"{k}", "a prompt of bytes", num_speculative_tokens=k) for k in (0, 1, 3, 8)],
+        events,
+    )
+    for event in collect(events, 4).values():
+        assert event.finish_reason == FinishReason.LENGTH
+        assert event.metrics.completion_tokens == 6
+    engine.close()
+
+
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_greedy_branches_agree_between_cpu_and_cuda(checkpoints: tuple[Path, Path]) -> None:

@@ -30,8 +30,10 @@ class KvCache:
         shape = (config.num_layers, num_slots, 2 * config.num_kv_heads, max_tokens, config.head_dim)
         self.kv = _zeros(shape, device, dtype)
         self.flat = [layer.view(-1, config.head_dim) for layer in self.kv]
-        # Where the first token of every key head, then of every value head, of slot 0 lies.
-        self._head_offsets = torch.arange(2 * config.num_kv_heads, device=device) * max_tokens
+        # Where in `flat` the first token of every key head, then of every value head, lies.
+        num_heads = 2 * config.num_kv_heads
+        starts = torch.arange(num_slots * num_heads, device=device) * max_tokens
+        self._starts = starts.view(num_slots, 1, num_heads)
         self._views: dict[tuple[int, int], list[tuple[Tensor, Tensor]]] = {}
 
     def views(self, num_rows: int, num_tokens: int) -> list[tuple[Tensor, Tensor]]:
@@ -54,9 +56,7 @@ class KvCache:
         Args:
             positions: (num_rows, width)
         """
-        slots = torch.arange(len(positions), device=positions.device)
-        starts = slots * (len(self._head_offsets) * self.max_tokens)
-        index: Tensor = positions[..., None] + starts[:, None, None] + self._head_offsets
+        index: Tensor = positions[..., None] + self._starts[: len(positions)]
         return index  # (num_rows, width, 2 * num_kv_heads)
 
     def move(self, moves: list[tuple[int, int]], num_tokens: int) -> None:

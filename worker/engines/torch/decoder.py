@@ -44,6 +44,7 @@ class Decoder:
         self.target_cache = target.new_cache(max_num_seqs, max_tokens)
         self.draft_cache = draft.new_cache(max_num_seqs, max_tokens) if draft else None
         self.uniforms = Uniforms(target.device, seed)
+        self._cache_positions = torch.arange(max_tokens, device=target.device)
 
     def prefill(self, prompt_ids: list[int]) -> PromptKv:
         """Runs the target over a prompt."""
@@ -103,8 +104,7 @@ class Decoder:
         """
         num_cached = round_up(max_tokens + batch.max_drafted)
         positions = batch.num_tokens[:, None] + batch.offsets  # (num_rows, max_drafted + 2)
-        cached = torch.arange(num_cached, device=positions.device)
-        can_see = (cached <= positions[..., None])[:, None]
+        can_see = (self._cache_positions[:num_cached] <= positions[..., None])[:, None]
         uniforms = self.uniforms.draw(batch.num_rows, batch.max_drafted + 1, batch.seeded)
         tokens, q = self._draft(batch, positions, can_see, uniforms)
         p = self._target(batch, tokens, positions[:, 1:], can_see[:, :, 1:])

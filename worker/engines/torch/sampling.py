@@ -9,7 +9,8 @@ from torch import Tensor
 from worker.engines.base import Sampling
 
 _BELOW_ONE = 1.0 - 2.0**-23
-"""Keeps a rounded product of a uniform below the total, where the last token may be impossible."""
+"""Uniforms end here, so that their rounded product with a total stays below the total: above it
+lies a token that may be impossible."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +66,10 @@ def draw(weights: Tensor, uniforms: Tensor) -> Tensor:
 
     Args:
         weights: (num_rows, vocab_size), any positive sum.
-        uniforms: (num_rows, 1) in [0, 1).
+        uniforms: (num_rows, 1) from `Uniforms`.
     """
     cumulative = weights.cumsum(-1)
-    thresholds = cumulative[:, -1:] * (uniforms * _BELOW_ONE)
+    thresholds = cumulative[:, -1:] * uniforms
     return torch.searchsorted(cumulative, thresholds, right=True)[:, 0]
 
 
@@ -110,7 +111,7 @@ def verify(
 
 
 class Uniforms:
-    """Uniform random numbers in [0, 1) for the rows of a step.
+    """Uniform random numbers from 0 to just below 1 for the rows of a step.
 
     Row r of a step uses entry [r, 0, 0] for the token that the target draws, and for drafted token
     j entries [r, 1 + j, 0] to draw and [r, 1 + j, 1] to accept it. A seeded row has a generator of
@@ -143,4 +144,4 @@ class Uniforms:
             uniforms[row, :own_width] = torch.rand(
                 own_width, 2, generator=generator, device=self._device
             )
-        return uniforms
+        return uniforms.mul_(_BELOW_ONE)
