@@ -18,6 +18,7 @@ from worker.app import create_app
 from worker.engines.factory import Served, build_engine
 from worker.equivalence import Equivalence
 from worker.heartbeat import Heartbeat, Identity
+from worker.log import configure
 from worker.outbox import is_outage
 from worker.runner import BatchRunner
 from worker.settings import WorkerSettings
@@ -38,6 +39,7 @@ def run(settings: WorkerSettings) -> int:
     """
     stopping = threading.Event()
     _on_signals(stopping)
+    configure(as_json=settings.log_json)
     served = build_engine(settings)
     database = connect(settings.database_url, pool_size=settings.max_batches + 2)
     sessions = session_factory(database)

@@ -19,7 +19,7 @@ from db.wake import notify
 
 log = structlog.get_logger(__name__)
 
-FLUSH_INTERVAL_S = 0.15
+FLUSH_INTERVAL_S = 0.2
 """What a kill can lose at most; shorter, and commits take the interpreter from the engine."""
 
 RETRY_INTERVAL_S = 0.5

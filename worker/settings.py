@@ -28,6 +28,7 @@ class WorkerSettings(BaseSettings):
         reserve_s: Time before a deadline kept for voting and committing.
         max_batches: Batches that run at once, one thread each.
         num_graders: Processes that compare answers, started when first needed.
+        log_json: One JSON object per log line, for collectors.
     """
 
     model_config = SettingsConfigDict(
@@ -54,3 +55,4 @@ class WorkerSettings(BaseSettings):
     reserve_s: float = Field(default=0.5, ge=0)
     max_batches: int = Field(default=8, ge=1, le=64)
     num_graders: int = Field(default=1, ge=1, le=16)
+    log_json: bool = False
