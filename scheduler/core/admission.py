@@ -5,6 +5,7 @@ work due before it, and every job due after it still finishes with its own cheap
 new one. Jobs that are already late bind nobody.
 """
 
+from bisect import bisect_right
 from datetime import datetime, timedelta
 
 import numpy as np
@@ -47,7 +48,8 @@ def admit(snapshot: Snapshot, job: JobView, config: SchedulerConfig) -> Admitted
     with_job = Bounds(fleet, [*others, job], batches, now, config)
     if not _keeps_promises(with_job, without_job, job):
         beside_job = Bounds(fleet, others, batches, now, config, extra_branches=job.num_pending)
-        earliest_s = _earliest_finish_s(with_job, beside_job, job, now)
+        slowed = _fitting(without_job) - _fitting(beside_job)
+        earliest_s = _earliest_finish_s(with_job, beside_job, job, slowed, now)
         return Rejected(RejectReason.DEADLINE_INFEASIBLE, earliest_finish_s=earliest_s)
     chosen = next(item for item in pack(with_job) if item.job.id == job.id)
     wanted = job.min_accuracy
@@ -65,21 +67,29 @@ def _fitting(bounds: Bounds) -> set[str]:
     return {job.id for job, chosen in pairs if chosen is not None}
 
 
-def _earliest_finish_s(with_job: Bounds, beside_job: Bounds, job: JobView, now: datetime) -> float:
-    """Seconds from now of the nearest deadline with which the job would be admitted.
+def _earliest_finish_s(
+    with_job: Bounds, beside_job: Bounds, job: JobView, slowed: set[str], now: datetime
+) -> float:
+    """Seconds from now of the nearest deadline, not before the one asked for, that can be met.
+
+    With such a deadline the job is admitted, unless some jobs are `slowed`: then only when they
+    are done.
 
     Args:
         beside_job: The other jobs, slowed by the new one's rows but not yet by its work.
+        slowed: Jobs that can finish in time only while the new one leaves rows free.
     """
     fleet, config = with_job.fleet, with_job.config
     options = with_job.options[with_job.jobs.index(job)]
     slack_s = beside_job.slack_s()
     cost_s = np.concatenate([[0.0], beside_job.cost_s.cumsum()])
-    due_s = 0.0
-    for rank in range(len(beside_job.jobs) + 1):
+    left_s = [float(value) for value in beside_job.time_left_s]
+    waits = [s for s, other in zip(left_s, beside_job.jobs, strict=True) if other.id in slowed]
+    due_s = max([(job.deadline_at - now).total_seconds(), *waits])
+    for rank in range(bisect_right(left_s, due_s), len(left_s) + 1):
         # The job goes after the first `rank` others, so it is due no earlier than they are.
         if rank:
-            due_s = max(due_s, float(beside_job.time_left_s[rank - 1]) + MARGIN_S)
+            due_s = max(due_s, left_s[rank - 1] + MARGIN_S)
         for _ in range(MAX_ROUNDS):
             # A later deadline may let more of the running work go first.
             held_s = beside_job.held.ahead_s(now + timedelta(seconds=due_s))
@@ -90,7 +100,7 @@ def _earliest_finish_s(with_job: Bounds, beside_job: Bounds, job: JobView, now: 
             due_s = needed_s
         fits = options.p95_s + late_s <= due_s - config.reserve_s
         added_s = float(options.row_seconds[fits].min(initial=np.inf)) / fleet.rows
-        is_before_next = rank == len(cost_s) - 1 or due_s < beside_job.time_left_s[rank]
+        is_before_next = rank == len(left_s) or due_s < left_s[rank]
         if is_before_next and added_s <= float(slack_s[rank:].min(initial=np.inf)):
             break
     return due_s

@@ -198,7 +198,7 @@ def test_a_tick_respects_jobs_and_workers(world: Snapshot) -> None:
     for name in alive:
         mine = [b for b in decisions.new_batches if b.worker_name == name]
         old = [b for b in world.batches if b.worker_name == name and b.id not in lost]
-        assert not mine or len(new) + len(old) <= CONFIG.max_batches_per_worker
+        assert not mine or len(mine) + len(old) <= CONFIG.max_batches_per_worker
     assert not lost & set(decisions.resend_batches)
 
 
