@@ -12,7 +12,8 @@ import pytest
 
 from scheduler.core.latency import LatencyProfile
 from scheduler.core.plan import EngineSpec
-from tests.worker.engines.contract import LONG_TOKENS, EngineContract, branch
+from tests.worker.engines.branches import branch
+from tests.worker.engines.contract import LONG_TOKENS, EngineContract
 from worker.engines.base import BranchFinished, FinishReason
 from worker.engines.replay import ReplayEngine, VirtualReplayEngine, load_recordings
 

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from scipy import stats
 from torch import Tensor
 
+from tests.worker.engines.branches import branch, collect
 from tests.worker.engines.checkpoints import write_checkpoint
-from tests.worker.engines.contract import branch, collect
 from worker.engines.base import BranchFinished, Sampling
 from worker.engines.torch import decoder as decoder_module
 from worker.engines.torch.config import LlamaConfig

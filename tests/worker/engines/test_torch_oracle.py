@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import torch
 
+from tests.worker.engines.branches import branch, collect
 from tests.worker.engines.checkpoints import write_checkpoint
-from tests.worker.engines.contract import branch, collect
 from worker.engines.base import BranchFinished, Sampling
 from worker.engines.torch.config import LlamaConfig, UnsupportedCheckpointError
 from worker.engines.torch.decoder import Decoder

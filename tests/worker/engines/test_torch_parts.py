@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.worker.engines.contract import branch
+from tests.worker.engines.branches import branch
 from worker.engines.base import FinishReason, Sampling
 from worker.engines.torch.cache import KvCache
 from worker.engines.torch.config import LlamaConfig
