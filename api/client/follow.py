@@ -6,7 +6,7 @@ from rich.console import Console
 from api.client import display, shell
 from api.client.client import Client
 
-_INTERRUPTED = 130
+INTERRUPTED = 130
 """Exit code of a program that SIGINT ended."""
 
 
@@ -38,4 +38,4 @@ def follow(client: Client, job_id: str, *, as_json: bool) -> None:
             f"Stopped watching; {job_id} goes on. 'slackline watch {job_id}' takes it up again.",
             err=True,
         )
-        raise typer.Exit(_INTERRUPTED) from None
+        raise typer.Exit(INTERRUPTED) from None

@@ -1,0 +1,187 @@
+"""The Python client against the live API."""
+
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from api.client import Client, Problem, SlacklineError
+from db.endings import finish_cancelled
+from db.session import SessionFactory, transaction
+from tests.api.live import LOCAL_KEY
+from tests.conftest import free_port
+from tests.factories import MODEL
+
+PROBLEMS: list[Problem | str] = [
+    {"id": "a", "prompt": "1+1=", "reference_answer": "2"},
+    {"id": "b", "prompt": "\u00e9\u2028 1+2="},
+    "1+3=",
+]
+
+
+@pytest.fixture
+def client(url: str, worker: str) -> Iterator[Client]:  # noqa: ARG001
+    with Client(url, LOCAL_KEY, retry_for_s=0.2) as client:
+        yield client
+
+
+def ids_of(client: Client, job_id: str) -> list[str]:
+    return [result["id"] for result in client.results(job_id)]
+
+
+def test_problems_lists_and_files_can_be_submitted(client: Client, tmp_path: Path) -> None:
+    lines = tmp_path / "set.jsonl"
+    lines.write_text("".join(json.dumps(problem) + "\n" for problem in PROBLEMS[:2]))
+    document = tmp_path / "set.json"
+    document.write_text(json.dumps(PROBLEMS[:2]))
+    wrapped = tmp_path / "wrapped.json"
+    wrapped.write_text(json.dumps({"problems": PROBLEMS[:2]}))
+
+    job = client.submit(
+        PROBLEMS, model=MODEL, deadline="1h", name="three", max_branches=4, temperature=0.5
+    )
+
+    assert (job["name"], job["max_branches"], job["temperature"]) == ("three", 4, 0.5)
+    assert ids_of(client, job["id"]) == ["a", "b", "problem-3"]
+    for path in (lines, document, wrapped):
+        job = client.submit(path, model=MODEL, deadline="1h")
+        assert ids_of(client, job["id"]) == ["a", "b"]
+
+
+def test_a_deadline_may_be_a_duration_or_an_instant(client: Client) -> None:
+    due_at = datetime.now(UTC) + timedelta(hours=1)
+
+    exact = client.submit(["x"], model=MODEL, deadline=due_at)
+    relative = client.submit(["x"], model=MODEL, deadline=timedelta(minutes=90))
+
+    assert datetime.fromisoformat(exact["deadline_at"]) == due_at
+    assert relative["time_left_s"] == pytest.approx(5_400, abs=5)
+
+
+def test_a_refusal_carries_the_servers_words(client: Client) -> None:
+    with pytest.raises(SlacklineError, match="earliest feasible finish") as infeasible:
+        client.submit(["x"] * 500, model=MODEL, deadline="1s")
+    assert (infeasible.value.status, infeasible.value.code) == (422, "deadline_infeasible")
+    assert "earliest_finish_at" in infeasible.value.details
+
+    with pytest.raises(SlacklineError, match="No job found") as missing:
+        client.job("job_" + "0" * 32)
+    assert (missing.value.status, missing.value.code) == (404, "not_found")
+
+    with pytest.raises(SlacklineError, match="not a job id"):
+        client.job("../workers")
+    with pytest.raises(SlacklineError, match="No job found"):
+        list(client.results("job_" + "0" * 32))
+
+
+def test_files_that_cannot_be_read_are_named(client: Client, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.json"
+    broken.write_text("{")
+    plain = tmp_path / "plain.json"
+    plain.write_text("7")
+    for path, words in (
+        (tmp_path / "none.jsonl", "No such file"),
+        (tmp_path, "Is a directory"),
+        (broken, "not valid JSON"),
+        (plain, "no list of problems"),
+    ):
+        with pytest.raises(SlacklineError, match=words) as caught:
+            client.submit(path, model=MODEL, deadline="1h")
+        assert str(path) in caught.value.message
+
+
+def test_one_idempotency_key_makes_one_job(client: Client) -> None:
+    first, again = (
+        client.submit(PROBLEMS, model=MODEL, deadline="1h", idempotency_key="k") for _ in range(2)
+    )
+    other = client.submit(PROBLEMS, model=MODEL, deadline="1h")
+
+    assert first["id"] == again["id"] != other["id"]
+    assert [job["id"] for job in client.jobs()] == [other["id"], first["id"]]
+    assert [job["id"] for job in client.jobs(limit=1)] == [other["id"]]
+    assert list(client.jobs(state="failed")) == []
+
+
+def test_a_submission_whose_answer_is_lost_is_sent_again_and_makes_one_job(
+    url: str, client: Client
+) -> None:
+    with _losing_answers(url, num_lost=2) as flaky_url, Client(flaky_url, LOCAL_KEY) as flaky:
+        job = flaky.submit(PROBLEMS, model=MODEL, deadline="1h")
+
+    assert [found["id"] for found in client.jobs()] == [job["id"]]
+
+
+def test_a_server_that_is_down_is_a_clear_error() -> None:
+    address = f"http://127.0.0.1:{free_port()}"
+    for bad_url, words in ((address, "slackline up"), ("localhost:8000", "Cannot reach")):
+        with (
+            Client(bad_url, LOCAL_KEY, retry_for_s=0.2) as client,
+            pytest.raises(SlacklineError, match=words) as caught,
+        ):
+            client.workers()
+        assert (caught.value.status, caught.value.code) == (None, "connection_error")
+
+
+def test_watching_ends_with_the_jobs_end(client: Client, sessions: SessionFactory) -> None:
+    job_id = client.submit(PROBLEMS, model=MODEL, deadline="1h")["id"]
+    client.cancel(job_id)
+    states = []
+    for job in client.watch(job_id, poll_s=0.01):
+        states.append(job["state"])
+        if len(states) == 2:
+            with transaction(sessions) as session:
+                finish_cancelled(session, job_id, now=datetime.now(UTC))
+
+    assert states == ["cancelling", "cancelling", "cancelled"]
+    assert client.wait(job_id)["state"] == "cancelled"
+    assert [event["kind"] for event in client.events(job_id)][-1] == "job.cancelled"
+
+
+def test_reports_and_workers_are_read(client: Client) -> None:
+    now = datetime.now(UTC)
+
+    report = client.report(group_by="model", start=now - timedelta(hours=1), end=now)
+
+    assert report["group_by"] == "model"
+    assert [worker["name"] for worker in client.workers()] == ["w1"]
+
+
+@contextmanager
+def _losing_answers(url: str, num_lost: int) -> Iterator[str]:
+    """A proxy that passes requests on and cuts the first connections before their answer."""
+    host, port = url.removeprefix("http://").split(":")
+
+    def serve(listener: socket.socket) -> None:
+        for number in range(num_lost + 1):
+            connection, _ = listener.accept()
+            with connection, socket.create_connection((host, int(port)), timeout=10) as upstream:
+                connection.settimeout(10)
+                upstream.sendall(_request_from(connection))
+                # The first bytes of the answer are in, so the job is stored.
+                answer = upstream.recv(1 << 16)
+                if number == num_lost:
+                    connection.sendall(answer + upstream.recv(1 << 16))
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(10)
+        thread = threading.Thread(target=serve, args=(listener,))
+        thread.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        thread.join()
+
+
+def _request_from(connection: socket.socket) -> bytes:
+    """One whole request that has a Content-Length; the proxy asks for no second one."""
+    received = b""
+    while b"\r\n\r\n" not in received:
+        received += connection.recv(1 << 16)
+    head, _, body = received.partition(b"\r\n\r\n")
+    length = int(head.lower().partition(b"content-length:")[2].split()[0])
+    while len(body) < length:
+        body += connection.recv(1 << 16)
+    return head + b"\r\nConnection: close\r\n\r\n" + body

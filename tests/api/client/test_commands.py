@@ -1,0 +1,174 @@
+"""The client's commands against the live API."""
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+from typer.testing import CliRunner
+
+from api.client import follow
+from api.client.commands import app
+from api.client.shapes import Job
+from db.endings import finish_cancelled
+from db.session import SessionFactory, transaction
+from tests.api.live import LOCAL_KEY
+from tests.conftest import free_port
+from tests.factories import MODEL
+
+Run = Callable[..., Result]
+
+LINES = '{"id": "a", "prompt": "1+1=", "reference_answer": "2"}\n{"id": "b", "prompt": "1+2="}\n'
+
+
+@pytest.fixture
+def run(url: str, worker: str) -> Run:  # noqa: ARG001
+    """Runs a command against the live API."""
+    environment = {"SLACKLINE_URL": url, "SLACKLINE_API_KEY": LOCAL_KEY, "COLUMNS": "200"}
+
+    def invoke(*arguments: str, stdin: str | None = None) -> Result:
+        return CliRunner().invoke(app, arguments, input=stdin, env=environment)
+
+    return invoke
+
+
+@pytest.fixture
+def problem_file(tmp_path: Path) -> str:
+    path = tmp_path / "set.jsonl"
+    path.write_text(LINES)
+    return str(path)
+
+
+@pytest.fixture
+def submit(run: Run, problem_file: str) -> Callable[[], str]:
+    """Submits the file; returns the job's id."""
+
+    def submit_file() -> str:
+        result = run("submit", problem_file, "--deadline", "1h", "--json")
+        assert result.exit_code == 0, result.output
+        job: Job = json.loads(result.stdout)
+        return job["id"]
+
+    return submit_file
+
+
+def test_submit_tells_the_job_and_its_forecast(run: Run, problem_file: str) -> None:
+    result = run(
+        "submit", problem_file, "--deadline", "1h", "--model", MODEL,
+        "--branches", "4", "--name", "two",
+    )  # fmt: skip
+
+    assert result.exit_code == 0, result.output
+    assert "accepted: 2 problems due" in result.stdout
+    assert "predicted finish" in result.stdout
+    (job,) = json.loads(run("jobs", "--json").stdout)
+    assert (job["name"], job["max_branches"]) == ("two", 4)
+
+
+def test_submit_reads_standard_input_and_finds_the_only_model(run: Run) -> None:
+    result = run("submit", "-", "--deadline", "1h", "--json", stdin=LINES)
+
+    job = json.loads(result.stdout)
+    assert (job["model"], job["num_problems"]) == (MODEL, 2)
+
+
+def test_results_go_to_the_screen_a_table_or_a_file(
+    run: Run, submit: Callable[[], str], tmp_path: Path
+) -> None:
+    job_id = submit()
+    out = tmp_path / "answers.jsonl"
+
+    lines = run("results", job_id)
+    table = run("results", job_id, "--format", "table")
+    written = run("results", job_id, "--out", str(out))
+
+    assert [json.loads(line)["id"] for line in lines.stdout.splitlines()] == ["a", "b"]
+    assert "pending" in table.stdout
+    assert (written.exit_code, written.stdout) == (0, "")
+    assert out.read_text() == lines.stdout
+
+
+def test_results_of_an_unknown_job_leave_the_file_as_it_was(run: Run, tmp_path: Path) -> None:
+    out = tmp_path / "answers.jsonl"
+    out.write_text("precious")
+
+    result = run("results", "job_" + "0" * 32, "--out", str(out))
+
+    assert result.exit_code == 1
+    assert out.read_text() == "precious"
+
+
+def test_lists_have_a_table_and_json(run: Run, submit: Callable[[], str]) -> None:
+    job_id = submit()
+    for command, words in (
+        (("jobs",), job_id),
+        (("workers",), "w1"),
+        (("report",), "TTFT"),
+        (("report", "--by", "model", "--start", "2026-01-01"), "P50 / P90 / P99"),
+    ):
+        table = run(*command)
+        assert table.exit_code == 0, table.output
+        assert words in table.stdout
+        assert json.loads(run(*command, "--json").stdout) is not None
+
+
+def test_watch_follows_to_the_end_and_sums_up(
+    run: Run, submit: Callable[[], str], sessions: SessionFactory
+) -> None:
+    job_id = submit()
+    assert run("cancel", job_id).stdout == f"{job_id} cancelling\n"
+    with transaction(sessions) as session:
+        finish_cancelled(session, job_id, now=datetime.now(UTC))
+
+    shown = run("watch", job_id)
+    as_json = run("watch", job_id, "--json")
+
+    assert shown.exit_code == 0
+    assert f"{job_id} cancelled: 0 of 2 answered, 2 cancelled" in shown.stdout
+    assert json.loads(as_json.stdout.splitlines()[-1])["state"] == "cancelled"
+
+
+def test_interrupting_a_watch_says_that_the_job_goes_on(
+    run: Run, submit: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = submit()
+
+    def interrupted(_: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("api.client.client.time.sleep", interrupted)
+    result = run("watch", job_id)
+
+    assert result.exit_code == follow.INTERRUPTED
+    assert f"{job_id} goes on" in result.stderr
+    assert json.loads(run("jobs", "--json").stdout)[0]["state"] == "queued"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("submit", "none.jsonl", "--deadline", "1h"), "none.jsonl"),
+        (("submit", "-", "--deadline", "soon"), "Cannot read the deadline"),
+        (("submit", "-", "--deadline", "1h", "--model", "gpt-9"), "Known models: demo"),
+        (("submit", "-", "--deadline", "1h", "--branches", "99"), "at most 64"),
+        (("watch", "job_1"), "No job found"),
+        (("results", "../workers"), "not a job id"),
+        (("cancel", "job_1"), "No job found"),
+        (("workers", "--api-key", "sk-slk-wrong"), "API key"),
+        (("workers", "--url", f"http://127.0.0.1:{free_port()}"), "slackline up"),
+    ],
+)
+def test_a_failure_is_one_line_and_exit_code_1(
+    run: Run, arguments: tuple[str, ...], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api.client.shell._RETRY_FOR_S", 0.2)
+
+    result = run(*arguments, stdin=LINES)
+
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert result.stderr.startswith("Error: ")
+    assert len(result.stderr.splitlines()) == 1
+    assert words in result.stderr
