@@ -33,7 +33,8 @@ def decide(snapshot: Snapshot, config: SchedulerConfig) -> Decisions:
     by_name = {worker.name: worker for worker in alive}
     batches = sorted(snapshot.batches, key=lambda batch: batch.id)
     lost = [batch for batch in batches if is_lost(batch, by_name.get(batch.worker_name), now)]
-    kept = [batch for batch in batches if batch not in lost]
+    lost_ids = {batch.id for batch in lost}
+    kept = [batch for batch in batches if batch.id not in lost_ids]
     open_jobs = [job for job in snapshot.jobs if job.state in LIVE]
     plans: list[JobPlanned] = []
     new_batches: list[NewBatch] = []

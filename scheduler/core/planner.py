@@ -95,7 +95,7 @@ def candidates_of(
     )
 
 
-@lru_cache(maxsize=16384)
+@lru_cache(maxsize=4096)
 def _candidates(
     fleet: Fleet,
     config: SchedulerConfig,

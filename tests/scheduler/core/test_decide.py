@@ -231,7 +231,7 @@ def test_a_hundred_jobs_are_decided_quickly() -> None:
     )
     world = snapshot(jobs, (), tuple(worker(f"w{i}", rows=64) for i in range(4)))
     decide(world, CONFIG)
-    started = time.perf_counter()
+    started = time.process_time()
     decide(world, CONFIG)
-    # 30 ms on two slow cores; the bound leaves room for a busy machine.
-    assert time.perf_counter() - started < 0.5
+    # CPU time, so that a busy machine does not matter: about 40 ms on a slow core.
+    assert time.process_time() - started < 0.2
