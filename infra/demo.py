@@ -18,7 +18,7 @@ from rich.console import Console
 
 from api.client import Client, SlacklineError
 from api.client.shapes import Job
-from infra.demo_report import job_summary, job_table
+from infra.demo_report import JobSummary, job_summary, job_table
 from infra.demo_watch import watch_jobs
 from infra.processes import Child, ChildSpec
 from infra.services import DEMO_DATA_DIR, DEMO_MODEL_DIR, command_line
@@ -52,7 +52,7 @@ class DemoJob:
 
 DEMO_JOBS = (
     DemoJob("arithmetic", DEMO_MODEL_DIR / "arithmetic.jsonl", "torch", 60.0),
-    DemoJob("math-500", DEMO_DATA_DIR / "math500_40.jsonl", "replay", 60.0),
+    DemoJob("math-500", DEMO_DATA_DIR / "math500_40.jsonl", "replay", 90.0),
 )
 
 
@@ -74,7 +74,7 @@ def run_demo(data: Path | None, num_problems: int | None = None) -> int:
     try:
         running = _start(child, folder, Terminal(console))
         with Client(running.api_url, running.api_key) as client:
-            finished = _run_jobs(client, num_problems, console)
+            summaries = _run_jobs(client, num_problems, console)
     except DemoError as failure:
         console.print(str(failure), style="red", soft_wrap=True)
         return 1
@@ -82,9 +82,8 @@ def run_demo(data: Path | None, num_problems: int | None = None) -> int:
         child.stop()
         if data is None:
             shutil.rmtree(folder.path, ignore_errors=True)
-    summaries = [job_summary(job) for job in finished]
     print(orjson.dumps({"jobs": summaries}).decode(), flush=True)  # noqa: T201
-    return 0 if all(_is_well(job) for job in finished) else 1
+    return 0 if all(_is_well(summary) for summary in summaries) else 1
 
 
 def _up_spec(folder: DataFolder) -> ChildSpec:
@@ -120,16 +119,17 @@ def _start(child: Child, folder: DataFolder, terminal: Terminal) -> Running:
     return running
 
 
-def _run_jobs(client: Client, num_problems: int | None, console: Console) -> list[Job]:
+def _run_jobs(client: Client, num_problems: int | None, console: Console) -> list[JobSummary]:
     """Submit all jobs, follow them to their end and show a table of each."""
     models = {worker["engine"]: worker["model"] for worker in client.workers()}
     submitted = [_submit(client, job, models[job.engine], num_problems) for job in DEMO_JOBS]
-    finished = watch_jobs(client, submitted, console)
-    for job in finished:
+    summaries = []
+    for job in watch_jobs(client, submitted, console):
+        summary = job_summary(job, client.results(job["id"], branches=True))
         start = datetime.fromisoformat(job["created_at"])
-        report = client.report(group_by="model", start=start)
-        console.print(job_table(job, report))
-    return finished
+        console.print(job_table(job, summary, client.report(group_by="model", start=start)))
+        summaries.append(summary)
+    return summaries
 
 
 def _submit(client: Client, job: DemoJob, model: str, num_problems: int | None) -> Job:
@@ -150,6 +150,6 @@ def _submit(client: Client, job: DemoJob, model: str, num_problems: int | None) 
             deadline_s = SLOW_MACHINE_FACTOR * earliest.total_seconds()
 
 
-def _is_well(job: Job) -> bool:
+def _is_well(summary: JobSummary) -> bool:
     """Whether every problem was answered by the deadline."""
-    return bool(job["met_deadline"]) and job["progress"]["answered"] == job["num_problems"]
+    return summary["met_deadline"] and summary["answered"] == summary["problems"]

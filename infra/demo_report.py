@@ -1,15 +1,21 @@
 """What a finished job of the demo came to: a table for people, one JSON object for programs."""
 
+from collections import Counter
+from collections.abc import Iterable
 from datetime import datetime
 from typing import TypedDict
 
 from rich.table import Table
 
-from api.client.shapes import Job, LatencyReport, Percentiles
+from api.client.shapes import Job, LatencyReport, Percentiles, Result
 
 
 class JobSummary(TypedDict):
-    """One job in the demo's last line. Durations are seconds from its submission."""
+    """One job in the demo's last line. Durations are seconds from its submission.
+
+    The plan may change while a job runs; the split is the one that most problems (`num_branches`)
+    and most branches (`num_speculative_tokens`) were given.
+    """
 
     name: str
     problems: int
@@ -26,9 +32,18 @@ class JobSummary(TypedDict):
     deadline_s: float
 
 
-def job_summary(job: Job) -> JobSummary:
-    """The numbers of a finished job; predictions are those made at its submission."""
-    plan = job["plan"]
+def job_summary(job: Job, results: Iterable[Result]) -> JobSummary:
+    """The numbers of a finished job; predictions are those made at its submission.
+
+    Args:
+        results: With their branches.
+    """
+    widths: Counter[int] = Counter()
+    drafts: Counter[int] = Counter()
+    for result in results:
+        if result["num_branches_planned"] is not None:
+            widths[result["num_branches_planned"]] += 1
+        drafts.update(branch["num_speculative_tokens"] for branch in result["branches"] or [])
     return JobSummary(
         name=job["name"],
         problems=job["num_problems"],
@@ -37,8 +52,8 @@ def job_summary(job: Job) -> JobSummary:
         met_deadline=bool(job["met_deadline"]),
         accuracy=job["accuracy"],
         predicted_accuracy=job["admitted"]["accuracy"],
-        num_branches=plan["num_branches"] if plan else None,
-        num_speculative_tokens=plan["num_speculative_tokens"] if plan else None,
+        num_branches=most_common(widths),
+        num_speculative_tokens=most_common(drafts),
         mean_acceptance_length=job["mean_acceptance_length"],
         finish_s=_since_submission(job, job["finished_at"]),
         predicted_finish_s=_seconds(job, job["admitted"]["finish_at"]),
@@ -46,9 +61,13 @@ def job_summary(job: Job) -> JobSummary:
     )
 
 
-def job_table(job: Job, report: LatencyReport) -> Table:
+def most_common(counts: Counter[int]) -> int | None:
+    """The value seen most often, None when nothing was seen."""
+    return counts.most_common(1)[0][0] if counts else None
+
+
+def job_table(job: Job, summary: JobSummary, report: LatencyReport) -> Table:
     """Planned beside actual, and the latency of its branches by stage."""
-    summary = job_summary(job)
     table = Table(title=f"{job['name']} ({job['model']})", title_justify="left")
     table.add_column("")
     table.add_column("predicted", justify="right")

@@ -34,7 +34,9 @@ def watch_jobs(client: Client, jobs: Sequence[Job], console: Console) -> list[Jo
                 plain_line_at += PLAIN_LINE_EVERY_S
                 for job in current:
                     counts = f"{num_ended(job)}/{job['num_problems']}"
-                    console.print(f"{job['name']:<12} {counts:>9}  {status_line(job)}")
+                    console.print(
+                        f"{job['name']:<12} {counts:>9}  {status_line(job)}", soft_wrap=True
+                    )
             if all(job["state"] in TERMINAL_STATES for job in current):
                 return current
             time.sleep(POLL_S)

@@ -54,4 +54,5 @@ def replay_environment(folder: Path) -> dict[str, str]:
     }
     for name, lines in files.values():
         (folder / name).write_text("".join(json.dumps(line) + "\n" for line in lines))
-    return {variable: str(folder / name) for variable, (name, _) in files.items()}
+    paths = {variable: str(folder / name) for variable, (name, _) in files.items()}
+    return {"SLACKLINE_MODEL": MODEL, **paths}
