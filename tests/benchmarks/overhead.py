@@ -88,7 +88,9 @@ def through_service(
         job = client.job(job["id"])
     assert job["plan"] is not None, job
     results = list(client.results(job["id"], branches=True))
-    tokens = sum(branch["completion_tokens"] for result in results for branch in result["branches"])
+    tokens = sum(
+        branch["completion_tokens"] for result in results for branch in result["branches"] or ()
+    )
     return record_of("service", tokens, duration_s(job)), job["plan"]
 
 
