@@ -1,6 +1,7 @@
 """The deadline: every problem with a finished branch is answered from what is stored."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import count
 
 import pytest
@@ -66,6 +67,18 @@ def test_the_class_with_most_votes_wins_degraded(sessions: SessionFactory) -> No
 def test_a_tie_goes_to_the_class_that_was_voted_for_first(sessions: SessionFactory) -> None:
     problem = _expired(sessions, [1, 0, 0, 1])
     assert (problem.answer, problem.is_correct) == ("answer 1", False)
+
+
+def test_a_tie_is_about_time_and_not_about_branch_indexes(sessions: SessionFactory) -> None:
+    with sessions.begin() as session:
+        job_id = stored_job(session, num_problems=1)
+        claimed = claimed_batch(session, job_id)
+        problem_id = claimed.problems[0].id
+        late, early = votes(problem_id, [0, 1])
+        rows = [replace(late, finished_at=after(9)), replace(early, finished_at=after(8))]
+        insert_branches(session, batch_id=claimed.id, epoch=1, rows=rows)
+        expire_jobs(session, [job_id], now=DEADLINE)
+        assert session.get_one(Problem, problem_id).answer == "answer 1"
 
 
 def test_branches_without_an_answer_give_an_empty_answer_without_votes(

@@ -150,4 +150,4 @@ def test_another_process_leads_when_the_leader_is_killed(
                 assert standby.wait(timeout=10) == 0
         finally:
             leader.kill()
-    assert not _is_led(sessions)
+    _wait_for(lambda: not _is_led(sessions))
