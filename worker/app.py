@@ -7,14 +7,34 @@ consumer reconnects for ever when the broker is killed, restarted or emptied.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 from celery import Celery
+from celery.app.amqp import AMQP
+from kombu.connection import Connection
 
 from scheduler.core.messages import RUN_BATCH
 
 VISIBILITY_TIMEOUT_S = 3600
 """A message unacknowledged this long is delivered again. Far above any batch, though a second
 delivery would only find the batch claimed; rescue does not wait for it."""
+
+
+class SteadyConnection(Connection):
+    """Tries to connect again every second; kombu waits up to half a minute between attempts."""
+
+    def ensure_connection(self, *args: Any, **options: Any) -> Any:
+        """Connect, with the caller's options but a steady interval."""
+        steady = {"interval_start": 1, "interval_step": 0, "interval_max": 1}
+        return super().ensure_connection(  # type: ignore[no-untyped-call]
+            *args, **(options | steady)
+        )
+
+
+class SteadyAMQP(AMQP):  # type: ignore[misc]
+    """Makes the app's connections steady ones."""
+
+    Connection = SteadyConnection
 
 
 def create_app(
@@ -27,7 +47,7 @@ def create_app(
         num_threads: Batches that run at once.
         run_batch: Solves a batch; must be safe to call for a batch that is not there to claim.
     """
-    app = Celery("slackline", broker=redis_url, set_as_current=False)
+    app = Celery("slackline", broker=redis_url, set_as_current=False, amqp=SteadyAMQP)
     app.conf.update(
         task_serializer="json",
         accept_content=["json"],

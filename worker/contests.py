@@ -5,14 +5,17 @@ from collections.abc import Generator, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from db.batches import ClaimedProblem
+from db.batches import ClaimedBatch, ClaimedProblem
 from db.branches import BranchRow
 from db.problems import ProblemAnswer
 from scheduler.core.states import ProblemState
 from worker.answers import extract_answer
-from worker.engines.base import BranchFinished, BranchRequest, FinishReason
+from worker.engines.base import BranchFinished, BranchRequest, FinishReason, Sampling
 from worker.traces import branch_row
 from worker.voting import AnswerClass, Ballot, Pair
+
+MAX_BRANCHES = 128
+"""Branch indexes are below this, so that a problem and an index make one seed."""
 
 
 @dataclass(slots=True)
@@ -67,6 +70,26 @@ class Contest:
     def num_undecided(self) -> int:
         """Branches whose vote is not known yet."""
         return len(self.running) + len(self._unclassified)
+
+    def request(self, batch: ClaimedBatch, branch_index: int) -> BranchRequest:
+        """Make the request of a branch, which is in flight from now on."""
+        request = BranchRequest(
+            # With the batch: a branch of a rescued batch may still be ending in this engine.
+            branch_id=f"{batch.id}:{self.problem.id}:{branch_index}",
+            prompt=self.problem.prompt,
+            branch_index=branch_index,
+            num_speculative_tokens=batch.plan.num_speculative_tokens,
+            max_tokens=batch.plan.max_tokens,
+            sampling=Sampling(
+                temperature=batch.temperature,
+                top_p=batch.top_p,
+                seed=self.problem.id * MAX_BRANCHES + branch_index,
+            ),
+            priority=int(batch.deadline_at.timestamp() * 1000),
+            deadline_at=batch.deadline_at,
+        )
+        self.running[branch_index] = request
+        return request
 
     def finish(self, branch_index: int, event: BranchFinished) -> None:
         """Take the event of a branch in flight."""

@@ -25,7 +25,7 @@ from sqlalchemy.orm import Session
 from db.batches import ClaimedBatch, finish_batch, lose_batches
 from db.session import SessionFactory
 from worker.contests import Contest
-from worker.engines.base import BranchFinished, BranchRequest, Engine, Sampling
+from worker.engines.base import BranchFinished, BranchRequest, Engine
 from worker.equivalence import Equivalence, is_plain
 from worker.outbox import RETRY_INTERVAL_S, Outbox
 from worker.voting import Pair
@@ -35,9 +35,6 @@ TURN_S = 0.15
 
 ABORT_GRACE_S = 2.0
 """How long aborted branches may take to report back; an engine needs one step."""
-
-MAX_BRANCHES = 128
-"""Branch indexes are below this, so that a problem and an index make one seed."""
 
 
 class Outcome(StrEnum):
@@ -138,22 +135,7 @@ class BatchController:
         return [i for i in range(self._batch.plan.num_branches) if i not in kept]
 
     def _request(self, contest: Contest, branch_index: int) -> BranchRequest:
-        batch, problem = self._batch, contest.problem
-        request = BranchRequest(
-            branch_id=f"{problem.id}:{branch_index}",
-            prompt=problem.prompt,
-            branch_index=branch_index,
-            num_speculative_tokens=batch.plan.num_speculative_tokens,
-            max_tokens=batch.plan.max_tokens,
-            sampling=Sampling(
-                temperature=batch.temperature,
-                top_p=batch.top_p,
-                seed=problem.id * MAX_BRANCHES + branch_index,
-            ),
-            priority=int(batch.deadline_at.timestamp() * 1000),
-            deadline_at=batch.deadline_at,
-        )
-        contest.running[branch_index] = request
+        request = contest.request(self._batch, branch_index)
         self._in_flight[request.branch_id] = (contest, branch_index)
         return request
 

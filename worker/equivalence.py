@@ -7,6 +7,7 @@ a tower of powers holds the interpreter inside one C call where no signal handle
 hung, crashed or failed counts as different. The pool starts at the first pair that needs it.
 """
 
+import itertools
 import multiprocessing
 import os
 import re
@@ -100,6 +101,8 @@ class Equivalence:
         self._lock = threading.Lock()
         self._pool: ProcessPool | None = None
         self._known: OrderedDict[tuple[str, str], bool] = OrderedDict()
+        self._asked: dict[int, Verdict] = {}
+        self._numbers = itertools.count()
         self._closed = False
 
     def known(self, left: str, right: str) -> bool | None:
@@ -112,15 +115,16 @@ class Equivalence:
 
     def compare(self, left: str, right: str, done: Verdict) -> None:
         """Compare normalized answers in the pool and call `done` from another thread, once."""
+        number = next(self._numbers)
+        with self._lock:
+            self._asked[number] = done
         future = self._schedule(left, right)
         if future is None:
-            done(False)
-            return
-
-        def settle(settled: Future[bool]) -> None:
-            done(self._settle(left, right, settled))
-
-        future.add_done_callback(settle)
+            self._tell(number, False)
+        else:
+            future.add_done_callback(
+                lambda settled: self._tell(number, self._settle(left, right, settled))
+            )
 
     def warm(self) -> None:
         """Start the pool ahead of its first use, without waiting for it."""
@@ -135,6 +139,15 @@ class Equivalence:
         if pool is not None:
             pool.stop()  # type: ignore[no-untyped-call]
             pool.join()
+        # A task that no process had begun is dropped by the pool without a word.
+        for number in tuple(self._asked):
+            self._tell(number, False)
+
+    def _tell(self, number: int, verdict: bool) -> None:
+        with self._lock:
+            done = self._asked.pop(number, None)
+        if done is not None:
+            done(verdict)
 
     def _schedule(self, left: str, right: str) -> Future[bool] | None:
         with self._lock:

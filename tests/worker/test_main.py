@@ -162,10 +162,13 @@ def test_a_batch_sent_after_redis_was_emptied_or_restarted_is_solved(
     solve(4)
     broker.kill()
     broker.wait()
-    time.sleep(1.0)
+    # Long enough for a growing backoff to show.
+    time.sleep(8.0)
     broker = start_redis(port, tmp_path)
     try:
+        restarted = time.monotonic()
         solve(0)
+        assert time.monotonic() - restarted < 5
     finally:
         broker.kill()
         broker.wait()
