@@ -1,153 +1,20 @@
-"""Tables of the store. CHECK constraints tie columns to states; a branch row is its trace."""
+"""Tables of the work on a job: batches, problems and branches."""
 
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import (
-    ARRAY,
-    BigInteger,
-    Boolean,
     CheckConstraint,
-    DateTime,
-    Double,
     ForeignKey,
     Identity,
     Index,
     Integer,
-    MetaData,
-    PrimaryKeyConstraint,
-    Text,
     UniqueConstraint,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.orm import Mapped, mapped_column
 
-from scheduler.core.states import BatchState, JobState, ProblemState
-
-
-def _one_of(column: str, states: type[JobState] | type[ProblemState] | type[BatchState]) -> str:
-    """SQL for `column` holding one of the states."""
-    names = ", ".join(f"'{state.value}'" for state in states)
-    return f"{column} IN ({names})"
-
-
-class Base(DeclarativeBase):
-    """Declarative base with the naming convention that migrations rely on."""
-
-    metadata = MetaData(
-        naming_convention={
-            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-            "ck": "ck_%(table_name)s_%(constraint_name)s",
-            "fk": "fk_%(table_name)s_%(column_0_N_name)s",
-            "pk": "pk_%(table_name)s",
-        }
-    )
-    type_annotation_map = {  # noqa: RUF012
-        str: Text,
-        int: BigInteger,
-        float: Double,
-        bool: Boolean,
-        datetime: DateTime(timezone=True),
-        dict[str, Any]: JSONB,
-        list[int]: ARRAY(Integer),
-    }
-
-
-class Tenant(Base):
-    """Who pays and shares; `weight` is its share of row-seconds."""
-
-    __tablename__ = "tenants"
-    __table_args__ = (CheckConstraint("weight > 0", name="weight_positive"),)
-
-    id: Mapped[str] = mapped_column(primary_key=True)
-    name: Mapped[str]
-    weight: Mapped[float] = mapped_column(server_default=text("1"))
-    created_at: Mapped[datetime]
-
-
-class ApiKey(Base):
-    """A key is a random 256-bit secret; only its SHA-256 is kept."""
-
-    __tablename__ = "api_keys"
-
-    id: Mapped[str] = mapped_column(primary_key=True)
-    tenant_id: Mapped[str] = mapped_column(ForeignKey("tenants.id"))
-    key_sha256: Mapped[str] = mapped_column(unique=True)
-    label: Mapped[str]
-    created_at: Mapped[datetime]
-    revoked_at: Mapped[datetime | None]
-
-
-class IdempotencyKey(Base):
-    """One submission per (tenant, key); the hash tells a retry from a different request."""
-
-    __tablename__ = "idempotency_keys"
-    __table_args__ = (PrimaryKeyConstraint("tenant_id", "key"),)
-
-    tenant_id: Mapped[str] = mapped_column(ForeignKey("tenants.id"))
-    key: Mapped[str]
-    request_sha256: Mapped[str]
-    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
-    created_at: Mapped[datetime]
-
-
-class Job(Base):
-    """One submission with one deadline, its split in force and its forecast."""
-
-    __tablename__ = "jobs"
-    __table_args__ = (
-        CheckConstraint(_one_of("state", JobState), name="state_known"),
-        CheckConstraint(
-            "(state IN ('completed', 'expired', 'failed', 'cancelled'))"
-            " = (finished_at IS NOT NULL)",
-            name="finished_at_iff_terminal",
-        ),
-        CheckConstraint(
-            "state <> 'running' OR started_at IS NOT NULL", name="started_at_when_running"
-        ),
-        CheckConstraint("max_branches >= 1", name="max_branches_positive"),
-        CheckConstraint("num_problems >= 1", name="has_problems"),
-        CheckConstraint(
-            "(num_branches IS NULL) = (predicted_accuracy IS NULL)", name="plan_has_forecast"
-        ),
-        Index("ix_jobs_live", "deadline_at", postgresql_where=text("finished_at IS NULL")),
-        Index("ix_jobs_tenant_id_created_at", "tenant_id", "created_at"),
-        Index("ix_jobs_finished_at", "finished_at"),
-    )
-
-    id: Mapped[str] = mapped_column(primary_key=True)
-    tenant_id: Mapped[str] = mapped_column(ForeignKey("tenants.id"))
-    name: Mapped[str]
-    model: Mapped[str]
-    state: Mapped[str]
-    deadline_at: Mapped[datetime]
-    weight: Mapped[float] = mapped_column(server_default=text("1"))
-    max_branches: Mapped[int] = mapped_column(Integer)
-    max_tokens: Mapped[int | None] = mapped_column(Integer)
-    min_accuracy: Mapped[float | None]
-    temperature: Mapped[float]
-    top_p: Mapped[float]
-    num_problems: Mapped[int] = mapped_column(Integer)
-    mean_prompt_tokens: Mapped[float]
-    # The verdict at submit: `accepted` or `accepted_degraded`, with the forecast of that moment.
-    verdict: Mapped[str]
-    admitted_finish_at: Mapped[datetime]
-    admitted_finish_p95_at: Mapped[datetime]
-    admitted_accuracy: Mapped[float]
-    # The split in force; the scheduler rewrites it while problems are pending.
-    num_branches: Mapped[int | None] = mapped_column(Integer)
-    num_speculative_tokens: Mapped[int | None] = mapped_column(Integer)
-    plan_max_tokens: Mapped[int | None] = mapped_column(Integer)
-    wave_size: Mapped[int | None] = mapped_column(Integer)
-    predicted_finish_at: Mapped[datetime | None]
-    predicted_finish_p95_at: Mapped[datetime | None]
-    predicted_accuracy: Mapped[float | None]
-    created_at: Mapped[datetime]
-    started_at: Mapped[datetime | None]
-    finished_at: Mapped[datetime | None]
-    error: Mapped[str | None]
+from db.models.base import Base, one_of
+from scheduler.core.states import BatchState, ProblemState
 
 
 class Batch(Base):
@@ -155,7 +22,7 @@ class Batch(Base):
 
     __tablename__ = "batches"
     __table_args__ = (
-        CheckConstraint(_one_of("state", BatchState), name="state_known"),
+        CheckConstraint(one_of("state", BatchState), name="state_known"),
         CheckConstraint(
             "state <> 'claimed' OR (lease_owner IS NOT NULL AND lease_expires_at IS NOT NULL"
             " AND claimed_at IS NOT NULL)",
@@ -197,7 +64,7 @@ class Problem(Base):
 
     __tablename__ = "problems"
     __table_args__ = (
-        CheckConstraint(_one_of("state", ProblemState), name="state_known"),
+        CheckConstraint(one_of("state", ProblemState), name="state_known"),
         CheckConstraint(
             "(state IN ('dispatched', 'running')) <= (batch_id IS NOT NULL)",
             name="in_flight_has_batch",
@@ -305,37 +172,3 @@ class Branch(Base):
     drafted_by_position: Mapped[list[int]]
     accepted_by_position: Mapped[list[int]]
     error: Mapped[str | None]
-
-
-class Worker(Base):
-    """A registered worker: its engine, profiles and last sign of life."""
-
-    __tablename__ = "workers"
-
-    # Also the name of its queue.
-    name: Mapped[str] = mapped_column(primary_key=True)
-    # Identity of the process behind the name; batches of an older incarnation are lost.
-    incarnation: Mapped[str]
-    model: Mapped[str] = mapped_column(index=True)
-    engine: Mapped[str]
-    spec: Mapped[dict[str, Any]]
-    latency_profile: Mapped[dict[str, Any]]
-    answer_profile: Mapped[dict[str, Any]]
-    num_running_branches: Mapped[int] = mapped_column(Integer, server_default=text("0"))
-    started_at: Mapped[datetime]
-    heartbeat_at: Mapped[datetime]
-    # Set on a clean stop; a stopped worker gets no batches.
-    stopped_at: Mapped[datetime | None]
-
-
-class JobEvent(Base):
-    """One row per transition or decision, so that history and latency are plain SQL."""
-
-    __tablename__ = "job_events"
-    __table_args__ = (Index("ix_job_events_job_id_at", "job_id", "at"),)
-
-    id: Mapped[int] = mapped_column(Identity(), primary_key=True)
-    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
-    at: Mapped[datetime]
-    kind: Mapped[str]
-    data: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))

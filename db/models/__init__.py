@@ -1,0 +1,20 @@
+"""Tables of the store. CHECK constraints tie columns to states; a branch row is its trace."""
+
+from db.models.base import Base
+from db.models.jobs import Job, JobEvent
+from db.models.tenants import ApiKey, IdempotencyKey, Tenant
+from db.models.work import Batch, Branch, Problem
+from db.models.workers import Worker
+
+__all__ = [
+    "ApiKey",
+    "Base",
+    "Batch",
+    "Branch",
+    "IdempotencyKey",
+    "Job",
+    "JobEvent",
+    "Problem",
+    "Tenant",
+    "Worker",
+]

@@ -1,0 +1,87 @@
+"""Tables of a submission: the job and its history."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import (
+    CheckConstraint,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    text,
+)
+from sqlalchemy.orm import Mapped, mapped_column
+
+from db.models.base import Base, one_of
+from scheduler.core.states import JobState
+
+
+class Job(Base):
+    """One submission with one deadline, its split in force and its forecast."""
+
+    __tablename__ = "jobs"
+    __table_args__ = (
+        CheckConstraint(one_of("state", JobState), name="state_known"),
+        CheckConstraint(
+            "(state IN ('completed', 'expired', 'failed', 'cancelled'))"
+            " = (finished_at IS NOT NULL)",
+            name="finished_at_iff_terminal",
+        ),
+        CheckConstraint(
+            "state <> 'running' OR started_at IS NOT NULL", name="started_at_when_running"
+        ),
+        CheckConstraint("max_branches >= 1", name="max_branches_positive"),
+        CheckConstraint("num_problems >= 1", name="has_problems"),
+        CheckConstraint(
+            "(num_branches IS NULL) = (predicted_accuracy IS NULL)", name="plan_has_forecast"
+        ),
+        Index("ix_jobs_live", "deadline_at", postgresql_where=text("finished_at IS NULL")),
+        Index("ix_jobs_tenant_id_created_at", "tenant_id", "created_at"),
+        Index("ix_jobs_finished_at", "finished_at"),
+    )
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    tenant_id: Mapped[str] = mapped_column(ForeignKey("tenants.id"))
+    name: Mapped[str]
+    model: Mapped[str]
+    state: Mapped[str]
+    deadline_at: Mapped[datetime]
+    weight: Mapped[float] = mapped_column(server_default=text("1"))
+    max_branches: Mapped[int] = mapped_column(Integer)
+    max_tokens: Mapped[int | None] = mapped_column(Integer)
+    min_accuracy: Mapped[float | None]
+    temperature: Mapped[float]
+    top_p: Mapped[float]
+    num_problems: Mapped[int] = mapped_column(Integer)
+    mean_prompt_tokens: Mapped[float]
+    # The verdict at submit: `accepted` or `accepted_degraded`, with the forecast of that moment.
+    verdict: Mapped[str]
+    admitted_finish_at: Mapped[datetime]
+    admitted_finish_p95_at: Mapped[datetime]
+    admitted_accuracy: Mapped[float]
+    # The split in force; the scheduler rewrites it while problems are pending.
+    num_branches: Mapped[int | None] = mapped_column(Integer)
+    num_speculative_tokens: Mapped[int | None] = mapped_column(Integer)
+    plan_max_tokens: Mapped[int | None] = mapped_column(Integer)
+    wave_size: Mapped[int | None] = mapped_column(Integer)
+    predicted_finish_at: Mapped[datetime | None]
+    predicted_finish_p95_at: Mapped[datetime | None]
+    predicted_accuracy: Mapped[float | None]
+    created_at: Mapped[datetime]
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+    error: Mapped[str | None]
+
+
+class JobEvent(Base):
+    """One row per transition or decision, so that history and latency are plain SQL."""
+
+    __tablename__ = "job_events"
+    __table_args__ = (Index("ix_job_events_job_id_at", "job_id", "at"),)
+
+    id: Mapped[int] = mapped_column(Identity(), primary_key=True)
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
+    at: Mapped[datetime]
+    kind: Mapped[str]
+    data: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
