@@ -21,8 +21,10 @@ def follow(client: Client, job_id: str, *, as_json: bool) -> None:
             for job in client.watch(job_id):
                 shell.write_json(job)
             return
+        # The first look comes before the bar, so an unknown job draws none.
+        job = client.job(job_id)
         with display.progress_bar(console) as bar:
-            task = bar.add_task("", state="", clock="", split="")
+            task = bar.add_task("", state=job["state"], clock="", split="")
             for job in client.watch(job_id):
                 bar.update(
                     task,
