@@ -65,13 +65,7 @@ SELECT id, num_problems FROM batch
 
 
 def create_batch(
-    session: Session,
-    *,
-    job_id: str,
-    worker_name: str,
-    plan: Plan,
-    num_problems: int,
-    now: datetime,
+    session: Session, *, job_id: str, worker_name: str, plan: Plan, num_problems: int, now: datetime
 ) -> int | None:
     """Give the first pending problems of a live job to a worker; None when there are none."""
     created = session.execute(
@@ -91,12 +85,8 @@ def create_batch(
         session,
         job_id=job_id,
         kind=events.batch_kind(BatchState.PLANNED),
-        data={
-            "batch_id": created.id,
-            "worker": worker_name,
-            "num_problems": created.num_problems,
-            **asdict(plan),
-        },
+        data={"batch_id": created.id, "worker": worker_name, **asdict(plan)}
+        | {"num_problems": created.num_problems},
         now=now,
     )
     return int(created.id)
@@ -244,14 +234,11 @@ def _close(
         .values(state=state, finished_at=now)
         .returning(Batch.id, Batch.job_id, Batch.worker_name)
     ).all()
+    kind = events.batch_kind(state)
     events.record_all(
         session,
         (
-            events.Event(
-                row.job_id,
-                events.batch_kind(state),
-                {"batch_id": row.id, "worker": row.worker_name},
-            )
+            events.Event(row.job_id, kind, {"batch_id": row.id, "worker": row.worker_name})
             for row in closed
         ),
         now=now,
