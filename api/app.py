@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry
 from api import errors
 from api.routes import health, jobs, metrics, reports, results, workers
 from api.schemas.operations import ErrorOut
+from api.schemas.submission import ProblemIn
 from api.settings import ApiSettings
 from api.telemetry import RequestMetrics, Telemetry
 from db.session import connect, session_factory
@@ -71,6 +72,9 @@ class _Application(FastAPI):
                 for operation in methods.values():
                     if "HTTPValidationError" in str(operation["responses"].get("422")):
                         del operation["responses"]["422"]
+            schemas = document["components"]["schemas"]
             for name in ("HTTPValidationError", "ValidationError"):
-                document["components"]["schemas"].pop(name, None)
+                schemas.pop(name, None)
+            # Bodies of submissions are read by `api.body`, so FastAPI does not know their parts.
+            schemas["ProblemIn"] = ProblemIn.model_json_schema()
         return super().openapi()

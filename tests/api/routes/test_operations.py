@@ -1,5 +1,7 @@
 """Health, metrics, the error envelope on every path, and the OpenAPI document."""
 
+import json
+import re
 from collections.abc import Callable
 
 import httpx
@@ -146,6 +148,8 @@ def test_the_openapi_document_describes_every_route(api_alone: httpx.Client) -> 
                 schema = response["content"]["application/json"]["schema"]
                 assert schema["$ref"].endswith("/ErrorOut"), (path, status)
             assert path.startswith("/v1/") == bool(operation.get("security")), path
+    named = set(re.findall(r"#/components/schemas/(\w+)", json.dumps(document)))
+    assert named <= set(document["components"]["schemas"])
     submit = document["paths"]["/v1/jobs"]["post"]
     assert set(submit["requestBody"]["content"]) == {
         "application/json",
