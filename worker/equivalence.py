@@ -8,6 +8,7 @@ hung, crashed or failed counts as different. The pool starts at the first pair t
 """
 
 import itertools
+import logging
 import multiprocessing
 import os
 import re
@@ -49,7 +50,7 @@ _NOISE = (
 
 @lru_cache(maxsize=65536)
 def normalize(answer: str) -> str:
-    """Remove what never changes the meaning: spacing, sizing commands, a final period.
+    """Remove what never changes the meaning: spacing, sizing, a final period, a word's case.
 
     A plain integer or decimal is brought to one spelling: no leading or trailing zeros, no
     thousands separators, no plus sign.
@@ -58,6 +59,9 @@ def normalize(answer: str) -> str:
     for noise, replacement in _NOISE:
         text = text.replace(noise, replacement)
     text = "".join(text.split()).rstrip(".")
+    if len(text) > 2 and text.isalpha():
+        # A word, where a capital means nothing; one letter is a variable or a choice.
+        text = text.casefold()
     return _plain_number(text) or text
 
 
@@ -203,6 +207,8 @@ def _enter_child(parent_pid: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_AS, (_CHILD_MEMORY_BYTES, _CHILD_MEMORY_BYTES))
     threading.Thread(target=_follow_parent, args=(parent_pid,), daemon=True).start()
+    # It would warn that its own time limits are off, as is meant.
+    logging.getLogger("math_verify").setLevel(logging.ERROR)
     # Decoding shares the cores and is worth more than a prompt comparison.
     os.nice(5)
     import math_verify  # noqa: F401  # loaded in children only

@@ -43,6 +43,7 @@ def compare(equivalence: Equivalence, left: str, right: str) -> bool:
         ("3.50", "+3.5"),
         ("-0.0", "0"),
         (".5", "0.5"),
+        ("East", "east"),
         ("$5$", "5"),
         ("\\dfrac{1}{2}", "\\frac{1}{2}"),
         ("\\left( 1, 2 \\right)", "(1,2)"),
