@@ -8,14 +8,10 @@ hung, crashed or failed counts as different. The pool starts at the first pair t
 """
 
 import itertools
-import logging
 import multiprocessing
 import os
 import re
-import resource
-import signal
 import threading
-import time
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -24,6 +20,8 @@ from functools import lru_cache
 import structlog
 from pebble import ProcessPool
 
+from worker.comparison import enter, same_value
+
 log = structlog.get_logger(__name__)
 
 Verdict = Callable[[bool], None]
@@ -31,7 +29,6 @@ Verdict = Callable[[bool], None]
 MAX_ANSWER_CHARS = 400
 """A longer answer is compared as a string only; no final answer of MATH-500 is longer than 60."""
 
-_CHILD_MEMORY_BYTES = 2 * 1024**3
 _PLAIN_NUMBER = re.compile(
     r"(?P<sign>[+-]?)(?P<whole>\d{1,3}(?:,\d{3})+|\d+)?(?:\.(?P<fraction>\d*))?"
 )
@@ -161,7 +158,7 @@ class Equivalence:
                     return None
                 try:
                     future: Future[bool] = pool.schedule(
-                        _same_value,
+                        same_value,
                         args=(left, right, self._limit_s + 1),
                         timeout=self._limit_s,
                     )
@@ -179,7 +176,7 @@ class Equivalence:
                 max_workers=self._num_processes,
                 # Leaks of the algebra system end with the process.
                 max_tasks=2000,
-                initializer=_enter_child,
+                initializer=enter,
                 initargs=(os.getpid(),),
                 context=multiprocessing.get_context("spawn"),
             )
@@ -200,53 +197,3 @@ class Equivalence:
 
 def _pair(left: str, right: str) -> tuple[str, str]:
     return (left, right) if left <= right else (right, left)
-
-
-def _enter_child(parent_pid: int) -> None:
-    """Tie the child's life to its parent's, bound its memory, and pay for the import."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_AS, (_CHILD_MEMORY_BYTES, _CHILD_MEMORY_BYTES))
-    threading.Thread(target=_follow_parent, args=(parent_pid,), daemon=True).start()
-    # It would warn that its own time limits are off, as is meant.
-    logging.getLogger("math_verify").setLevel(logging.ERROR)
-    # Decoding shares the cores and is worth more than a prompt comparison.
-    os.nice(5)
-    import math_verify  # noqa: F401  # loaded in children only
-
-
-def _follow_parent(parent_pid: int) -> None:
-    """Exit when the parent is gone.
-
-    Not PR_SET_PDEATHSIG: that fires when the *thread* that started the child ends.
-    """
-    while os.getppid() == parent_pid:
-        time.sleep(1.0)
-    os._exit(1)
-
-
-@lru_cache(maxsize=4096)
-def _parsed(answer: str) -> list[object]:
-    from math_verify import parse
-
-    found: list[object] = parse(f"\\boxed{{{answer}}}", parsing_timeout=None)
-    return found
-
-
-def _same_value(left: str, right: str, self_destruct_s: float) -> bool:
-    """The comparison itself; runs in a child.
-
-    SIGALRM at its default action ends the child from inside one endless C call, where the thread
-    that follows the parent cannot run: nothing outlives a killed worker for long.
-    """
-    from math_verify import verify
-
-    signal.setitimer(signal.ITIMER_REAL, self_destruct_s)
-    try:
-        first, second = _parsed(left), _parsed(right)
-        # Equality is symmetric; math-verify, made to check a model against a reference, is not.
-        return bool(
-            verify(first, second, timeout_seconds=None)
-            or verify(second, first, timeout_seconds=None)
-        )
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
