@@ -1,7 +1,7 @@
 """What the torch engine does with requests and steps that cannot work."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -109,3 +109,25 @@ def test_settings_out_of_range_are_refused(engine: TorchEngine, change: dict[str
     events: SimpleQueue[BranchFinished] = SimpleQueue()
     engine.submit([branch("a", PROMPT, **change)], events)
     assert collect(events, 1)["a"].finish_reason == FinishReason.ERROR
+
+
+def test_a_completion_that_cannot_be_decoded_is_an_error_of_its_branch_only(
+    checkpoints: tuple[Path, Path],
+) -> None:
+    class OneCompletion(TokenizerText):
+        def decode(self, token_ids: Sequence[int]) -> str:
+            if len(token_ids) != 6:
+                raise UnicodeError("no such character")
+            return super().decode(token_ids)
+
+    config = LlamaConfig.read(checkpoints[0])
+    weights = load_weights(checkpoints[0], config, device=CPU, dtype=torch.float32)
+    text = OneCompletion(checkpoints[0])
+    engine = TorchEngine((config, weights), None, text, model="tiny", max_num_seqs=4)
+    events: SimpleQueue[BranchFinished] = SimpleQueue()
+    engine.submit([branch("bad", PROMPT, max_tokens=5), branch("good", PROMPT)], events)
+    finished = collect(events, 2)
+    assert finished["bad"].finish_reason == FinishReason.ERROR
+    assert "tokenizer.json" in str(finished["bad"].error)
+    assert finished["good"].finish_reason == FinishReason.LENGTH
+    engine.close()

@@ -162,9 +162,15 @@ class Serving:
     def _end(self, row: Row, reason: FinishReason, error: str | None = None) -> None:
         if row.has_ended:
             return
+        try:
+            text = self._text.decode(row.token_ids)
+        except Exception as undecodable:
+            _log.exception("completion could not be decoded")
+            text, reason = "", FinishReason.ERROR
+            error = f"the completion could not be decoded, check tokenizer.json: {undecodable}"
         # First the id, then the event: whoever sees the event may use the id again.
         self._on_end(row.request.branch_id)
-        row.finish(reason, _now(), self._text.decode(row.token_ids), error)
+        row.finish(reason, _now(), text, error)
 
     def _forget_ended(self) -> None:
         """Drops ended branches wherever they are and closes the gaps they leave."""

@@ -83,7 +83,9 @@ def load_weights(
         attention_out = take(at + "self_attn.o_proj.weight", hidden, heads).t().contiguous()
         down = take(at + "mlp.down_proj.weight", hidden, inner).t().contiguous()
         layers.append(LayerWeights(qkv, attention_out, gate_up, down, attention_norm, mlp_norm))
-    embedding = take("model.embed_tokens.weight", config.vocab_size, hidden)
+    # Every other tensor is rebuilt; this is a copy, so that nothing maps the file once it is loaded and
+    # a file overwritten under a running engine cannot crash it.
+    embedding = take("model.embed_tokens.weight", config.vocab_size, hidden).clone()
     head = (
         embedding
         if config.tie_word_embeddings
