@@ -55,7 +55,8 @@ def load_weights(
     is_folded = dtype == torch.float32
 
     def take(name: str, *shape: int) -> Tensor:
-        return source.take(name, shape).to(dtype)
+        # A copy, so that overwriting the mapped file cannot crash a running engine.
+        return source.take(name, shape).to(dtype, copy=True)
 
     def fold(norm: Tensor, matrix: Tensor) -> tuple[Tensor, Tensor | None]:
         if not is_folded:
@@ -83,9 +84,7 @@ def load_weights(
         attention_out = take(at + "self_attn.o_proj.weight", hidden, heads).t().contiguous()
         down = take(at + "mlp.down_proj.weight", hidden, inner).t().contiguous()
         layers.append(LayerWeights(qkv, attention_out, gate_up, down, attention_norm, mlp_norm))
-    # Every other tensor is rebuilt; this is a copy, so that nothing maps the file once it is loaded and
-    # a file overwritten under a running engine cannot crash it.
-    embedding = take("model.embed_tokens.weight", config.vocab_size, hidden).clone()
+    embedding = take("model.embed_tokens.weight", config.vocab_size, hidden)
     head = (
         embedding
         if config.tie_word_embeddings
