@@ -27,7 +27,7 @@ log = structlog.get_logger(__name__)
 Verdict = Callable[[bool], None]
 
 MAX_ANSWER_CHARS = 400
-"""A longer answer is compared as a string only; no final answer of MATH-500 is longer than 60."""
+"""A longer answer is compared as a string only; the longest of MATH-500 has 53."""
 
 _PLAIN_NUMBER = re.compile(
     r"(?P<sign>[+-]?)(?P<whole>\d{1,3}(?:,\d{3})+|\d+)?(?:\.(?P<fraction>\d*))?"
@@ -78,7 +78,8 @@ def is_plain(answer: str) -> bool:
 
 
 def quick_verdict(left: str, right: str) -> bool | None:
-    """Compare two normalized answers in place; None when it takes algebra to tell."""
+    """Compare two answers in place; None when it takes algebra to tell."""
+    left, right = normalize(left), normalize(right)
     if left == right:
         return True
     if len(left) > MAX_ANSWER_CHARS or len(right) > MAX_ANSWER_CHARS:
@@ -107,7 +108,7 @@ class Equivalence:
         self._closed = False
 
     def known(self, left: str, right: str) -> bool | None:
-        """Compare normalized answers without a process; None when `compare` must be asked."""
+        """Compare answers without a process; None when `compare` must be asked."""
         verdict = quick_verdict(left, right)
         if verdict is None:
             with self._lock:
@@ -115,7 +116,10 @@ class Equivalence:
         return verdict
 
     def compare(self, left: str, right: str, done: Verdict) -> None:
-        """Compare normalized answers in the pool and call `done` from another thread, once."""
+        """Compare answers in the pool and call `done` from another thread, once.
+
+        The pool sees the answers as written: without its spaces `\\sin x` is another command.
+        """
         number = next(self._numbers)
         with self._lock:
             self._asked[number] = done
@@ -196,4 +200,5 @@ class Equivalence:
 
 
 def _pair(left: str, right: str) -> tuple[str, str]:
+    """Key of a comparison, the same in both orders."""
     return (left, right) if left <= right else (right, left)

@@ -14,7 +14,7 @@ from scheduler.core.stopping import Vote, is_decided, plurality
 from worker.equivalence import normalize
 
 Pair: TypeAlias = tuple[str, str]
-"""Two normalized answers to compare."""
+"""Two answers to compare."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,13 +24,11 @@ class AnswerClass:
     Attributes:
         number: Position by first finisher.
         answer: As the first finisher wrote it.
-        key: The same, normalized.
         is_correct: None without a reference answer, or when grading failed.
     """
 
     number: int
     answer: str
-    key: str
     is_correct: bool | None
 
 
@@ -42,7 +40,7 @@ class Ballot:
     """
 
     def __init__(self, reference: str | None) -> None:
-        self._reference = None if reference is None else normalize(reference)
+        self._reference = reference
         self._votes: list[int | None] = []
         self._classes: dict[int, AnswerClass] = {}
         self._spellings: dict[str, AnswerClass] = {}
@@ -55,9 +53,8 @@ class Ballot:
     def restore(self, answer: str | None, vote_class: int | None, is_correct: bool | None) -> None:
         """Count a branch that an earlier batch classified. Call in finish order, before others."""
         if answer is not None and vote_class is not None:
-            key = normalize(answer)
-            first = AnswerClass(vote_class, answer, key, is_correct)
-            self._spellings[key] = self._classes.setdefault(vote_class, first)
+            first = AnswerClass(vote_class, answer, is_correct)
+            self._spellings[normalize(answer)] = self._classes.setdefault(vote_class, first)
         self.vote(vote_class)
 
     def vote(self, vote_class: int | None) -> None:
@@ -87,11 +84,11 @@ class Ballot:
         if (seen := self._spellings.get(key)) is not None:
             return seen
         for known in tuple(self._classes.values()):
-            if (yield key, known.key):
+            if (yield answer, known.answer):
                 self._spellings[key] = known
                 return known
-        is_correct = None if self._reference is None else (yield key, self._reference)
+        is_correct = None if self._reference is None else (yield answer, self._reference)
         number = max(self._classes, default=-1) + 1
-        made = AnswerClass(number, answer, key, is_correct)
+        made = AnswerClass(number, answer, is_correct)
         self._classes[number] = self._spellings[key] = made
         return made

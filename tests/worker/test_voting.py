@@ -75,7 +75,7 @@ def test_restored_branches_keep_their_classes_and_their_order() -> None:
     ballot.restore("7", 1, True)
     ballot.restore(None, None, None)
     assert ballot.num_finished == 3
-    assert classify(ballot, "7.0", never) == AnswerClass(1, "7", "7", True)
+    assert classify(ballot, "7.0", never) == AnswerClass(1, "7", True)
     assert classify(ballot, "9", equal_as_numbers).number == 2
     assert not ballot.is_decided(1)
     assert ballot.is_decided(0)
