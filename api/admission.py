@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import uuid_utils
-from scheduler.core.admission import admit
 from sqlalchemy.orm import Session
 
 from api.deadlines import deadline_at, show
@@ -20,14 +19,11 @@ from db import jobs, keys, wake, workers
 from db.admission import hold_admission
 from db.problems import NewProblem, insert_problems
 from db.snapshot import read_snapshot
+from scheduler.core.admission import admit
 from scheduler.core.config import SchedulerConfig
 from scheduler.core.decisions import Admitted, Rejected, RejectReason
-from scheduler.core.snapshot import JobView
+from scheduler.core.snapshot import JobView, Snapshot
 from scheduler.core.states import JobState
-
-_CHARS_PER_TOKEN = 3.5
-"""Rough mean of byte-pair vocabularies on English and mathematics; prompts are only counted in
-characters before an engine reads them. It errs towards longer prompts."""
 
 _RETRY_CAPACITY_S = 5
 
@@ -68,8 +64,9 @@ def store(
                     param="Idempotency-Key",
                 )
             return Stored(used.job_id, True)
-    job = _new_job(submission, tenant_id, now, settings)
-    admitted = _admit(session, job, now)
+    snapshot = read_snapshot(session, now)
+    job = _new_job(submission, tenant_id, snapshot, settings)
+    admitted = _admit(session, job, snapshot)
     jobs.insert_job(session, job, admitted)
     if idempotency_key is not None:
         keys.claim_idempotency_key(
@@ -93,9 +90,14 @@ def store(
 
 
 def _new_job(
-    submission: Submission, tenant_id: str, now: datetime, settings: ApiSettings
+    submission: Submission, tenant_id: str, snapshot: Snapshot, settings: ApiSettings
 ) -> jobs.NewJob:
-    options, problems = submission.options, submission.problems
+    options, problems, now = submission.options, submission.problems, snapshot.now
+    # Prompts are only counted in characters before an engine reads them.
+    chars_per_token = min(
+        (w.spec.chars_per_token for w in snapshot.workers if w.spec.model == options.model),
+        default=1.0,
+    )
     return jobs.NewJob(
         id=f"job_{uuid_utils.uuid7().hex}",
         tenant_id=tenant_id,
@@ -110,13 +112,13 @@ def _new_job(
         top_p=options.top_p,
         num_problems=problems.num_problems,
         mean_prompt_tokens=max(
-            1.0, problems.num_prompt_chars / problems.num_problems / _CHARS_PER_TOKEN
+            1.0, problems.num_prompt_chars / problems.num_problems / chars_per_token
         ),
         created_at=now,
     )
 
 
-def _admit(session: Session, job: jobs.NewJob, now: datetime) -> Admitted:
+def _admit(session: Session, job: jobs.NewJob, snapshot: Snapshot) -> Admitted:
     """The verdict on what is live now.
 
     Raises:
@@ -129,9 +131,9 @@ def _admit(session: Session, job: jobs.NewJob, now: datetime) -> Admitted:
             f"No worker serves the model '{job.model}'. Known models: {', '.join(known)}.",
             code="model_not_found",
         )
-    verdict = admit(read_snapshot(session, now), _view(job), SchedulerConfig())
+    verdict = admit(snapshot, _view(job), SchedulerConfig())
     if isinstance(verdict, Rejected):
-        raise _refusal(verdict, job, now)
+        raise _refusal(verdict, job, snapshot.now)
     return verdict
 
 

@@ -14,6 +14,8 @@ class EngineSpec:
         max_model_len: Prompt plus completion tokens of one branch.
         draft_lengths: Values of `num_speculative_tokens` it serves, ascending, 0 included.
         kv_capacity_tokens: Tokens of KV cache over all rows.
+        chars_per_token: Characters of a prompt per token, to estimate prompts at submit. The
+            default is a rough mean of byte-pair vocabularies on English and mathematics.
     """
 
     engine: str
@@ -22,6 +24,7 @@ class EngineSpec:
     max_model_len: int
     draft_lengths: tuple[int, ...]
     kv_capacity_tokens: int
+    chars_per_token: float = 3.5
 
 
 @dataclass(frozen=True, slots=True)

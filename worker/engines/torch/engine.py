@@ -34,6 +34,9 @@ _PROMPT_STORE_TOKENS = 8192
 """Branches of a problem arrive together, so a few dozen prompts are enough; with the 14B shape
 this many tokens take 1.6 GB."""
 
+_SAMPLE_TEXT = "A train leaves at 9:40 and covers 126 miles in 3 hours. What is its speed?"
+"""Tells how many characters of a problem make a token."""
+
 
 class TorchEngine:
     """Decodes branches by continuous batching; see `worker.engines.base.Engine`."""
@@ -76,7 +79,13 @@ class TorchEngine:
         max_tokens = round_up(max_model_len + MAX_SPECULATIVE_TOKENS + 1)
         lengths = tuple(range(MAX_SPECULATIVE_TOKENS + 1)) if draft else (0,)
         self._spec = EngineSpec(
-            "torch", model, max_num_seqs, max_model_len, lengths, max_num_seqs * max_model_len
+            "torch",
+            model,
+            max_num_seqs,
+            max_model_len,
+            lengths,
+            max_num_seqs * max_model_len,
+            chars_per_token=len(_SAMPLE_TEXT) / len(text.encode(_SAMPLE_TEXT)),
         )
         self._text = text
         decoder = Decoder(
