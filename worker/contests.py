@@ -14,9 +14,6 @@ from worker.engines.base import BranchFinished, BranchRequest, FinishReason, Sam
 from worker.traces import branch_row
 from worker.voting import AnswerClass, Ballot, Pair
 
-MAX_BRANCHES = 128
-"""Branch indexes are below this, so that a problem and an index make one seed."""
-
 
 @dataclass(slots=True)
 class _Check:
@@ -80,11 +77,7 @@ class Contest:
             branch_index=branch_index,
             num_speculative_tokens=batch.plan.num_speculative_tokens,
             max_tokens=batch.plan.max_tokens,
-            sampling=Sampling(
-                temperature=batch.temperature,
-                top_p=batch.top_p,
-                seed=self.problem.id * MAX_BRANCHES + branch_index,
-            ),
+            sampling=Sampling(temperature=batch.temperature, top_p=batch.top_p),
             priority=int(batch.deadline_at.timestamp() * 1000),
             deadline_at=batch.deadline_at,
         )
