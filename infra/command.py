@@ -11,9 +11,10 @@ from typing import Annotated
 import typer
 
 from api.client.commands import app
-from infra import server_commands
+from infra import server_commands, worker_commands
 
 server_commands.add_to(app)
+worker_commands.add_to(app)
 
 __all__ = ["app", "main"]
 
@@ -37,13 +38,13 @@ def up(
     """
     from rich.console import Console
 
+    from infra.demo_engines import DEMO_SETTINGS
     from infra.local import LocalOptions, run_local
-    from infra.services import ENGINE_DEFAULTS
 
     engines = tuple(engine or ["torch"])
     for kind in engines:
-        if kind not in ENGINE_DEFAULTS:
-            known = ", ".join(ENGINE_DEFAULTS)
+        if kind not in DEMO_SETTINGS:
+            known = ", ".join(DEMO_SETTINGS)
             raise typer.BadParameter(f"{kind!r} is none of {known}", param_hint="--engine")
     options = LocalOptions(
         data=data,

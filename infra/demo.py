@@ -18,10 +18,11 @@ from rich.console import Console
 
 from api.client import Client, SlacklineError
 from api.client.shapes import Job
+from infra.demo_engines import DEMO_DATA_DIR, DEMO_MODEL_DIR
 from infra.demo_report import JobSummary, job_summary, job_table
 from infra.demo_watch import watch_jobs
 from infra.processes import Child, ChildSpec
-from infra.services import DEMO_DATA_DIR, DEMO_MODEL_DIR, command_line
+from infra.services import command_line
 from infra.state import DataFolder, Running
 from infra.terminal import Terminal
 

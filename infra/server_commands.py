@@ -1,8 +1,7 @@
 """Commands of Slackline's own processes, as the local supervisor and containers run them."""
 
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -16,7 +15,7 @@ health_app = typer.Typer(help="Exit code 0 when a process works, else 1.", no_ar
 
 def add_to(app: typer.Typer) -> None:
     """Add these commands to the `slackline` command."""
-    for command in (migrate, api, scheduler, worker):
+    for command in (migrate, api, scheduler):
         app.command()(command)
     app.add_typer(keys_app, name="keys")
     app.add_typer(health_app, name="health")
@@ -51,53 +50,6 @@ def scheduler(database_url: DatabaseUrl, redis_url: RedisUrl) -> None:
     from scheduler.loop import run
 
     run(SchedulerSettings(database_url=database_url, redis_url=redis_url))
-
-
-def worker(
-    database_url: DatabaseUrl,
-    redis_url: RedisUrl,
-    name: WorkerName,
-    engine: Annotated[str | None, typer.Option(help="torch or replay.")] = None,
-    model: Annotated[str | None, typer.Option(help="Model name that jobs ask for.")] = None,
-    model_dir: Annotated[Path | None, typer.Option(help="Checkpoint of the target.")] = None,
-    draft_dir: Annotated[Path | None, typer.Option(help="Checkpoint of the draft.")] = None,
-    recordings: Annotated[Path | None, typer.Option(help="Recorded branches to replay.")] = None,
-    problems: Annotated[Path | None, typer.Option(help="Problem set of the recordings.")] = None,
-    latency_profile: Annotated[
-        Path | None, typer.Option(help="Measured latency; the machine is measured without one.")
-    ] = None,
-    answer_profile: Annotated[
-        Path | None, typer.Option(help="Learned lengths and accuracy; a prior without one.")
-    ] = None,
-    device: Annotated[str | None, typer.Option(help="cpu or cuda.")] = None,
-    max_num_seqs: Annotated[
-        int | None, typer.Option(help="Branches that decode together in one step.")
-    ] = None,
-) -> None:
-    """Solve batches with one engine. SLACKLINE_* in the environment sets the rest."""
-    from worker.engines.factory import SettingsError
-    from worker.main import run
-    from worker.settings import WorkerSettings
-
-    asked = {
-        "engine": engine,
-        "model": model,
-        "model_dir": model_dir,
-        "draft_dir": draft_dir,
-        "recordings": recordings,
-        "problems": problems,
-        "latency_profile": latency_profile,
-        "answer_profile": answer_profile,
-        "device": device,
-        "max_num_seqs": max_num_seqs,
-    }
-    given: dict[str, Any] = {key: value for key, value in asked.items() if value is not None}
-    settings = WorkerSettings(database_url=database_url, redis_url=redis_url, name=name, **given)
-    try:
-        status = run(settings)
-    except SettingsError as error:
-        raise SystemExit(str(error)) from None
-    raise typer.Exit(status)
 
 
 @keys_app.command("create")

@@ -1,0 +1,127 @@
+"""Commands that load an engine: `slackline worker` and `slackline calibrate`."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+
+from infra.demo_engines import demo_settings
+from infra.server_commands import DatabaseUrl, RedisUrl, WorkerName
+
+if TYPE_CHECKING:
+    from worker.settings import WorkerSettings
+
+Outcome = TypeVar("Outcome")
+
+Model = Annotated[str | None, typer.Option(help="Model name that jobs ask for.")]
+ModelDir = Annotated[Path | None, typer.Option(help="Checkpoint of the target.")]
+DraftDir = Annotated[Path | None, typer.Option(help="Checkpoint of the draft.")]
+Problems = Annotated[
+    Path | None,
+    typer.Option(help="Problem set of the recordings (replay), or prompts to measure on (torch)."),
+]
+Device = Annotated[str | None, typer.Option(help="cpu or cuda.")]
+MaxNumSeqs = Annotated[int | None, typer.Option(help="Branches that decode together in one step.")]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add these commands to the `slackline` command."""
+    app.command()(worker)
+    app.command()(calibrate)
+
+
+def worker(
+    database_url: DatabaseUrl,
+    redis_url: RedisUrl,
+    name: WorkerName,
+    engine: Annotated[str | None, typer.Option(help="torch (default) or replay.")] = None,
+    model: Model = None,
+    model_dir: ModelDir = None,
+    draft_dir: DraftDir = None,
+    recordings: Annotated[
+        Path | None, typer.Option(help="Branches to replay, or to learn accuracy from (torch).")
+    ] = None,
+    problems: Problems = None,
+    latency_profile: Annotated[
+        Path | None, typer.Option(help="Measured latency; the machine is measured without one.")
+    ] = None,
+    answer_profile: Annotated[
+        Path | None, typer.Option(help="Learned lengths and accuracy; a prior without one.")
+    ] = None,
+    device: Device = None,
+    max_num_seqs: MaxNumSeqs = None,
+) -> None:
+    """Solve batches with one engine; the shipped demo model when no checkpoint is named.
+
+    SLACKLINE_* in the environment sets the rest.
+    """
+    from worker.main import run
+
+    settings = _settings(
+        database_url=database_url,
+        redis_url=redis_url,
+        name=name,
+        engine=engine,
+        model=model,
+        model_dir=model_dir,
+        draft_dir=draft_dir,
+        recordings=recordings,
+        problems=problems,
+        latency_profile=latency_profile,
+        answer_profile=answer_profile,
+        device=device,
+        max_num_seqs=max_num_seqs,
+    )
+    raise typer.Exit(_or_exit(run, settings))
+
+
+def calibrate(
+    model: Model = None,
+    model_dir: ModelDir = None,
+    draft_dir: DraftDir = None,
+    problems: Problems = None,
+    device: Device = None,
+    max_num_seqs: MaxNumSeqs = None,
+    out: Annotated[
+        Path | None, typer.Option(help="File of the profile; where workers look by default.")
+    ] = None,
+) -> None:
+    """Measure the torch engine on this machine thoroughly and write its latency profile."""
+    from worker.engines.factory import calibrate_engine
+
+    settings = _settings(
+        # Nothing is stored or sent.
+        database_url="",
+        redis_url="",
+        name="calibrate",
+        engine="torch",
+        model=model,
+        model_dir=model_dir,
+        draft_dir=draft_dir,
+        problems=problems,
+        device=device,
+        max_num_seqs=max_num_seqs,
+    )
+    typer.echo(_or_exit(lambda it: calibrate_engine(it, out), settings))
+
+
+def _settings(**options: Any) -> "WorkerSettings":
+    """Worker settings of the options that were given, completed for the demo."""
+    from worker.settings import WorkerSettings
+
+    given = {key: value for key, value in options.items() if value is not None}
+    engine = given.get("engine") or os.environ.get("SLACKLINE_ENGINE", "torch")
+    settings: dict[str, Any] = {**given, **demo_settings(engine, given, os.environ)}
+    return WorkerSettings(**settings)
+
+
+def _or_exit(act: Callable[["WorkerSettings"], Outcome], settings: "WorkerSettings") -> Outcome:
+    """What `act` returns; a setting that is missing ends the program with its message."""
+    from worker.engines.factory import SettingsError
+
+    try:
+        return act(settings)
+    except SettingsError as error:
+        raise SystemExit(str(error)) from None
