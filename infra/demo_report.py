@@ -78,6 +78,7 @@ def job_table(job: Job, summary: JobSummary, report: LatencyReport) -> Table:
     table.add_row("deadline", f"{summary['deadline_s']:.1f} s", _verdict(job))
     table.add_row("accuracy", f"{summary['predicted_accuracy']:.1%}", _percent(job["accuracy"]))
     table.add_row("answered", str(summary["problems"]), str(summary["answered"]))
+    table.add_row("degraded", "0", str(job["degraded"]))
     split = f"{summary['num_branches']} branches, draft {summary['num_speculative_tokens']}"
     table.add_row("split", split, f"{_number(summary['mean_acceptance_length'])} tokens per step")
     table.add_section()

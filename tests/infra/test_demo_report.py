@@ -20,6 +20,7 @@ JOB = cast(
         "name": "arithmetic",
         "model": "demo",
         "num_problems": 3,
+        "degraded": 1,
         "progress": {"answered": 3, "expired": 0},
         "created_at": "2026-01-05T12:00:00Z",
         "deadline_at": "2026-01-05T12:01:00Z",
