@@ -10,6 +10,7 @@ from collections.abc import MutableMapping
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uuid_utils import uuid7
 
@@ -18,6 +19,8 @@ from api.errors import internal
 _log = logging.getLogger("slackline.api")
 _REQUEST_ID = re.compile(rb"[\w.:-]{1,128}", re.ASCII)
 _BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+_CLIENT_CLOSED_REQUEST = 499
+"""Counted when the client left before it was answered, as nginx does; nobody receives it."""
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
@@ -71,6 +74,8 @@ class Telemetry:
 
         try:
             await self._app(scope, receive, send_named)
+        except ClientDisconnect:
+            status = _CLIENT_CLOSED_REQUEST
         except Exception:
             _log.exception("%s %s failed, %s", scope["method"], scope["path"], request_id)
             if is_started:

@@ -2,7 +2,8 @@
 
 import json
 import re
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 
 import httpx
 import pytest
@@ -64,6 +65,28 @@ def test_gauges_follow_the_store(api: httpx.Client) -> None:
     assert metrics[("slackline_live_jobs", (("state", "running"),))] == 0
     assert metrics[("slackline_live_workers", ())] == 1
     assert 0 < metrics[("slackline_min_slack_seconds", ())] <= 3_600
+
+
+def test_a_client_that_leaves_in_mid_upload_is_no_server_error(
+    serve: Callable[..., httpx.Client], sessions: SessionFactory, caplog: pytest.LogCaptureFixture
+) -> None:
+    api = serve()
+    labels = (("method", "POST"), ("route", "/v1/jobs"), ("status", "499"))
+
+    def broken() -> Iterator[bytes]:
+        yield b'{"prompt": "1+1="}'
+        raise ConnectionAbortedError
+
+    with pytest.raises(ConnectionAbortedError):
+        api.post("/v1/jobs", content=broken(), headers={"content-type": "application/x-ndjson"})
+
+    give_up_at = time.monotonic() + 10
+    while ("slackline_http_requests_total", labels) not in metrics_of(api):
+        assert time.monotonic() < give_up_at
+        time.sleep(0.02)
+    assert not [record for record in caplog.records if record.name == "slackline.api"]
+    with transaction(sessions) as session:
+        assert session.execute(text("SELECT count(*) FROM jobs")).scalar_one() == 0
 
 
 def test_requests_are_counted_by_route_and_not_by_path(
