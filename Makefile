@@ -42,7 +42,7 @@ check: lint test ## What CI runs: lint, then test
 
 bench: $(INSTALLED) ## Run a benchmark: make bench name=speculation ARGS="..."
 	@test -n "$(name)" || (ls tests/benchmarks/*.py; echo "choose one: make bench name=..."; exit 2)
-	$(BIN)/python tests/benchmarks/$(name).py $(ARGS)
+	$(BIN)/python -m tests.benchmarks.$(name) $(ARGS)
 
 clean: ## Remove the environment and all caches
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
