@@ -157,11 +157,16 @@ class Client:
                 if line:
                     yield json.loads(line)
 
-    def events(self, job_id: str) -> list[Event]:
+    def events(self, job_id: str) -> Iterator[Event]:
         """Transitions and decisions in the job's life, oldest first."""
-        return cast(
-            list[Event], self._transport.request("GET", f"{_job_path(job_id)}/events")["data"]
-        )
+        after: str | None = None
+        while True:
+            params = {"after": after}
+            page = self._transport.request("GET", f"{_job_path(job_id)}/events", params=params)
+            yield from page["data"]
+            if not page["has_more"]:
+                return
+            after = page["next_after"]
 
     def cancel(self, job_id: str) -> Job:
         """Ask the job to stop; answers that are in stay."""

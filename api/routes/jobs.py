@@ -11,7 +11,7 @@ from api.auth import Caller
 from api.body import ReceivedBody
 from api.dependencies import Sessions, Settings, utc_now
 from api.errors import ApiError, invalid, not_found
-from api.schemas.jobs import EventList, EventOut, JobOut, JobPage
+from api.schemas.jobs import EventOut, EventPage, JobOut, JobPage
 from api.schemas.operations import ErrorOut
 from api.schemas.submission import openapi_request
 from api.submission import read_submission
@@ -132,12 +132,25 @@ def read_job(job_id: JobId, caller: Caller, sessions: Sessions) -> JobOut:
 
 
 @router.get("/{job_id}/events", summary="History of a job", responses=NOT_FOUND)
-def list_events(job_id: JobId, caller: Caller, sessions: Sessions) -> EventList:
-    """The latest transitions and decisions, oldest first."""
+def list_events(
+    job_id: JobId,
+    caller: Caller,
+    sessions: Sessions,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 1000,
+    after: Annotated[
+        int, Query(ge=0, lt=2**63, description="`next_after` of the page before.")
+    ] = 0,
+) -> EventPage:
+    """A page of transitions and decisions, oldest first."""
     with transaction(sessions) as session:
         own_job(session, caller, job_id)
-        found = events.list_events(session, job_id)
-    return EventList(data=[EventOut(at=e.at, kind=e.kind, data=e.data) for e in found])
+        found = events.list_events(session, job_id, after=after, limit=limit + 1)
+    page, has_more = found[:limit], len(found) > limit
+    return EventPage(
+        data=[EventOut(at=event.at, kind=event.kind, data=event.data) for event in page],
+        has_more=has_more,
+        next_after=str(page[-1].id) if has_more else None,
+    )
 
 
 @router.post(

@@ -95,8 +95,10 @@ class EventOut(BaseModel):
     data: dict[str, Any]
 
 
-class EventList(BaseModel):
+class EventPage(BaseModel):
     """Events of one job, oldest first."""
 
     object: Literal["list"] = "list"
     data: list[EventOut]
+    has_more: bool
+    next_after: str | None = Field(description="Pass as `after` for the next page.")

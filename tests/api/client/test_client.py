@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 
 from api.client import Client, Problem, SlacklineError
+from db import events
 from db.endings import finish_cancelled
 from db.session import SessionFactory, transaction
 from tests.api.live import LOCAL_KEY
 from tests.conftest import free_port
-from tests.factories import MODEL
+from tests.factories import MODEL, NOW
 
 PROBLEMS: list[Problem | str] = [
     {"id": "a", "prompt": "1+1=", "reference_answer": "2"},
@@ -140,6 +141,17 @@ def test_watching_ends_with_the_jobs_end(client: Client, sessions: SessionFactor
     assert states == ["cancelling", "cancelling", "cancelled"]
     assert client.wait(job_id)["state"] == "cancelled"
     assert [event["kind"] for event in client.events(job_id)][-1] == "job.cancelled"
+
+
+def test_events_come_from_all_pages(client: Client, sessions: SessionFactory) -> None:
+    job_id = client.submit(PROBLEMS, model=MODEL, deadline="1h")["id"]
+    numbered = [events.Event(job_id, "note", {"number": number}) for number in range(1500)]
+    with transaction(sessions) as session:
+        events.record_all(session, numbered, now=NOW)
+
+    found = [e["data"]["number"] for e in client.events(job_id) if e["kind"] == "note"]
+
+    assert found == list(range(1500))
 
 
 def test_reports_and_workers_are_read(client: Client) -> None:

@@ -142,6 +142,20 @@ def test_cancelling_a_live_job_asks_it_to_stop_and_twice_is_no_error(
     assert kinds == ["job.queued", "job.cancelling", "job.cancelled"]
 
 
+def test_events_are_paged_oldest_first(api: httpx.Client) -> None:
+    path = f"/v1/jobs/{api.post('/v1/jobs', json=job_body()).json()['id']}"
+    api.post(f"{path}/cancel")
+
+    first = api.get(f"{path}/events", params={"limit": 1}).json()
+    rest = api.get(f"{path}/events", params={"after": first["next_after"]}).json()
+
+    assert [event["kind"] for event in first["data"]] == ["job.queued"]
+    assert [event["kind"] for event in rest["data"]] == ["job.cancelling"]
+    assert (first["has_more"], rest["has_more"], rest["next_after"]) == (True, False, None)
+    for wrong in ({"after": "x"}, {"after": -1}, {"after": 2**63}, {"limit": 0}, {"limit": 1001}):
+        assert api.get(f"{path}/events", params=wrong).status_code == 400
+
+
 def test_cancelling_a_job_that_has_ended_is_a_conflict(
     api: httpx.Client, sessions: SessionFactory
 ) -> None:
