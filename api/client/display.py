@@ -3,11 +3,14 @@
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
+from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-from rich.table import Table
+from rich.table import Column, Table
 
 from api.client.shapes import Job, LatencyReport, Percentiles, Result, Worker
+
+_JOB_ID_CHARS = len("job_") + 32
 
 
 def num_finished(job: Job) -> int:
@@ -91,7 +94,19 @@ def summary(job: Job) -> str:
 
 def jobs_table(jobs: Iterable[Job]) -> Table:
     """One row per job."""
-    table = Table("job", "name", "model", "state", "answered", "deadline", "slack")
+    table = Table(
+        # Ids are there to be copied: whatever the width, they stay in one piece.
+        Column("job", min_width=_JOB_ID_CHARS, no_wrap=True),
+        Column("name", overflow="fold"),
+        Column("model", overflow="fold"),
+        Column("state", no_wrap=True),
+        Column("answered", overflow="fold"),
+        Column("deadline", overflow="fold"),
+        Column("slack", overflow="fold"),
+        box=box.SIMPLE,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+    )
     for job in jobs:
         slack_s = job["slack_s"]
         table.add_row(
@@ -108,7 +123,10 @@ def jobs_table(jobs: Iterable[Job]) -> Table:
 
 def results_table(results: Iterable[Result]) -> Table:
     """One row per problem."""
-    table = Table("id", "state", "answer", "vote", "right", "branches", "degraded")
+    table = Table(
+        Column("id", overflow="fold"), "state", Column("answer", overflow="fold"),
+        "vote", "right", "branches", "degraded",
+    )  # fmt: skip
     for result in results:
         share, right = result["vote_share"], result["is_correct"]
         planned = result["num_branches_planned"]

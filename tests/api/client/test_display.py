@@ -1,0 +1,60 @@
+"""What tables show when the terminal is narrow."""
+
+from typing import cast
+
+import pytest
+from rich.console import Console
+from rich.table import Table
+
+from api.client.display import jobs_table, results_table
+from api.client.shapes import Job, Result
+
+JOB_ID = "job_01a1fd62cd99753aba226bfef6382534"
+
+
+def shown(table: Table, width: int) -> str:
+    console = Console(width=width)
+    with console.capture() as capture:
+        console.print(table)
+    return capture.get()
+
+
+@pytest.mark.parametrize("width", [40, 80, 120])
+def test_a_job_id_is_whole_at_any_width(width: int) -> None:
+    job = cast(
+        Job,
+        {
+            "id": JOB_ID,
+            "name": "a name of some length",
+            "model": "slackline-demo",
+            "state": "running",
+            "progress": {"answered": 120},
+            "num_problems": 200,
+            "deadline_at": "2026-01-05T12:00:00Z",
+            "slack_s": 12.5,
+        },
+    )
+
+    assert JOB_ID in shown(jobs_table([job]), width)
+
+
+def test_long_ids_and_answers_are_folded_and_not_cut() -> None:
+    result = cast(
+        Result,
+        {
+            "id": "i" * 60,
+            "state": "answered",
+            "answer": "a" * 60,
+            "vote_share": 1.0,
+            "is_correct": None,
+            "degraded": False,
+            "num_branches_finished": 4,
+            "num_branches_planned": 4,
+        },
+    )
+
+    text = shown(results_table([result]), 80)
+
+    assert "\N{HORIZONTAL ELLIPSIS}" not in text
+    assert text.count("i") >= 60
+    assert text.count("a") >= 60
