@@ -13,7 +13,7 @@ from db.claims import ClaimedProblem as ClaimedProblem
 from db.claims import FinishedBranch as FinishedBranch
 from db.claims import claimed_problems
 from db.jobs import LIVE, start_job
-from db.models import Batch, Job, Problem
+from db.models import Batch, Job, Problem, Worker
 from db.problems import release_problems
 from scheduler.core.plan import Plan
 from scheduler.core.states import (
@@ -115,6 +115,9 @@ def claim_batch(
             Batch.state.in_(sources_of(BatchState.CLAIMED, BATCH_TRANSITIONS)),
             Batch.job_id == Job.id,
             Job.state.in_(LIVE),
+            # A worker restarted with another model has the same queue.
+            Batch.worker_name == Worker.name,
+            Job.model == Worker.model,
         )
         .values(
             state=BatchState.CLAIMED,

@@ -31,7 +31,7 @@ ORDER BY jobs.id
 """)
 
 _LIVE_BATCHES = text("""
-SELECT batches.*, jobs.deadline_at, num_open_problems, num_open_branches
+SELECT batches.*, jobs.model, jobs.deadline_at, num_open_problems, num_open_branches
 FROM batches
 JOIN jobs ON jobs.id = batches.job_id
 CROSS JOIN LATERAL (
@@ -103,6 +103,7 @@ def _batch_view(row: Row[tuple[object, ...]]) -> BatchView:
     return BatchView(
         id=row.id,
         job_id=row.job_id,
+        model=row.model,
         worker_name=row.worker_name,
         state=BatchState(row.state),
         plan=Plan(

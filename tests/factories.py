@@ -13,6 +13,7 @@ from db.batches import claim_batch, create_batch
 from db.branches import BranchRow
 from db.claims import ClaimedBatch
 from db.jobs import NewJob, insert_job
+from db.models import Job
 from db.problems import NewProblem, ProblemAnswer, insert_problems
 from db.workers import register_worker
 from scheduler.core.accuracy import AnswerProfile
@@ -109,6 +110,7 @@ def batch_view(**overrides: Any) -> BatchView:
     view = BatchView(
         id=next(_numbers),
         job_id="job_1",
+        model=MODEL,
         worker_name="w1",
         state=BatchState.PLANNED,
         plan=plan(),
@@ -206,7 +208,7 @@ def stored_batch(
     session: Session, job_id: str, *, num_problems: int = 8, now: datetime = NOW, **overrides: Any
 ) -> int:
     """Plan a batch of the job for the worker `w1`, which is registered on the way."""
-    worker_name = stored_worker(session, now=now)
+    worker_name = stored_worker(session, now=now, model=session.get_one(Job, job_id).model)
     batch_id = create_batch(
         session,
         job_id=job_id,

@@ -63,12 +63,15 @@ def is_lost(batch: BatchView, worker: WorkerView | None, now: datetime) -> bool:
 
     Args:
         worker: The alive worker of that name, None when it is gone. A planned batch outlives a
-            restart of its worker: the new process reads the same queue.
+            restart of its worker, unless it serves another model now: the new process reads the
+            same queue.
     """
-    if worker is None:
+    if worker is None or worker.spec.model != batch.model:
         return True
     if batch.state is not BatchState.CLAIMED:
-        return False
+        # Without an open problem its job has ended, which two leaders at once can bring about:
+        # nobody may claim it.
+        return batch.num_open_problems == 0
     is_lease_over = batch.lease_expires_at is not None and batch.lease_expires_at < now
     return is_lease_over or batch.lease_owner != worker.incarnation
 

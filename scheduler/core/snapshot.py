@@ -48,6 +48,7 @@ class BatchView:
     """One live batch: planned or claimed.
 
     Attributes:
+        model: Model that the job asks for.
         sent_at: When its message last left for the broker; None when it never did.
         lease_expires_at: End of the worker's lease; None until claimed.
         lease_owner: Incarnation of the worker that claimed it.
@@ -57,6 +58,7 @@ class BatchView:
 
     id: int
     job_id: str
+    model: str
     worker_name: str
     state: BatchState
     plan: Plan

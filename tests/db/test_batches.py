@@ -164,6 +164,18 @@ def test_a_batch_of_a_cancelling_job_cannot_be_claimed(sessions: SessionFactory)
     assert claimed is None
 
 
+def test_a_worker_of_another_model_cannot_claim_its_predecessors_batch(
+    sessions: SessionFactory,
+) -> None:
+    with sessions.begin() as session:
+        job_id = stored_job(session)
+        batch_id = stored_batch(session, job_id)
+        stored_worker(session, incarnation="w1-2", model="another")
+        claimed = claim_batch(session, batch_id=batch_id, owner="w1-2", lease_s=4.0, now=NOW)
+    assert claimed is None
+    assert _states(sessions, job_id) == ["dispatched"] * 4
+
+
 def test_an_unknown_batch_cannot_be_claimed(sessions: SessionFactory) -> None:
     with sessions.begin() as session:
         assert claim_batch(session, batch_id=99, owner="w1-1", lease_s=4.0, now=NOW) is None

@@ -89,6 +89,16 @@ def test_a_job_without_workers_waits() -> None:
             batch(), (worker(heartbeat_at=NOW - timedelta(seconds=9)),), id="worker silent"
         ),
         pytest.param(batch(state=BatchState.PLANNED), (), id="planned for nobody"),
+        pytest.param(
+            batch(state=BatchState.PLANNED),
+            (worker(model="another"),),
+            id="worker changed its model",
+        ),
+        pytest.param(
+            batch(state=BatchState.PLANNED, num_open_problems=0, num_open_branches=0),
+            (worker(),),
+            id="planned for a job that has ended",
+        ),
     ],
 )
 def test_a_batch_that_nobody_works_on_is_given_up(

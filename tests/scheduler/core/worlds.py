@@ -121,6 +121,7 @@ def batch(
     id: int = 1,
     *,
     job_id: str = "job_1",
+    model: str = MODEL,
     worker_name: str = "w1",
     state: BatchState = BatchState.CLAIMED,
     plan: Plan | None = None,
@@ -136,6 +137,7 @@ def batch(
     return BatchView(
         id=id,
         job_id=job_id,
+        model=model,
         worker_name=worker_name,
         state=state,
         plan=plan or Plan(4, 2, 1000, 4),
