@@ -66,7 +66,7 @@ def store(
             return Stored(used.job_id, True)
     snapshot = read_snapshot(session, now)
     job = _new_job(submission, tenant_id, snapshot, settings)
-    admitted = _admit(session, job, snapshot)
+    admitted = _admit(session, job, snapshot, settings.scheduler)
     jobs.insert_job(session, job, admitted)
     if idempotency_key is not None:
         keys.claim_idempotency_key(
@@ -118,7 +118,9 @@ def _new_job(
     )
 
 
-def _admit(session: Session, job: jobs.NewJob, snapshot: Snapshot) -> Admitted:
+def _admit(
+    session: Session, job: jobs.NewJob, snapshot: Snapshot, config: SchedulerConfig
+) -> Admitted:
     """The verdict on what is live now.
 
     Raises:
@@ -131,7 +133,7 @@ def _admit(session: Session, job: jobs.NewJob, snapshot: Snapshot) -> Admitted:
             f"No worker serves the model '{job.model}'. Known models: {', '.join(known)}.",
             code="model_not_found",
         )
-    verdict = admit(snapshot, _view(job), SchedulerConfig())
+    verdict = admit(snapshot, _view(job), config)
     if isinstance(verdict, Rejected):
         raise _refusal(verdict, job, snapshot.now)
     return verdict

@@ -51,7 +51,8 @@ def create_app(settings: ApiSettings) -> FastAPI:
     app.state.settings = settings
     app.state.sessions = session_factory(engine)
     app.state.registry = registry
-    registry.register(metrics.StoreCollector(app.state.sessions))
+    worker_timeout_s = settings.scheduler.worker_timeout_s
+    registry.register(metrics.StoreCollector(app.state.sessions, worker_timeout_s=worker_timeout_s))
     app.add_middleware(Telemetry, metrics=RequestMetrics(registry))
     errors.install(app)
     for noun in (jobs, results, reports, workers):

@@ -3,6 +3,8 @@
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from scheduler.core.config import SchedulerConfig
+
 
 class ApiSettings(BaseSettings):
     """Read from the environment: `DATABASE_URL`, and `SLACKLINE_` plus the name for the rest.
@@ -14,9 +16,13 @@ class ApiSettings(BaseSettings):
         max_json_bytes: Size of a JSON body, which must fit in memory as a whole.
         max_deadline_s: Longest time to a deadline.
         min_deadline_s: Shortest time to a deadline; below it not even one branch would fit.
+        scheduler: Policy by which jobs are admitted. Set it as for the scheduler process, which
+            has to keep what is promised here.
     """
 
-    model_config = SettingsConfigDict(env_prefix="SLACKLINE_", populate_by_name=True)
+    model_config = SettingsConfigDict(
+        env_prefix="SLACKLINE_", env_nested_delimiter="__", populate_by_name=True
+    )
 
     database_url: str = Field(validation_alias="DATABASE_URL")
     local_key: str | None = None
@@ -30,3 +36,4 @@ class ApiSettings(BaseSettings):
     max_deadline_s: float = 7 * 86_400
     min_deadline_s: float = 1.0
     pool_size: int = 10
+    scheduler: SchedulerConfig = SchedulerConfig()

@@ -14,7 +14,6 @@ from db.models import Branch, Job, Worker
 from db.reports import LatencyRow, Percentiles
 from db.results import ProblemResult
 from db.traces import mean_acceptance_lengths
-from scheduler.core.config import SchedulerConfig
 from scheduler.core.states import JobState
 
 
@@ -174,10 +173,10 @@ def _percentiles(values: Percentiles | None) -> PercentilesOut:
     return PercentilesOut(p50=values.p50, p90=values.p90, p99=values.p99)
 
 
-def worker_view(worker: Worker, now: datetime) -> WorkerOut:
-    """One worker; silent when its heartbeat is older than the scheduler tolerates."""
+def worker_view(worker: Worker, now: datetime, *, timeout_s: float) -> WorkerOut:
+    """One worker; silent when its heartbeat is older than the timeout."""
     silence_s = (now - worker.heartbeat_at).total_seconds()
-    status = "alive" if silence_s <= SchedulerConfig().worker_timeout_s else "silent"
+    status = "alive" if silence_s <= timeout_s else "silent"
     return WorkerOut.model_validate(
         {
             "name": worker.name,

@@ -11,7 +11,6 @@ from sqlalchemy.exc import SQLAlchemyError
 from api.dependencies import utc_now
 from db import gauges
 from db.session import SessionFactory, transaction
-from scheduler.core.config import SchedulerConfig
 from scheduler.core.states import JOB_TRANSITIONS, JobState, terminal_states
 
 router = APIRouter(tags=["operations"])
@@ -22,8 +21,9 @@ _LIVE = tuple(state for state in JobState if state not in terminal_states(JOB_TR
 class StoreCollector(Collector):
     """Reads the store's gauges when Prometheus asks."""
 
-    def __init__(self, sessions: SessionFactory) -> None:
+    def __init__(self, sessions: SessionFactory, *, worker_timeout_s: float) -> None:
         self._sessions = sessions
+        self._worker_timeout_s = worker_timeout_s
 
     def describe(self) -> Iterable[Metric]:
         """Nothing: registering must not touch the store."""
@@ -35,7 +35,7 @@ class StoreCollector(Collector):
         try:
             with transaction(self._sessions) as session:
                 read = gauges.read_gauges(
-                    session, worker_timeout_s=SchedulerConfig().worker_timeout_s, now=utc_now()
+                    session, worker_timeout_s=self._worker_timeout_s, now=utc_now()
                 )
         except SQLAlchemyError:
             up.add_metric((), 0)

@@ -3,7 +3,7 @@
 from fastapi import APIRouter
 
 from api.auth import Caller
-from api.dependencies import Sessions, utc_now
+from api.dependencies import Sessions, Settings, utc_now
 from api.schemas.reports import WorkerList
 from api.views import worker_view
 from db import workers
@@ -13,8 +13,9 @@ router = APIRouter(prefix="/v1/workers", tags=["workers"])
 
 
 @router.get("", summary="List workers")
-def list_workers(_caller: Caller, sessions: Sessions) -> WorkerList:
+def list_workers(_caller: Caller, settings: Settings, sessions: Sessions) -> WorkerList:
     """Every worker that ever registered, with its last sign of life."""
-    now = utc_now()
+    now, timeout_s = utc_now(), settings.scheduler.worker_timeout_s
     with transaction(sessions) as session:
-        return WorkerList(data=[worker_view(w, now) for w in workers.list_workers(session)])
+        found = workers.list_workers(session)
+    return WorkerList(data=[worker_view(worker, now, timeout_s=timeout_s) for worker in found])

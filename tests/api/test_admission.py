@@ -1,6 +1,7 @@
 """Admission inside the transaction of a submission."""
 
 import io
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
@@ -73,6 +74,23 @@ def test_jobs_submitted_at_once_are_not_promised_the_same_capacity(api: httpx.Cl
 
     assert 1 <= one_by_one < 6
     assert num_accepted(6) == one_by_one
+
+
+def test_jobs_are_admitted_by_the_schedulers_own_policy(
+    serve: Callable[..., httpx.Client], sessions: SessionFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with transaction(sessions) as session:
+        stored_worker(session, now=datetime.now(UTC) - timedelta(seconds=60))
+    monkeypatch.setenv("SLACKLINE_SCHEDULER__RESERVE_S", "4000")
+    monkeypatch.setenv("SLACKLINE_SCHEDULER__WORKER_TIMEOUT_S", "900")
+    api = serve()
+
+    response = api.post("/v1/jobs", json=job_body(deadline="1h"))
+
+    assert error_of(response)["code"] == "deadline_infeasible"
+    assert error_of(response)["earliest_finish_s"] > 4000
+    assert [worker["status"] for worker in api.get("/v1/workers").json()["data"]] == ["alive"]
+    assert "slackline_live_workers 1.0" in api.get("/metrics").text
 
 
 def test_the_earliest_feasible_finish_of_a_refusal_is_accepted_as_a_deadline(
