@@ -1,8 +1,8 @@
 """Admits a checked submission and stores its job, inside the caller's transaction.
 
-Theory of operation: admissions take turns under a lock, which also serializes retries: of
-concurrent requests with one `Idempotency-Key` the first stores a job and the others find it. What
-refuses raises, and the transaction leaves nothing behind.
+Theory of operation: admissions take turns under a lock that the caller takes. It also serializes
+retries: of concurrent requests with one `Idempotency-Key` the first stores a job and the others
+find it. What refuses raises, and the transaction leaves nothing behind.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,6 @@ from api.errors import ApiError, invalid
 from api.settings import ApiSettings
 from api.submission import Submission
 from db import jobs, keys, wake, workers
-from db.admission import hold_admission
 from db.problems import NewProblem, insert_problems
 from db.snapshot import read_snapshot
 from scheduler.core.admission import admit
@@ -42,16 +41,21 @@ def store(
     *,
     tenant_id: str,
     idempotency_key: str | None,
+    received_at: datetime,
     now: datetime,
     settings: ApiSettings,
 ) -> Stored:
     """Store the job, or find the one that the same request stored before.
 
+    Args:
+        session: Holds the admission; see `hold_admission`.
+        received_at: When the request had arrived, from which a relative deadline counts.
+        now: When its turn came, from which the forecast counts.
+
     Raises:
         ApiError: 400 for a deadline or model that cannot be, 409 for a reused key, 422 and 503
             when admission refuses.
     """
-    hold_admission(session)
     if idempotency_key is not None:
         used = keys.find_idempotency_key(session, tenant_id=tenant_id, key=idempotency_key)
         if used is not None:
@@ -65,7 +69,8 @@ def store(
                 )
             return Stored(used.job_id, True)
     snapshot = read_snapshot(session, now)
-    job = _new_job(submission, tenant_id, snapshot, settings)
+    due_at = deadline_at(submission.options.deadline, received_at, settings)
+    job = _new_job(submission, tenant_id, due_at, snapshot)
     admitted = _admit(session, job, snapshot, settings.scheduler)
     jobs.insert_job(session, job, admitted)
     if idempotency_key is not None:
@@ -90,9 +95,9 @@ def store(
 
 
 def _new_job(
-    submission: Submission, tenant_id: str, snapshot: Snapshot, settings: ApiSettings
+    submission: Submission, tenant_id: str, due_at: datetime, snapshot: Snapshot
 ) -> jobs.NewJob:
-    options, problems, now = submission.options, submission.problems, snapshot.now
+    options, problems = submission.options, submission.problems
     # Prompts are only counted in characters before an engine reads them.
     chars_per_token = min(
         (w.spec.chars_per_token for w in snapshot.workers if w.spec.model == options.model),
@@ -103,7 +108,7 @@ def _new_job(
         tenant_id=tenant_id,
         name=options.name,
         model=options.model,
-        deadline_at=deadline_at(options.deadline, now, settings),
+        deadline_at=due_at,
         weight=options.weight,
         max_branches=options.max_branches,
         max_tokens=options.max_tokens,
@@ -114,7 +119,7 @@ def _new_job(
         mean_prompt_tokens=max(
             1.0, problems.num_prompt_chars / problems.num_problems / chars_per_token
         ),
-        created_at=now,
+        created_at=snapshot.now,
     )
 
 

@@ -17,6 +17,7 @@ from api.schemas.submission import openapi_request
 from api.submission import read_submission
 from api.views import job_views
 from db import events, jobs, wake
+from db.admission import hold_admission
 from db.models import Job
 from db.session import transaction
 from scheduler.core.states import JobState
@@ -85,13 +86,17 @@ def submit(
 ) -> JobOut:
     """Check, admit and store a problem set. What is refused leaves nothing behind."""
     submission = read_submission(body, settings)
-    now = utc_now()
+    received_at = utc_now()
     with transaction(sessions) as session:
+        hold_admission(session)
+        # Waiting for others may have taken long: what is promised counts from here.
+        now = utc_now()
         stored = store(
             session,
             submission,
             tenant_id=caller,
             idempotency_key=idempotency_key,
+            received_at=received_at,
             now=now,
             settings=settings,
         )

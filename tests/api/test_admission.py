@@ -1,6 +1,7 @@
 """Admission inside the transaction of a submission."""
 
 import io
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -15,6 +16,7 @@ from api.errors import ApiError
 from api.settings import ApiSettings
 from api.submission import Submission, read_submission
 from db import keys
+from db.admission import hold_admission
 from db.session import SessionFactory, transaction
 from tests.api.live import error_of, job_body
 from tests.factories import stored_worker
@@ -46,6 +48,7 @@ def test_a_retry_after_the_deadline_still_finds_its_job(
                 submission,
                 tenant_id=keys.LOCAL_TENANT,
                 idempotency_key=key,
+                received_at=at,
                 now=at,
                 settings=settings,
             ).job_id
@@ -74,6 +77,23 @@ def test_jobs_submitted_at_once_are_not_promised_the_same_capacity(api: httpx.Cl
 
     assert 1 <= one_by_one < 6
     assert num_accepted(6) == one_by_one
+
+
+def test_time_spent_waiting_for_other_admissions_is_not_promised_again(
+    api: httpx.Client, sessions: SessionFactory
+) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        with transaction(sessions) as session:
+            hold_admission(session)
+            submitted_at = datetime.now(UTC)
+            response = pool.submit(api.post, "/v1/jobs", json=job_body(deadline="1h"))
+            time.sleep(1.0)
+            released_at = datetime.now(UTC)
+        job = response.result().json()
+
+    assert datetime.fromisoformat(job["created_at"]) >= released_at
+    due_in = datetime.fromisoformat(job["deadline_at"]) - submitted_at
+    assert timedelta(hours=1) < due_in < timedelta(hours=1, seconds=0.9)
 
 
 def test_jobs_are_admitted_by_the_schedulers_own_policy(
