@@ -4,6 +4,7 @@ import math
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TypeAlias
 
@@ -61,14 +62,17 @@ class Outbox:
             False when the batch is lost, or when the store is away and everything waits.
         """
         lease = {"batch_id": self._batch.id, "epoch": self._batch.epoch}
+        # An answer is in time when it is stored in time, however long it waited for the store.
+        now = datetime.now(UTC)
+        answers = [replace(answer, finished_at=now) for answer in self.answers]
         try:
             with transaction(self._sessions) as session:
                 held = insert_branches(session, **lease, rows=self.rows) and answer_problems(
-                    session, **lease, answers=self.answers
+                    session, **lease, answers=answers
                 )
                 if held and close is not None:
-                    held = close(session, datetime.now(UTC))
-                if held and (self.answers or close is not None):
+                    held = close(session, now)
+                if held and (answers or close is not None):
                     notify(session)
         except DBAPIError as error:
             if not is_outage(error):
