@@ -20,8 +20,7 @@ from scheduler.core.accuracy import AnswerProfile
 from scheduler.core.decisions import Admitted
 from scheduler.core.latency import LatencyProfile
 from scheduler.core.plan import EngineSpec, Forecast, Plan
-from scheduler.core.snapshot import BatchView, JobView, Snapshot, WorkerView
-from scheduler.core.states import BatchState, JobState, ProblemState
+from scheduler.core.states import ProblemState
 
 NOW = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)
 """The instant at which tests begin."""
@@ -83,65 +82,6 @@ def forecast(**overrides: Any) -> Forecast:
         Forecast(finish_p50_s=10.0, finish_p95_s=14.0, accuracy=0.75, row_seconds=40.0),
         **overrides,
     )
-
-
-def job_view(**overrides: Any) -> JobView:
-    """A queued job of eight pending problems that is due in a minute."""
-    view = JobView(
-        id=f"job_{next(_numbers):032x}",
-        tenant_id=keys.LOCAL_TENANT,
-        model=MODEL,
-        state=JobState.QUEUED,
-        created_at=NOW,
-        deadline_at=after(60),
-        weight=1.0,
-        max_branches=16,
-        max_tokens=None,
-        min_accuracy=None,
-        mean_prompt_tokens=40.0,
-        num_pending=8,
-        num_in_flight=0,
-    )
-    return replace(view, **overrides)
-
-
-def batch_view(**overrides: Any) -> BatchView:
-    """A planned batch that was just sent."""
-    view = BatchView(
-        id=next(_numbers),
-        job_id="job_1",
-        model=MODEL,
-        worker_name="w1",
-        state=BatchState.PLANNED,
-        plan=plan(),
-        deadline_at=after(60),
-        created_at=NOW,
-        sent_at=NOW,
-        lease_expires_at=None,
-        lease_owner=None,
-        num_open_problems=8,
-        num_open_branches=32,
-    )
-    return replace(view, **overrides)
-
-
-def worker_view(**overrides: Any) -> WorkerView:
-    """A worker that is alive."""
-    view = WorkerView(
-        name="w1",
-        incarnation="w1-1",
-        spec=engine_spec(),
-        latency=latency_profile(),
-        answers=answer_profile(),
-        heartbeat_at=NOW,
-    )
-    return replace(view, **overrides)
-
-
-def snapshot(**overrides: Any) -> Snapshot:
-    """One queued job and one idle worker."""
-    view = Snapshot(now=NOW, jobs=(job_view(),), batches=(), workers=(worker_view(),))
-    return replace(view, **overrides)
 
 
 def new_job(**overrides: Any) -> NewJob:
