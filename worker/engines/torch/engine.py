@@ -214,7 +214,8 @@ class TorchEngine:
 
         Args:
             rows: Branches in the step, at most `spec.max_num_seqs`.
-            context_tokens: Tokens in the caches, total over rows, spread evenly.
+            context_tokens: Tokens in the caches, total over rows, of which the longest has three
+                times as many as the shortest.
             repeats: Steps to time, after a few that are not.
 
         Returns:
@@ -229,11 +230,8 @@ class TorchEngine:
             raise ValueError(f"{rows=}, {num_speculative_tokens=} is outside {spec}")
         if not 2 * rows <= context_tokens <= rows * spec.max_model_len:
             raise ValueError(f"{context_tokens=} is not 2 to {spec.max_model_len} per row")
-        return self._loop.call(
-            lambda serving: timing.time_steps(
-                serving.decoder, rows, num_speculative_tokens, context_tokens // rows, repeats
-            )
-        )
+        step = (rows, num_speculative_tokens, context_tokens // rows, spec.max_model_len, repeats)
+        return self._loop.call(lambda serving: timing.time_steps(serving.decoder, *step))
 
     def measure_prefill(self, *, prompt_tokens: int, repeats: int = 5) -> tuple[float, ...]:
         """Times prefills of one prompt by target and draft on an idle engine, in seconds."""

@@ -20,13 +20,21 @@ def time_steps(
     num_rows: int,
     num_speculative_tokens: int,
     tokens_per_row: int,
+    max_model_len: int,
     repeats: int,
 ) -> tuple[float, ...]:
-    """Returns the seconds of steps that all start from the same context.
+    """Returns the seconds of steps that all start from the same contexts, given their mean.
 
     Cached values are whatever is there: they change which tokens are accepted, not the time.
     """
-    rows = [_row(slot, num_speculative_tokens, tokens_per_row) for slot in range(num_rows)]
+    # As in the middle of a long run: evenly spread, the longest with three times the shortest.
+    spread = min(0.5, max_model_len / tokens_per_row - 1.0) if num_rows > 1 else 0.0
+    contexts = torch.linspace(1.0 + spread, 1.0 - spread, num_rows) * tokens_per_row
+    rows = [
+        _row(slot, num_speculative_tokens, max(2, round(context)))
+        for slot, context in enumerate(contexts.tolist())
+    ]
+    longest = rows[0].num_tokens
     batch = DecodeBatch(rows, decoder.target.device)
     num_tokens = batch.num_tokens
     seconds = []
@@ -34,9 +42,7 @@ def time_steps(
         batch.num_tokens = num_tokens
         _synchronize(decoder)
         start = time.perf_counter()
-        for row, (num_accepted, *tokens) in zip(
-            rows, decoder.step(batch, tokens_per_row), strict=True
-        ):
+        for row, (num_accepted, *tokens) in zip(rows, decoder.step(batch, longest), strict=True):
             row.extend(tokens[: num_accepted + 1], frozenset(), 2**31)
             row.count_step(num_accepted, num_accepted + 1)
         seconds.append(time.perf_counter() - start)
