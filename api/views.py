@@ -48,7 +48,7 @@ def _job_view(
         started_at=job.started_at,
         finished_at=job.finished_at,
         verdict=job.verdict,
-        met_deadline=_met_deadline(job, progress),
+        met_deadline=_met_deadline(job),
         num_problems=job.num_problems,
         progress=ProgressOut.model_validate(asdict(progress)),
         degraded=progress.degraded,
@@ -73,11 +73,11 @@ def _job_view(
     )
 
 
-def _met_deadline(job: Job, progress: JobProgress) -> bool | None:
-    """As the latency report counts it: ended in time with no problem expired."""
+def _met_deadline(job: Job) -> bool | None:
+    """As the latency report counts it: completed in time."""
     if job.finished_at is None or job.state == JobState.CANCELLED:
         return None
-    return job.finished_at <= job.deadline_at and progress.expired == 0
+    return job.state == JobState.COMPLETED and job.finished_at <= job.deadline_at
 
 
 def _plan(job: Job) -> PlanOut | None:

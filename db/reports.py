@@ -6,12 +6,12 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, case, exists, func, literal, select
+from sqlalchemy import ColumnElement, Select, and_, case, func, literal, select
 from sqlalchemy.orm import Session
 
 from db.branches import FINISHED
-from db.models import Branch, Job, Problem
-from scheduler.core.states import JobState, ProblemState
+from db.models import Branch, Job
+from scheduler.core.states import JobState
 
 _PERCENTS = (0.5, 0.9, 0.99)
 
@@ -55,8 +55,8 @@ class LatencyRow:
     Attributes:
         group: Model name, tenant id, or the hour's start; None without grouping.
         num_jobs: Jobs that ended in the range, cancelled ones left out.
-        slo_attainment: Fraction of them that ended by their deadline with no problem expired;
-            None without jobs.
+        slo_attainment: Fraction of them that completed by their deadline: no problem expired, and
+            not all of them failed. None without jobs.
     """
 
     group: str | datetime | None
@@ -171,8 +171,7 @@ def _attainment(
     until: datetime,
     filters: Sequence[ColumnElement[bool]],
 ) -> Select[Any]:
-    has_expired = exists().where(Problem.job_id == Job.id, Problem.state == ProblemState.EXPIRED)
-    met = and_(Job.finished_at <= Job.deadline_at, ~has_expired)
+    met = and_(Job.state == JobState.COMPLETED, Job.finished_at <= Job.deadline_at)
     return (
         select(
             _group(group_by, Job.finished_at).label("grouping"),

@@ -51,7 +51,8 @@ class JobOut(BaseModel):
     finished_at: datetime | None
     verdict: str = Field(description="`accepted`, or `accepted_degraded`: below `min_accuracy`.")
     met_deadline: bool | None = Field(
-        description="Ended by the deadline with no problem expired; null while live or cancelled."
+        description="Completed by the deadline: no problem expired, and not all of them failed."
+        " Null while live or cancelled."
     )
     num_problems: int
     progress: ProgressOut

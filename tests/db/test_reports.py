@@ -15,6 +15,7 @@ from db.problems import answer_problems
 from db.reports import GroupBy, Percentiles, job_stats, latency_report
 from db.results import problem_branches, results_page
 from db.session import SessionFactory
+from scheduler.core.states import ProblemState
 from tests.factories import (
     NOW,
     after,
@@ -115,12 +116,23 @@ def test_attainment_counts_ended_jobs_that_met_their_deadline(sessions: SessionF
         # Ends exactly at its deadline, but without an answer.
         expire_jobs(session, [expired], now=after(60))
         finish_jobs(session, now=after(60))
+        failed = claimed_batch(session, stored_job(session, num_problems=1))
+        answer = problem_answer(
+            failed.problems[0].id,
+            state=ProblemState.FAILED,
+            answer=None,
+            vote_share=None,
+            is_correct=None,
+            error="the prompt is too long",
+        )
+        answer_problems(session, batch_id=failed.id, epoch=failed.epoch, answers=[answer])
+        assert finish_jobs(session, now=after(2)) == [failed.job_id]
         cancelled = stored_job(session)
         request_cancel(session, LOCAL_TENANT, cancelled, now=after(1))
         finish_cancelled(session, cancelled, now=after(1))
         stored_job(session)
         (report,) = latency_report(session, **DAY)
-    assert (report.num_jobs, report.slo_attainment) == (4, 0.5)
+    assert (report.num_jobs, report.slo_attainment) == (5, 0.4)
 
 
 def test_rows_are_grouped_by_model_tenant_and_hour(sessions: SessionFactory) -> None:
