@@ -1,4 +1,4 @@
-"""Reports over stored traces: latency by stage, attainment, and one job's summary."""
+"""Reports over stored traces: latency by stage, and attainment."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -65,20 +65,6 @@ class LatencyRow:
     slo_attainment: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class JobStats:
-    """One job's traces in a few numbers.
-
-    Attributes:
-        mean_acceptance_length: Tokens per target forward pass; None before the first pass.
-        num_tokens: Completion tokens of all stored branches, aborted ones included.
-    """
-
-    latency: Latency
-    mean_acceptance_length: float | None
-    num_tokens: int
-
-
 def latency_report(
     session: Session,
     *,
@@ -113,28 +99,6 @@ def latency_report(
     }
     groups = sorted(stages.keys() | jobs.keys(), key=str)
     return [_latency_row(group, stages.get(group), jobs.get(group)) for group in groups]
-
-
-def job_stats(session: Session, job_id: str) -> JobStats:
-    """Latency by stage and tokens per forward pass of one job."""
-    finished = session.execute(
-        select(*_stage_columns()).where(Branch.job_id == job_id, Branch.finish_reason.in_(FINISHED))
-    ).one()
-    decoded = Branch.num_steps > 0
-    totals = session.execute(
-        select(
-            func.sum(Branch.completion_tokens - 1).filter(decoded).label("num_decoded"),
-            func.sum(Branch.num_steps).filter(decoded).label("num_steps"),
-            func.coalesce(func.sum(Branch.completion_tokens), 0).label("num_tokens"),
-        ).where(Branch.job_id == job_id)
-    ).one()
-    return JobStats(
-        latency=_latency(finished),
-        mean_acceptance_length=(
-            float(totals.num_decoded) / float(totals.num_steps) if totals.num_steps else None
-        ),
-        num_tokens=int(totals.num_tokens),
-    )
 
 
 def _group(group_by: GroupBy | None, at: Any) -> ColumnElement[Any]:

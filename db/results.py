@@ -6,7 +6,7 @@ from datetime import datetime
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from db.models import Branch, Problem
+from db.models import Problem
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,15 +53,3 @@ def results_page(
         .limit(limit)
     )
     return [ProblemResult(**row._mapping) for row in rows]
-
-
-def problem_branches(session: Session, job_id: str, key: str) -> list[Branch]:
-    """Traces of one problem's branches by index."""
-    return list(
-        session.scalars(
-            select(Branch)
-            .join(Problem, Branch.problem_id == Problem.id)
-            .where(Problem.job_id == job_id, Problem.key == key)
-            .order_by(Branch.branch_index)
-        )
-    )

@@ -12,9 +12,10 @@ from db.endings import expire_jobs, finish_cancelled, finish_jobs
 from db.jobs import request_cancel
 from db.keys import LOCAL_TENANT, create_tenant
 from db.problems import answer_problems
-from db.reports import GroupBy, Percentiles, job_stats, latency_report
-from db.results import problem_branches, results_page
+from db.reports import GroupBy, Percentiles, latency_report
+from db.results import results_page
 from db.session import SessionFactory
+from db.traces import mean_acceptance_lengths
 from scheduler.core.states import ProblemState
 from tests.factories import (
     NOW,
@@ -69,7 +70,6 @@ def test_percentiles_are_those_of_numpy(sessions: SessionFactory) -> None:
         aborted = [unfinished_row(problem_id, 200, queue_time_s=99.0)]
         insert_branches(session, batch_id=claimed.id, epoch=1, rows=rows + aborted)
         (report,) = latency_report(session, **DAY)
-        assert job_stats(session, claimed.job_id).latency == report.latency
     assert (report.group, report.latency.num_branches) == (None, 200)
     _close(report.latency.queue_time_s, [row.queue_time_s for row in rows])
     _close(report.latency.ttft_s, [row.ttft_s for row in rows if row.ttft_s is not None])
@@ -179,16 +179,9 @@ def test_mean_acceptance_length_is_tokens_per_forward_pass(sessions: SessionFact
             replace(unfinished_row(problem_id, 3), completion_tokens=11, num_steps=5),
         ]
         insert_branches(session, batch_id=claimed.id, epoch=1, rows=rows)
-        stats = job_stats(session, claimed.job_id)
-    assert stats.mean_acceptance_length == pytest.approx((30 + 20 + 10) / 25)
-    assert stats.num_tokens == 64
-
-
-def test_a_job_without_branches_has_no_statistics(sessions: SessionFactory) -> None:
-    with sessions.begin() as session:
-        stats = job_stats(session, stored_job(session))
-    assert (stats.mean_acceptance_length, stats.num_tokens) == (None, 0)
-    assert stats.latency.e2e_latency_s is None
+        without = stored_job(session)
+        found = mean_acceptance_lengths(session, [claimed.job_id, without])
+    assert found == {claimed.job_id: pytest.approx((30 + 20 + 10) / 25)}
 
 
 def test_results_are_paged_by_position(sessions: SessionFactory) -> None:
@@ -203,14 +196,3 @@ def test_results_are_paged_by_position(sessions: SessionFactory) -> None:
     assert [result.key for result in first + second] == ["p0", "p1", "p2", "p3", "p4"]
     assert [result.state for result in first] == ["running", "answered", "pending"]
     assert (first[1].answer, first[1].vote_share, first[0].answer) == ("7", 1.0, None)
-
-
-def test_branches_of_a_problem_are_listed_by_index(sessions: SessionFactory) -> None:
-    with sessions.begin() as session:
-        job_id = stored_job(session, num_problems=2)
-        claimed = claimed_batch(session, job_id)
-        rows = [branch_row(claimed.problems[1].id, index) for index in (2, 0, 1)]
-        insert_branches(session, batch_id=claimed.id, epoch=1, rows=rows)
-        listed = problem_branches(session, job_id, "p1")
-        assert [branch.branch_index for branch in listed] == [0, 1, 2]
-        assert problem_branches(session, job_id, "p0") == []
