@@ -55,7 +55,9 @@ def read_snapshot(session: Session, now: datetime) -> Snapshot:
     """Live jobs, live batches and present workers, without prompts or problem ids.
 
     Jobs that are being cancelled get no plans and are left out; their batches still hold rows of
-    a worker and are in. Ask for REPEATABLE READ when the three must agree to the row.
+    a worker and are in. A worker of another release, whose profiles cannot be read, is left out
+    like one that is gone, so that it stops no other. Ask for REPEATABLE READ when the three must
+    agree to the row.
     """
     jobs = session.execute(_LIVE_JOBS)
     batches = session.execute(_LIVE_BATCHES, {"finished": list(FINISHED)})
@@ -68,7 +70,7 @@ def read_snapshot(session: Session, now: datetime) -> Snapshot:
         now=now,
         jobs=tuple(_job_view(row) for row in jobs),
         batches=tuple(_batch_view(row) for row in batches),
-        workers=tuple(_worker_view(worker) for worker in workers),
+        workers=tuple(view for worker in workers if (view := _worker_view(worker)) is not None),
     )
 
 
@@ -122,14 +124,18 @@ def _batch_view(row: Row[tuple[object, ...]]) -> BatchView:
     )
 
 
-def _worker_view(worker: Worker) -> WorkerView:
-    spec = dict(worker.spec)
-    spec["draft_lengths"] = tuple(spec["draft_lengths"])
+def _worker_view(worker: Worker) -> WorkerView | None:
+    try:
+        spec = EngineSpec(**{**worker.spec, "draft_lengths": tuple(worker.spec["draft_lengths"])})
+        latency = LatencyProfile.from_dict(worker.latency_profile)
+        answers = AnswerProfile.from_dict(worker.answer_profile)
+    except (KeyError, TypeError, ValueError):
+        return None
     return WorkerView(
         name=worker.name,
         incarnation=worker.incarnation,
-        spec=EngineSpec(**spec),
-        latency=LatencyProfile.from_dict(worker.latency_profile),
-        answers=AnswerProfile.from_dict(worker.answer_profile),
+        spec=spec,
+        latency=latency,
+        answers=answers,
         heartbeat_at=worker.heartbeat_at,
     )

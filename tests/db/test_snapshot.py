@@ -1,12 +1,17 @@
 """The snapshot counts what is live and leaves the rest out."""
 
+from dataclasses import asdict
 from functools import partial
+
+import pytest
+from sqlalchemy import update
 
 from db.batches import mark_sent
 from db.branches import insert_branches
 from db.gauges import read_gauges
 from db.jobs import request_cancel
 from db.keys import LOCAL_TENANT
+from db.models import Worker
 from db.problems import answer_problems
 from db.session import SessionFactory
 from db.snapshot import read_snapshot
@@ -103,6 +108,26 @@ def test_stopped_and_long_silent_workers_are_left_out(sessions: SessionFactory) 
         assert [worker.name for worker in snapshot.workers] == ["alive"]
         listed = {worker.name: worker.num_running_branches for worker in list_workers(session)}
     assert listed == {"alive": 3, "silent": 0, "stopped": 0}
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("spec", asdict(engine_spec()) | {"invented": 1}),
+        ("spec", {}),
+        ("latency_profile", {}),
+        ("answer_profile", {"weights": 1}),
+    ],
+)
+def test_a_worker_of_another_release_stops_no_other(
+    sessions: SessionFactory, column: str, value: dict[str, object]
+) -> None:
+    with sessions.begin() as session:
+        stored_worker(session, "readable")
+        stored_worker(session, "stranger")
+        session.execute(update(Worker).where(Worker.name == "stranger").values({column: value}))
+        snapshot = read_snapshot(session, NOW)
+    assert [worker.name for worker in snapshot.workers] == ["readable"]
 
 
 def test_a_new_incarnation_takes_the_name_over(sessions: SessionFactory) -> None:
