@@ -8,6 +8,17 @@ from sqlalchemy.orm import Session, sessionmaker
 
 SessionFactory = sessionmaker[Session]
 
+DEAD_PEER: dict[str, int] = {
+    "connect_timeout": 5,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    # Milliseconds; for a server that vanished with a query on its way.
+    "tcp_user_timeout": 11_000,
+}
+"""Connection parameters, times in seconds, that notice a server which vanished: in about ten seconds
+rather than the two hours of most systems, in which no tick and no heartbeat would come."""
+
 
 def normalize_url(url: str) -> str:
     """Name the psycopg 3 driver in a plain `postgresql://` or `postgres://` URL."""
@@ -25,7 +36,11 @@ def driver_url(url: str) -> str:
 def connect(url: str, *, pool_size: int = 5) -> Engine:
     """Make an engine whose connections survive a restart of the server."""
     return create_engine(
-        normalize_url(url), pool_size=pool_size, max_overflow=pool_size, pool_pre_ping=True
+        normalize_url(url),
+        pool_size=pool_size,
+        max_overflow=pool_size,
+        pool_pre_ping=True,
+        connect_args=dict(DEAD_PEER),
     )
 
 

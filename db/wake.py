@@ -4,10 +4,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import psycopg
+from psycopg.conninfo import make_conninfo
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from db.session import driver_url
+from db.session import DEAD_PEER, driver_url
 from scheduler.core.messages import WAKE_CHANNEL
 
 
@@ -40,13 +41,7 @@ class Listener:
 
 @contextmanager
 def listen(url: str) -> Iterator[Listener]:
-    """Open a listener; the connection notices a dead server within about ten seconds."""
-    with psycopg.connect(
-        driver_url(url),
-        autocommit=True,
-        connect_timeout=5,
-        keepalives_idle=5,
-        keepalives_interval=2,
-        keepalives_count=3,
-    ) as connection:
+    """Open a listener on a connection of its own."""
+    conninfo = make_conninfo(driver_url(url), **DEAD_PEER)
+    with psycopg.connect(conninfo, autocommit=True) as connection:
         yield Listener(connection)

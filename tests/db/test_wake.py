@@ -7,7 +7,7 @@ import psycopg
 import pytest
 
 from db.leader import is_led, try_lead
-from db.session import SessionFactory, driver_url, normalize_url
+from db.session import SessionFactory, connect, driver_url, normalize_url
 from db.wake import listen, notify
 
 
@@ -70,6 +70,19 @@ def test_a_listener_whose_connection_was_killed_says_so(database_url: str) -> No
             other.execute("SELECT pg_terminate_backend(%s)", (pid,))
         with pytest.raises(psycopg.OperationalError):
             listener.wait(5.0)
+
+
+def test_every_connection_notices_a_server_that_vanished(database_url: str) -> None:
+    engine = connect(database_url)
+    with engine.connect() as pooled, listen(database_url) as listener:
+        driver = pooled.connection.driver_connection
+        assert isinstance(driver, psycopg.Connection)
+        for connection in (driver, listener.connection):
+            parameters = connection.info.get_parameters()
+            waits = [int(parameters[f"keepalives_{name}"]) for name in ("interval", "count")]
+            assert int(parameters["keepalives_idle"]) + waits[0] * waits[1] <= 15
+            assert 0 < int(parameters["connect_timeout"]) <= 15
+    engine.dispose()
 
 
 def test_one_connection_leads_until_it_closes(sessions: SessionFactory, database_url: str) -> None:
