@@ -12,12 +12,13 @@ from db.claims import ClaimedBatch as ClaimedBatch
 from db.claims import ClaimedProblem as ClaimedProblem
 from db.claims import FinishedBranch as FinishedBranch
 from db.claims import claimed_problems
-from db.jobs import LIVE, start_job
+from db.jobs import start_job
 from db.models import Batch, Job, Problem, Worker
 from db.problems import release_problems
 from scheduler.core.plan import Plan
 from scheduler.core.states import (
     BATCH_TRANSITIONS,
+    LIVE,
     BatchState,
     JobState,
     ProblemState,

@@ -9,10 +9,9 @@ from sqlalchemy.orm import Session
 from db import events
 from db.batches import cancel_job_batches
 from db.expiry import expire_job_problems
-from db.jobs import LIVE
 from db.models import Job
 from db.problems import cancel_job_problems
-from scheduler.core.states import JOB_TRANSITIONS, JobState, sources_of
+from scheduler.core.states import JOB_TRANSITIONS, LIVE, JobState, sources_of
 
 # A job ends when none of its problems is open. It ended when its last problem did, however late
 # the scheduler noticed. Cancelling jobs end in `finish_cancelled`.

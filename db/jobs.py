@@ -11,10 +11,7 @@ from db import events
 from db.models import Job, Problem
 from scheduler.core.decisions import Admitted
 from scheduler.core.plan import Forecast, Plan
-from scheduler.core.states import JOB_TRANSITIONS, JobState, ProblemState, sources_of
-
-LIVE = (JobState.QUEUED, JobState.RUNNING)
-"""States in which a job may get plans and batches."""
+from scheduler.core.states import JOB_TRANSITIONS, LIVE, JobState, ProblemState, sources_of
 
 
 @dataclass(frozen=True, slots=True)

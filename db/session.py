@@ -16,8 +16,8 @@ DEAD_PEER: dict[str, int] = {
     # Milliseconds; for a server that vanished with a query on its way.
     "tcp_user_timeout": 11_000,
 }
-"""Connection parameters, times in seconds, that notice a server which vanished: in about ten seconds
-rather than the two hours of most systems, in which no tick and no heartbeat would come."""
+"""Connection parameters, times in seconds, that notice within about ten seconds that a server
+vanished. Most systems take two hours, in which no tick and no heartbeat would come."""
 
 
 def normalize_url(url: str) -> str:

@@ -17,7 +17,7 @@ from scheduler.core.fleet import alive_workers, fleets_by_model
 from scheduler.core.packing import Bounds, pack
 from scheduler.core.planner import pessimistic
 from scheduler.core.snapshot import JobView, Snapshot
-from scheduler.core.states import JobState
+from scheduler.core.states import LIVE
 
 MARGIN_S = 0.01
 """Added to the earliest finish, so that a deadline set to it is not refused for rounding."""
@@ -42,7 +42,7 @@ def admit(snapshot: Snapshot, job: JobView, config: SchedulerConfig) -> Admitted
         for batch in snapshot.batches
         if batch.worker_name in by_name and not is_lost(batch, by_name[batch.worker_name], now)
     ]
-    live = [other for other in snapshot.jobs if other.state in (JobState.QUEUED, JobState.RUNNING)]
+    live = [other for other in snapshot.jobs if other.state in LIVE]
     others = jobs_to_plan(live, job.model, now, config)
     without_job = Bounds(fleet, others, batches, now, config)
     with_job = Bounds(fleet, [*others, job], batches, now, config)

@@ -17,9 +17,8 @@ from scheduler.core.fleet import Fleet, alive_workers, fleets_by_model
 from scheduler.core.packing import Bounds, Packed, pack
 from scheduler.core.plan import Plan
 from scheduler.core.snapshot import BatchView, JobView, Snapshot, WorkerView
-from scheduler.core.states import BatchState, JobState
+from scheduler.core.states import LIVE, BatchState
 
-LIVE = (JobState.QUEUED, JobState.RUNNING)
 COST_SLACK = 1.25
 """A stored plan costing more than this multiple of the new one is dropped: others need the rows."""
 CAP_SLACK = 1.25

@@ -23,6 +23,10 @@ class JobState(StrEnum):
     CANCELLED = "cancelled"
 
 
+LIVE = (JobState.QUEUED, JobState.RUNNING)
+"""States in which a job may get plans and batches."""
+
+
 class ProblemState(StrEnum):
     """One prompt's life."""
 
