@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, select, text, update
+from sqlalchemy import text, update
 from sqlalchemy.orm import Session
 
 from db import events
@@ -13,6 +13,7 @@ from db.claims import ClaimedProblem as ClaimedProblem
 from db.claims import FinishedBranch as FinishedBranch
 from db.claims import claimed_problems
 from db.jobs import start_job
+from db.leases import lock_batches
 from db.models import Batch, Job, Problem, Worker
 from db.problems import release_problems
 from scheduler.core.plan import Plan
@@ -98,7 +99,7 @@ def mark_sent(session: Session, batch_ids: Sequence[int], *, now: datetime) -> N
     session.execute(
         update(Batch)
         .where(
-            Batch.id.in_(_lock(session, Batch.id.in_(batch_ids))),
+            Batch.id.in_(lock_batches(session, Batch.id.in_(batch_ids))),
             Batch.state == BatchState.PLANNED,
         )
         .values(sent_at=now)
@@ -170,17 +171,6 @@ def claim_batch(
     )
 
 
-def renew_leases(session: Session, *, owner: str, lease_s: float, now: datetime) -> list[int]:
-    """Extend every lease that the owner still holds; batches not returned are lost to it."""
-    held = _lock(session, Batch.lease_owner == owner, Batch.state == BatchState.CLAIMED)
-    session.execute(
-        update(Batch)
-        .where(Batch.id.in_(held), Batch.state == BatchState.CLAIMED)
-        .values(lease_expires_at=now + timedelta(seconds=lease_s))
-    )
-    return held
-
-
 def finish_batch(session: Session, *, batch_id: int, epoch: int, now: datetime) -> bool:
     """Close a claimed batch of this epoch; problems without an outcome become pending again."""
     job_id = session.scalar(
@@ -208,24 +198,15 @@ def finish_batch(session: Session, *, batch_id: int, epoch: int, now: datetime) 
 
 def lose_batches(session: Session, batch_ids: Sequence[int], *, now: datetime) -> list[int]:
     """Rescue: take live batches from their workers; open problems become pending again."""
-    lost = _close(session, _lock(session, Batch.id.in_(batch_ids)), BatchState.LOST, now)
+    lost = _close(session, lock_batches(session, Batch.id.in_(batch_ids)), BatchState.LOST, now)
     release_problems(session, lost)
     return lost
 
 
 def cancel_job_batches(session: Session, job_id: str, *, now: datetime) -> list[int]:
     """Take the live batches of a job from their workers; the caller closes the problems."""
-    live = _lock(session, Batch.job_id == job_id, Batch.finished_at.is_(None))
+    live = lock_batches(session, Batch.job_id == job_id, Batch.finished_at.is_(None))
     return _close(session, live, BatchState.CANCELLED, now)
-
-
-def _lock(session: Session, *conditions: ColumnElement[bool]) -> list[int]:
-    """Lock the batches that meet the conditions, ascending by id; returns their ids."""
-    return list(
-        session.scalars(
-            select(Batch.id).where(*conditions).order_by(Batch.id).with_for_update(key_share=True)
-        )
-    )
 
 
 def _close(

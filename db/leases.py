@@ -1,8 +1,10 @@
-"""The right to write results: a claimed batch, held by its epoch."""
+"""The right to work on a batch: held by its epoch, renewed by its owner, ended under its lock."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, select, update
 from sqlalchemy.orm import Session
 
 from db.models import Batch
@@ -25,3 +27,26 @@ def hold_batch(session: Session, *, batch_id: int, epoch: int) -> HeldBatch | No
         .with_for_update(key_share=True)
     ).first()
     return None if held is None else HeldBatch(held.job_id, held.worker_name)
+
+
+def renew_leases(
+    session: Session, batch_ids: Sequence[int], *, owner: str, lease_s: float, now: datetime
+) -> list[int]:
+    """Extend the leases among these that the owner still holds; returns them, the rest is lost."""
+    is_held = (Batch.lease_owner == owner, Batch.state == BatchState.CLAIMED)
+    held = lock_batches(session, Batch.id.in_(batch_ids), *is_held)
+    session.execute(
+        update(Batch)
+        .where(Batch.id.in_(held), Batch.state == BatchState.CLAIMED)
+        .values(lease_expires_at=now + timedelta(seconds=lease_s))
+    )
+    return held
+
+
+def lock_batches(session: Session, *conditions: ColumnElement[bool]) -> list[int]:
+    """Lock the batches that meet the conditions, ascending by id; returns their ids."""
+    return list(
+        session.scalars(
+            select(Batch.id).where(*conditions).order_by(Batch.id).with_for_update(key_share=True)
+        )
+    )

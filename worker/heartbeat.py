@@ -9,7 +9,7 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from db import workers
-from db.batches import renew_leases
+from db.leases import renew_leases
 from db.session import SessionFactory, transaction
 
 log = structlog.get_logger(__name__)
@@ -96,8 +96,14 @@ class Heartbeat:
                 num_running_branches=self._num_running_branches(),
                 now=now,
             )
+            # Only of batches that run: one whose claim was committed unheard, or that could not be
+            # given back, is rescued when its lease ends.
             held = renew_leases(
-                session, owner=self._identity.incarnation, lease_s=self._lease_s, now=now
+                session,
+                list(before),
+                owner=self._identity.incarnation,
+                lease_s=self._lease_s,
+                now=now,
             )
         for batch_id, lost in before.items():
             if batch_id not in held:

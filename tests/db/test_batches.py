@@ -12,13 +12,13 @@ from db.batches import (
     finish_batch,
     lose_batches,
     mark_sent,
-    renew_leases,
 )
 from db.branches import insert_branches
 from db.endings import finish_cancelled
 from db.events import list_events
 from db.jobs import request_cancel
 from db.keys import LOCAL_TENANT
+from db.leases import renew_leases
 from db.models import Batch, Job, Problem
 from db.problems import answer_problems
 from db.session import SessionFactory
@@ -198,12 +198,16 @@ def test_a_lease_is_renewed_only_while_it_is_held(sessions: SessionFactory) -> N
         first = claimed_batch(session, job_id, num_problems=4)
         second = claimed_batch(session, job_id, num_problems=4)
     with sessions.begin() as session:
-        held = renew_leases(session, owner="w1-1", lease_s=4.0, now=after(2))
+        both = [first.id, second.id]
+        held = renew_leases(session, both, owner="w1-1", lease_s=4.0, now=after(2))
         assert held == [first.id, second.id]
         assert session.get_one(Batch, first.id).lease_expires_at == after(6)
         assert lose_batches(session, [first.id], now=after(3)) == [first.id]
-        assert renew_leases(session, owner="w1-1", lease_s=4.0, now=after(4)) == [second.id]
-        assert renew_leases(session, owner="w1-2", lease_s=4.0, now=after(4)) == []
+        renewed = {
+            owner: renew_leases(session, both, owner=owner, lease_s=4.0, now=after(4))
+            for owner in ("w1-1", "w1-2")
+        }
+    assert renewed == {"w1-1": [second.id], "w1-2": []}
 
 
 def test_a_rescued_problem_keeps_its_finished_branches(sessions: SessionFactory) -> None:

@@ -13,12 +13,12 @@ from db.batches import (
     create_batch,
     finish_batch,
     lose_batches,
-    renew_leases,
 )
 from db.branches import insert_branches
 from db.endings import cancelling_jobs, expire_jobs, finish_cancelled, finish_jobs
 from db.jobs import job_progress, request_cancel
 from db.keys import LOCAL_TENANT
+from db.leases import renew_leases
 from db.models import Batch, Branch, Job, Problem
 from db.problems import answer_problems
 from db.session import SessionFactory
@@ -116,7 +116,8 @@ def test_workers_and_scheduler_never_deadlock_and_every_job_ends(
     def renew(rng: random.Random) -> None:
         with sessions.begin() as session:
             owner = f"w1-{rng.randrange(NUM_WORKERS)}"
-            renew_leases(session, owner=owner, lease_s=4.0, now=after(1))
+            held = list(session.scalars(select(Batch.id).where(Batch.lease_owner == owner)))
+            renew_leases(session, held, owner=owner, lease_s=4.0, now=after(1))
 
     actors.append(renew)
     with ThreadPoolExecutor(len(actors)) as threads:

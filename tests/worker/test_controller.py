@@ -260,6 +260,25 @@ def test_a_lease_that_is_not_renewed_aborts_the_batch_within_a_second(bench: Ben
     assert time.monotonic() - struck < 1
 
 
+def test_a_lease_of_a_batch_that_does_not_run_here_is_left_to_end(bench: Bench) -> None:
+    bench.job([[("7", 1000)] * 4])
+    heartbeat = Heartbeat(
+        bench.sessions,
+        Identity("w1", OWNER),
+        lease_s=1000.0,
+        num_running_branches=lambda: 0,
+        on_replaced=lambda: None,
+    )
+    # As after a claim whose commit was not heard.
+    bench.claim(num_branches=4)
+    (claimed,) = batches(bench)
+
+    assert heartbeat.beat()
+
+    (left,) = batches(bench)
+    assert left.lease_expires_at == claimed.lease_expires_at
+
+
 def test_kept_branches_decide_without_running_any(bench: Bench) -> None:
     bench.job([[("7", 10 + 10 * i) for i in range(5)]], rows=1)
     first = bench.claim(num_branches=5)
