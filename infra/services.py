@@ -8,6 +8,9 @@ from db.session import SessionFactory
 from infra.processes import ChildSpec
 from infra.readiness import api_is_ready, scheduler_leads, worker_is_ready
 
+WORKER_GRACE_S = 15.0
+"""A worker that is asked to stop gives its batches back, for 10 s at most, and then signs off."""
+
 
 def command_line(*arguments: str) -> tuple[str, ...]:
     """The `slackline` command, run by this very Python."""
@@ -44,6 +47,7 @@ def worker_child(
         env=env,
         is_ready=lambda: worker_is_ready(sessions, name),
         ready_timeout_s=180.0,
+        grace_s=WORKER_GRACE_S,
     )
 
 

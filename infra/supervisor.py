@@ -40,7 +40,7 @@ class Supervisor:
             on_change: Called after any child's pid changed.
             on_tick: Called after every look at the children.
         """
-        self.children: list[Child] = []
+        self._stages: list[list[Child]] = []
         self._log_dir = log_dir
         self._say = say
         self._policy = policy or RestartPolicy()
@@ -48,6 +48,11 @@ class Supervisor:
         self._on_tick = on_tick
         self._restart_at: dict[str, float] = {}
         self._stop_requested = False
+
+    @property
+    def children(self) -> list[Child]:
+        """Every child, in start order."""
+        return [child for stage in self._stages for child in stage]
 
     def request_stop(self) -> None:
         """Make `start` and `run` leave at the next look; safe in a signal handler."""
@@ -64,10 +69,11 @@ class Supervisor:
         Raises:
             StackFailedError: One exited or did not get ready in time.
         """
-        stage = [Child(spec, self._log_dir / f"{spec.name}.log") for spec in specs]
-        for child in stage:
-            self.children.append(child)
-            self._start(child)
+        stage: list[Child] = []
+        self._stages.append(stage)
+        for spec in specs:
+            stage.append(Child(spec, self._log_dir / f"{spec.name}.log"))
+            self._start(stage[-1])
         while not self._stop_requested and not all(child.is_ready for child in stage):
             self.tick()
             time.sleep(POLL_S)
@@ -94,12 +100,12 @@ class Supervisor:
         self._on_tick()
 
     def stop(self) -> None:
-        """Stop the children, the last started first; the processes of one stage together."""
-        for child in reversed(self.children):
-            if child.spec.stop_signal == signal.SIGTERM:
+        """Stop stage by stage, the last one first, so that nobody loses a server it still needs."""
+        for stage in reversed(self._stages):
+            for child in stage:
                 child.ask_to_stop()
-        for child in reversed(self.children):
-            child.stop()
+            for child in stage:
+                child.stop()
 
     def _start(self, child: Child) -> None:
         child.start()

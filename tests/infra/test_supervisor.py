@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -97,6 +98,32 @@ def test_a_child_that_never_gets_ready_ends_the_run(supervisor: Supervisor) -> N
 def test_a_requested_stop_ends_a_start(supervisor: Supervisor) -> None:
     supervisor.request_stop()
     assert not supervisor.start([child("one", SLEEPER, is_ready=lambda: False)])
+
+
+def test_a_server_outlives_the_children_that_were_started_after_it(
+    supervisor: Supervisor, tmp_path: Path
+) -> None:
+    ends = tmp_path / "ends"
+    slow_to_leave = f"""
+import signal, sys, time
+def leave(*_):
+    time.sleep(float(sys.argv[1]))
+    print(sys.argv[2], file=open({str(ends)!r}, "a"))
+    raise SystemExit
+signal.signal(signal.SIGTERM, leave)
+print("listening", flush=True)
+time.sleep(60)
+"""
+
+    def leaver(name: str, delay_s: float) -> ChildSpec:
+        log = tmp_path / f"{name}.log"
+        spec = child(name, slow_to_leave, is_ready=lambda: "listening" in log.read_text())
+        return replace(spec, argv=(*spec.argv, str(delay_s), name), ready_timeout_s=10, grace_s=5)
+
+    supervisor.start([leaver("server", 0.0)])
+    supervisor.start([leaver("client", 0.3)])
+    supervisor.stop()
+    assert ends.read_text().split() == ["client", "server"]
 
 
 def test_stop_kills_what_ignores_the_signal_and_its_whole_session(supervisor: Supervisor) -> None:
