@@ -4,11 +4,9 @@ import threading
 from datetime import UTC, datetime
 
 import structlog
-from sqlalchemy.exc import SQLAlchemyError
 
-from db.batches import ClaimedBatch, claim_batch, lose_batches
+from db.batches import ClaimedBatch, claim_batch
 from db.session import SessionFactory, transaction
-from db.wake import notify
 from worker.controller import BatchController, Outcome
 from worker.engines.base import Engine
 from worker.equivalence import Equivalence
@@ -107,15 +105,7 @@ class BatchRunner:
         try:
             return controller.run()
         except Exception:
+            # Its lease is renewed no more. Rescue comes when that runs out, seconds from now, so a
+            # fault that repeats does not become a hot loop.
             log.exception("batch failed", batch_id=batch.id)
-            self._release(batch)
             raise
-
-    def _release(self, batch: ClaimedBatch) -> None:
-        """Give the batch back after a fault, rather than wait for its lease to run out."""
-        try:
-            with transaction(self._sessions) as session:
-                lose_batches(session, [batch.id], now=datetime.now(UTC))
-                notify(session)
-        except SQLAlchemyError:
-            log.exception("batch not released", batch_id=batch.id)

@@ -81,8 +81,8 @@ def summary(job: Job) -> str:
         side = "before" if lateness_s <= 0 else "after"
         lines.append(f"  finished {abs(lateness_s):.1f} s {side} the deadline")
     if job["accuracy"] is not None:
-        predicted = job["predicted"] or job["admitted"]
-        lines.append(f"  accuracy {job['accuracy']:.1%} (predicted {predicted['accuracy']:.1%})")
+        predicted = job["admitted"]["accuracy"]
+        lines.append(f"  accuracy {job['accuracy']:.1%} (predicted {predicted:.1%} at submission)")
     if job["plan"] is not None:
         lines.append(f"  split {split_text(job)}")
     if job["mean_acceptance_length"] is not None:
