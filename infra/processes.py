@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -62,13 +62,9 @@ class Child:
 
     def start(self) -> None:
         """Start the program in a session of its own, so that Ctrl-C reaches the supervisor only."""
-        bound = [sys.executable, "-m", "infra.bound", "--parent", str(os.getpid())]
-        bound += ["--signal", str(int(self.spec.death_signal))]
-        if self.spec.user is not None:
-            bound += ["--user", self.spec.user]
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
-                [*bound, "--", *self.spec.argv],
+                bound(self.spec.argv, self.spec.death_signal, self.spec.user),
                 env={**os.environ, "PYTHONUNBUFFERED": "1", **self.spec.env},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -110,6 +106,20 @@ class Child:
             log.seek(max(0, log.tell() - 65536))
             lines = log.read().decode(errors="replace").splitlines()
         return "\n".join(lines[-num_lines:])
+
+
+def bound(argv: Sequence[str], death_signal: signal.Signals, user: str | None = None) -> list[str]:
+    """A command line under which a program dies with this process, killed or not.
+
+    Args:
+        death_signal: Sent by the kernel when the thread that starts the program is gone.
+        user: Run the program as this user, when this process is root's.
+    """
+    binding = [sys.executable, "-m", "infra.bound", "--parent", str(os.getpid())]
+    binding += ["--signal", str(int(death_signal))]
+    if user is not None:
+        binding += ["--user", user]
+    return [*binding, "--", *argv]
 
 
 def end_session(leader_pid: int) -> None:

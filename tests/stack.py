@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from api.client import Client
+from infra.processes import bound
 from infra.servers import free_port
 from infra.state import DataFolder, Running
 
@@ -89,9 +90,10 @@ def running_stack(
     data.mkdir(parents=True, exist_ok=True)
     output = data / "up.out"
     arguments = [argument for engine in engines for argument in ("--engine", engine)]
+    command = slackline("up", "--data", str(data), "--port", str(port or free_port()), *arguments)
     with output.open("w") as file:
         process = subprocess.Popen(
-            slackline("up", "--data", str(data), "--port", str(port or free_port()), *arguments),
+            bound(command, signal.SIGTERM),
             env={**os.environ, **(env or {})},
             stdout=file,
             stderr=subprocess.STDOUT,

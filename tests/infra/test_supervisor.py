@@ -17,6 +17,7 @@ from infra.processes import ChildSpec
 from infra.restarts import RestartPolicy
 from infra.supervisor import StackFailedError, Supervisor
 
+ROOT = Path(__file__).parents[2]
 SLEEPER = "import time; print('hello', flush=True); time.sleep(60)"
 POLICY = RestartPolicy(max_deaths=3, window_s=30.0, first_delay_s=0.01, max_delay_s=0.01)
 
@@ -165,6 +166,36 @@ time.sleep(60)
     while is_alive(pid):
         assert time.monotonic() < give_up_at
         time.sleep(0.01)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="PR_SET_PDEATHSIG is Linux")
+def test_servers_of_the_tests_do_not_outlive_a_killed_pytest(tmp_path: Path) -> None:
+    (tmp_path / "conftest.py").write_text("from tests.conftest import *\n")
+    pids = tmp_path / "pids"
+    (tmp_path / "test_it.py").write_text(f"""
+import os, time
+from pathlib import Path
+import psutil
+def test_it(postgres_url, redis_server_url):
+    children = psutil.Process().children(recursive=True)
+    Path({str(pids)!r} + ".part").write_text(" ".join(str(child.pid) for child in children))
+    Path({str(pids)!r} + ".part").rename({str(pids)!r})
+    time.sleep(60)
+""")
+    run = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", str(tmp_path / "test_it.py")]
+    options = ["--rootdir", str(tmp_path), "-c", os.devnull]
+    with subprocess.Popen([*run, *options], cwd=ROOT, stdout=subprocess.DEVNULL) as parent:
+        give_up_at = time.monotonic() + 60.0
+        while not pids.exists():
+            assert parent.poll() is None
+            assert time.monotonic() < give_up_at
+            time.sleep(0.05)
+        parent.kill()
+    children = [int(pid) for pid in pids.read_text().split()]
+    assert len(children) >= 2
+    while any(is_alive(pid) for pid in children):
+        assert time.monotonic() < give_up_at
+        time.sleep(0.05)
 
 
 def is_alive(pid: int) -> bool:

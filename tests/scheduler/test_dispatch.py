@@ -7,8 +7,8 @@ import time
 import pytest
 import redis
 
+from infra.servers import free_port
 from scheduler.dispatch import celery_sender
-from tests.conftest import free_port
 
 
 def test_a_message_is_a_task_name_and_a_batch_id_on_the_workers_queue(redis_url: str) -> None:

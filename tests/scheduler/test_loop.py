@@ -18,9 +18,10 @@ from db.leader import is_led
 from db.models import Batch, Job
 from db.session import SessionFactory, driver_url
 from db.wake import notify
+from infra.processes import bound
+from infra.servers import free_port
 from scheduler.config import SchedulerSettings
 from scheduler.loop import serve
-from tests.conftest import free_port
 from tests.factories import stored_job, stored_worker
 
 
@@ -122,13 +123,12 @@ def test_another_process_leads_when_the_leader_is_killed(
     sessions: SessionFactory, database_url: str, redis_url: str
 ) -> None:
     def start() -> subprocess.Popen[bytes]:
+        program = (
+            "from scheduler.config import SchedulerSettings; from scheduler.loop import run;"
+            " run(SchedulerSettings())"
+        )
         return subprocess.Popen(
-            [
-                sys.executable,
-                "-c",
-                "from scheduler.config import SchedulerSettings; from scheduler.loop import run;"
-                " run(SchedulerSettings())",
-            ],
+            bound([sys.executable, "-c", program], signal.SIGKILL),
             env={**os.environ, "DATABASE_URL": database_url, "REDIS_URL": redis_url},
             stderr=subprocess.PIPE,
         )

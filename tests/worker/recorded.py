@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -18,6 +19,7 @@ from db.jobs import insert_job
 from db.models import Branch, Problem, Worker
 from db.problems import NewProblem, insert_problems
 from db.session import SessionFactory, transaction
+from infra.processes import bound
 from scheduler.core.decisions import Admitted
 from tests.factories import MODEL, forecast, latency_profile, new_job, plan
 
@@ -119,7 +121,7 @@ def start_worker(recordings: Path, name: str, **options: object) -> subprocess.P
         "SLACKLINE_MODEL": MODEL,
         **{f"SLACKLINE_{key.upper()}": str(value) for key, value in options.items()},
     }
-    return subprocess.Popen([sys.executable, "-c", PROGRAM], env=env)
+    return subprocess.Popen(bound([sys.executable, "-c", PROGRAM], signal.SIGKILL), env=env)
 
 
 def wait_until(condition: Callable[[], bool], timeout_s: float = 30.0) -> None:

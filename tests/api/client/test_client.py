@@ -14,8 +14,8 @@ from api.client import Client, Problem, SlacklineError
 from db import events
 from db.endings import finish_cancelled
 from db.session import SessionFactory, transaction
+from infra.servers import free_port
 from tests.api.live import LOCAL_KEY
-from tests.conftest import free_port
 from tests.factories import MODEL, NOW
 
 PROBLEMS: list[Problem | str] = [

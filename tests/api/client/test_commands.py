@@ -13,8 +13,8 @@ from api.client.commands import app
 from api.client.shapes import Job
 from db.endings import finish_cancelled
 from db.session import SessionFactory, transaction
+from infra.servers import free_port
 from tests.api.live import LOCAL_KEY
-from tests.conftest import free_port
 from tests.factories import MODEL
 
 Run = Callable[..., Result]
