@@ -61,17 +61,26 @@ def create_key(
     ] = None,
 ) -> None:
     """Make an API key and show it, this once."""
+    from sqlalchemy.exc import IntegrityError
+
     from db import keys
     from db.session import connect, session_factory, transaction
 
     now = datetime.now(UTC)
     engine = connect(database_url, pool_size=1)
-    with transaction(session_factory(engine)) as session:
-        tenant_id = tenant or keys.create_tenant(session, name=label, now=now)
-        secret = keys.new_secret()
-        digest = keys.hash_secret(secret)
-        keys.insert_api_key(session, tenant_id=tenant_id, key_sha256=digest, label=label, now=now)
-    engine.dispose()
+    secret = keys.new_secret()
+    digest = keys.hash_secret(secret)
+    try:
+        with transaction(session_factory(engine)) as session:
+            tenant_id = tenant or keys.create_tenant(session, name=label, now=now)
+            keys.insert_api_key(
+                session, tenant_id=tenant_id, key_sha256=digest, label=label, now=now
+            )
+    except IntegrityError:
+        message = f"No tenant has the id {tenant!r}. Leave out --tenant to make a new one."
+        raise SystemExit(message) from None
+    finally:
+        engine.dispose()
     typer.echo(f"{secret}  # {tenant_id}")
 
 

@@ -8,8 +8,13 @@ from typing import Any
 import pytest
 import typer
 import yaml
+from typer.testing import CliRunner
 
+from db.keys import find_tenant, hash_secret
+from db.session import SessionFactory, transaction
 from infra.command import app
+from infra.services import WORKER_GRACE_S
+from worker.settings import WorkerSettings
 
 ROOT = Path(__file__).parents[2]
 COMPOSE = ROOT / "docker-compose.yml"
@@ -61,6 +66,45 @@ def test_every_service_waited_for_exists_and_can_be_waited_for() -> None:
 
 def test_the_environment_is_what_processes_read() -> None:
     assert set(SERVICES["worker"]["environment"]) == {"DATABASE_URL", "REDIS_URL"}
+
+
+@pytest.mark.parametrize("name", ["worker", "worker-gpu"])
+def test_a_worker_that_is_made_anew_finds_what_it_measured_before(name: str) -> None:
+    folder = WorkerSettings.model_fields["data_dir"].default.relative_to(Path.home())
+    target = f"/home/slackline/{folder}"
+    assert f"profiles:{target}" in SERVICES[name]["volumes"]
+    # A volume takes its owner from the folder of the image.
+    assert target in (ROOT / "infra" / "Dockerfile").read_text()
+    # Part of the profile's file name, and a new random word for every container by default.
+    assert SERVICES[name]["hostname"] == name_of_worker(SERVICES[name]["command"])
+
+
+def name_of_worker(command: list[str]) -> str:
+    return command[command.index("--name") + 1]
+
+
+@pytest.mark.parametrize("name", ["worker", "worker-gpu"])
+def test_a_worker_has_time_to_give_its_batches_back(name: str) -> None:
+    assert SERVICES[name]["stop_grace_period"] == f"{WORKER_GRACE_S:.0f}s"
+
+
+def test_the_key_that_its_header_tells_to_make_opens_the_api(
+    sessions: SessionFactory, database_url: str
+) -> None:
+    before, _, rest = COMPOSE.read_text().partition("docker compose run --rm api ")
+    assert before.endswith("key: ")
+    made = CliRunner().invoke(app, rest.splitlines()[0].split(), env={"DATABASE_URL": database_url})
+    assert made.exit_code == 0, made.output
+    secret, _, tenant_id = made.output.split()
+    with transaction(sessions) as session:
+        assert find_tenant(session, key_sha256=hash_secret(secret)) == tenant_id
+
+
+def test_a_key_for_an_unknown_tenant_is_refused_in_words(database_url: str) -> None:
+    arguments = ["keys", "create", "--label", "me", "--tenant", "ten_nobody"]
+    made = CliRunner().invoke(app, arguments, env={"DATABASE_URL": database_url})
+    assert made.exit_code == 1
+    assert "No tenant has the id 'ten_nobody'" in str(made.exception) + made.output
 
 
 def test_the_image_runs_the_command_and_copies_every_package() -> None:
