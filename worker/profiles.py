@@ -42,7 +42,8 @@ def read_answers(path: Path) -> AnswerProfile:
 def write_profile(profile: LatencyProfile | AnswerProfile, path: Path) -> None:
     """Write a profile as JSON; a reader sees the old file or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_suffix(".part")
+    # Workers that start together measure the same checkpoint and write the same file.
+    draft = path.with_name(f"{path.name}.{os.getpid()}.part")
     draft.write_bytes(orjson.dumps(profile.to_dict(), option=orjson.OPT_INDENT_2))
     draft.replace(path)
 

@@ -1,6 +1,7 @@
 """Calibration finds the latency and the acceptance of an engine whose truth is known."""
 
 import math
+import multiprocessing
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,7 +19,7 @@ from worker.calibrate import Effort, calibrate, scaled
 from worker.engines.base import BranchFinished, BranchRequest
 from worker.engines.factory import SettingsError, build_engine
 from worker.engines.replay import VirtualReplayEngine, load_recordings
-from worker.profiles import known_answers, read_answers, write_profile
+from worker.profiles import known_answers, read_answers, read_latency, write_profile
 from worker.settings import WorkerSettings
 
 TRUTH = LatencyProfile(
@@ -102,6 +103,14 @@ def test_scaling_multiplies_every_time() -> None:
     assert double.step_time_s(8, 2, 500) == pytest.approx(2 * TRUTH.step_time_s(8, 2, 500))
     assert double.prefill_time_s(80) == pytest.approx(2 * TRUTH.prefill_time_s(80))
     assert double.acceptance == TRUTH.acceptance
+
+
+def test_workers_that_start_together_write_one_whole_profile(tmp_path: Path) -> None:
+    path = tmp_path / "profiles" / "one.json"
+    with multiprocessing.get_context("spawn").Pool(2) as processes:
+        processes.starmap(write_profile, [(TRUTH, path)] * 400, chunksize=1)
+    assert read_latency(path) == TRUTH
+    assert list(path.parent.iterdir()) == [path]
 
 
 def settings(tmp_path: Path, **overrides: object) -> WorkerSettings:
