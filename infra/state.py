@@ -9,6 +9,7 @@ import fcntl
 import json
 import os
 import signal
+import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -20,6 +21,9 @@ from infra.processes import identity
 
 LOCK_FILE = "lock"
 STATE_FILE = "slackline.json"
+
+LOOK_S = 0.2
+"""A supervisor holds the lock for longer; `is_locked` of another process only for a moment."""
 
 
 class DataFolderBusyError(Exception):
@@ -66,12 +70,17 @@ class DataFolder:
         """
         self.log_dir.mkdir(parents=True, exist_ok=True)
         lock = (self.path / LOCK_FILE).open("ab")
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.close()
-            raise DataFolderBusyError(self._busy_message()) from None
-        self._lock = lock
+        give_up_at = time.monotonic() + LOOK_S
+        while self._lock is None:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() > give_up_at:
+                    lock.close()
+                    raise DataFolderBusyError(self._busy_message()) from None
+                time.sleep(0.01)
+            else:
+                self._lock = lock
         return self
 
     def __exit__(

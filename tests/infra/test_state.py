@@ -1,16 +1,18 @@
 """The lock and the state file of a data folder."""
 
+import fcntl
 import os
 import stat
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from infra.processes import identity
-from infra.state import STATE_FILE, DataFolder, DataFolderBusyError, Running
+from infra.state import LOCK_FILE, STATE_FILE, DataFolder, DataFolderBusyError, Running
 
 RUNNING = Running(
     pid=os.getpid(),
@@ -26,6 +28,16 @@ def test_a_second_holder_is_refused_and_told_who_runs(tmp_path: Path) -> None:
         folder.write(RUNNING)
         with pytest.raises(DataFolderBusyError, match=r"http://127.0.0.1:8000.*slackline down"):
             DataFolder(tmp_path).__enter__()
+
+
+def test_somebody_who_only_looks_at_the_lock_is_no_holder(tmp_path: Path) -> None:
+    folder = DataFolder(tmp_path)
+    folder.log_dir.mkdir()
+    with (tmp_path / LOCK_FILE).open("ab") as look:
+        fcntl.flock(look, fcntl.LOCK_SH)
+        threading.Timer(0.05, fcntl.flock, (look, fcntl.LOCK_UN)).start()
+        with folder:
+            assert folder.is_locked()
 
 
 def test_the_lock_and_the_state_go_with_their_holder(tmp_path: Path) -> None:
