@@ -79,6 +79,7 @@ class Timeline:
         self._live_prompts: Counter[str] = Counter()
         self._reserved_tokens = 0
         self._pace: _Pace | None = None
+        self._gains: dict[int, float] = {}
 
     def __contains__(self, branch_id: str) -> bool:
         return branch_id in self._rows
@@ -162,7 +163,12 @@ class Timeline:
 
     def _gain(self, row: Row) -> float:
         """Tokens per step."""
-        return float(self._latency.mean_acceptance_length(row.request.num_speculative_tokens))
+        length = row.request.num_speculative_tokens
+        gain = self._gains.get(length)
+        if gain is None:
+            # Asked for every row at every event, and the profile takes microseconds to tell.
+            gain = self._gains[length] = float(self._latency.mean_acceptance_length(length))
+        return gain
 
     def _current_pace(self) -> _Pace:
         if self._pace is None:
