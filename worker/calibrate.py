@@ -172,7 +172,10 @@ def _coprime(a: int, b: int) -> bool:
 def _decode(
     engine: Engine, prompts: Sequence[str], num_branches: int
 ) -> tuple[list[tuple[BranchRequest, BranchFinished]], float]:
-    """Decode branches of the prompts with the longest draft; returns them and the seconds."""
+    """Decode branches of the prompts with the longest draft; returns them and the seconds.
+
+    They are in the order of submission, in which the model of them takes them too.
+    """
     events: SimpleQueue[BranchFinished] = SimpleQueue()
     longest = max(engine.spec.draft_lengths)
     requests = {
@@ -194,7 +197,8 @@ def _decode(
     wall_s = time.perf_counter() - started_s
     if failed := [event.error for event in finished if event.finish_reason is FinishReason.ERROR]:
         raise RuntimeError(f"calibration could not decode its prompts: {failed[0]}")
-    return [(requests[event.branch_id], event) for event in finished], wall_s
+    by_id = {event.branch_id: event for event in finished}
+    return [(request, by_id[branch_id]) for branch_id, request in requests.items()], wall_s
 
 
 def _acceptance(decoded: Sequence[tuple[BranchRequest, BranchFinished]]) -> tuple[float, ...]:
@@ -221,7 +225,7 @@ def _modeled_s(
     """Seconds that the same branches take by the profile."""
     timeline = Timeline(profile, max_num_seqs=max_num_seqs, kv_capacity_tokens=10**12)
     timeline.advance(0.0)
-    for request, event in sorted(decoded, key=lambda pair: pair[0].branch_id):
+    for request, event in decoded:
         tokens = max(1, event.metrics.completion_tokens)
         timeline.add(Row(request, event.metrics.prompt_tokens, tokens, "", 0.0))
     return max(row.finished_at_s for row in timeline.advance(1e9))
