@@ -56,6 +56,27 @@ def texts(engine: TorchEngine, *requests: object) -> list[str]:
 GREEDY = Sampling(temperature=0.0)
 
 
+def test_branches_of_mixed_contexts_decode_together_as_each_does_alone(
+    checkpoints: tuple[Path, Path],
+) -> None:
+    # Enough rows for several segments, which trade places as their contexts grow.
+    requests = [
+        branch(
+            f"{i}",
+            ("abcdefghijklmnop" * 20)[i : i + 1 + 37 * i % 260],
+            num_speculative_tokens=(0, 3, 3)[i % 3],
+            max_tokens=20 + 29 * i % 150,
+            sampling=GREEDY,
+        )
+        for i in range(40)
+    ]
+    together = TorchEngine.load(*checkpoints, model="tiny", max_num_seqs=20)
+    alone = TorchEngine.load(*checkpoints, model="tiny", max_num_seqs=1)
+    assert texts(together, *requests) == texts(alone, *requests)
+    together.close()
+    alone.close()
+
+
 def test_greedy_branches_agree_whatever_their_draft_lengths_in_one_batch(
     checkpoints: tuple[Path, Path],
 ) -> None:

@@ -61,9 +61,33 @@ def test_swapping_slots_keeps_both_rows() -> None:
     cache = KvCache(SMALL, num_slots=3, max_tokens=4, device=CPU, dtype=torch.float32)
     for slot in range(3):
         cache.kv[:, slot] = slot
-    cache.move([(0, 2), (2, 0)], 3)
+    cache.move([(0, 2), (2, 0)], [3, 3])
     assert cache.kv[0, :, 0, 0, 0].tolist() == [2, 1, 0]
     assert cache.kv[0, :, 0, 3, 0].tolist() == [0, 1, 2]
+
+
+@given(st.permutations(range(9)), st.integers(0, 9), st.integers(1, 4))
+def test_moves_in_chains_and_cycles_keep_every_row(
+    targets: list[int], num_moves: int, num_tokens: int
+) -> None:
+    cache = KvCache(SMALL, num_slots=9, max_tokens=4, device=CPU, dtype=torch.float32)
+    for slot in range(9):
+        cache.kv[:, slot] = slot
+    moves = [(slot, target) for slot, target in enumerate(targets[:num_moves]) if slot != target]
+    cache.move(moves, [num_tokens] * len(moves))
+    expected = list(range(9))
+    for source, target in moves:
+        expected[target] = source
+    assert cache.kv[-1, :, -1, num_tokens - 1, -1].tolist() == expected
+
+
+def test_rows_of_a_draft_length_take_slots_by_descending_context_where_asked() -> None:
+    rows = [row(k) for k in (0, 3, 0, 3, 0)]
+    for num_tokens, r in zip((10, 20, 30, 40, 31), rows, strict=True):
+        r.token_ids = [4] * (num_tokens - len(r.prompt_ids))
+    ordered, _ = arrange(rows, context_step_tokens=16)
+    assert [r.num_speculative_tokens for r in ordered] == [3, 3, 0, 0, 0]
+    assert [r.num_tokens // 16 for r in ordered] == [2, 1, 1, 1, 0]
 
 
 def test_drawing_follows_the_weights_and_never_takes_an_impossible_token() -> None:

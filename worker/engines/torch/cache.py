@@ -1,12 +1,23 @@
 """Keeps keys and values: one slot per row, allocated once."""
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from worker.engines.torch.config import LlamaConfig
 
-_MAX_KEPT_VIEWS = 256
+_MAX_KEPT_VIEWS = 1024
+
+
+class Segment(NamedTuple):
+    """Rows in neighboring slots that attend together, up to the longest context among them."""
+
+    start: int
+    stop: int
+    num_tokens: int
 
 
 class KvCache:
@@ -34,20 +45,21 @@ class KvCache:
         num_heads = 2 * config.num_kv_heads
         starts = torch.arange(num_slots * num_heads, device=device) * max_tokens
         self._starts = starts.view(num_slots, 1, num_heads)
-        self._views: dict[tuple[int, int], list[tuple[Tensor, Tensor]]] = {}
+        self._views: dict[Segment, list[tuple[Tensor, Tensor]]] = {}
 
-    def views(self, num_rows: int, num_tokens: int) -> list[tuple[Tensor, Tensor]]:
+    def views(self, segment: Segment) -> list[tuple[Tensor, Tensor]]:
         """Returns each layer's keys and values, (num_rows, num_kv_heads, num_tokens, head_dim)."""
-        views = self._views.get((num_rows, num_tokens))
+        views = self._views.get(segment)
         if views is None:
             if len(self._views) >= _MAX_KEPT_VIEWS:
                 self._views.clear()
             heads = self._num_kv_heads
+            start, stop, num_tokens = segment
             views = [
-                (layer[:num_rows, :heads, :num_tokens], layer[:num_rows, heads:, :num_tokens])
+                (layer[start:stop, :heads, :num_tokens], layer[start:stop, heads:, :num_tokens])
                 for layer in self.kv
             ]
-            self._views[num_rows, num_tokens] = views
+            self._views[segment] = views
         return views
 
     def write_index(self, positions: Tensor) -> Tensor:
@@ -59,10 +71,28 @@ class KvCache:
         index: Tensor = positions[..., None] + self._starts[: len(positions)]
         return index  # (num_rows, width, 2 * num_kv_heads)
 
-    def move(self, moves: list[tuple[int, int]], num_tokens: int) -> None:
-        """Copies the first `num_tokens` of slots to other slots, all at once."""
-        sources, targets = (list(slots) for slots in zip(*moves, strict=True))
-        self.kv[:, targets, :, :num_tokens] = self.kv[:, sources, :, :num_tokens]
+    def move(self, moves: Sequence[tuple[int, int]], num_tokens: Sequence[int]) -> None:
+        """Copies slots to other slots as if all at once.
+
+        One copy per slot took an eighth of the time of one indexed copy of all on a CPU.
+
+        Args:
+            moves: Old and new slot; no two share an old or a new one.
+            num_tokens: How many tokens to copy, for each move.
+        """
+        waiting = {
+            source: (target, self.kv[:, source, :, :count])
+            for (source, target), count in zip(moves, num_tokens, strict=True)
+        }
+        while waiting:
+            free = [source for source, (target, _) in waiting.items() if target not in waiting]
+            if not free:
+                # Only cycles are left: keeping one slot aside frees it.
+                source, (target, kept) = waiting.popitem()
+                waiting[-1] = target, kept.clone()
+            for source in free:
+                target, kept = waiting.pop(source)
+                self.kv[:, target, :, : kept.shape[2]] = kept
 
     def fill(self, slot: int, prompt: "KvCache") -> None:
         """Copies a prompt's keys and values into a slot."""

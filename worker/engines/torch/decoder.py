@@ -8,19 +8,28 @@ values stay in the cache beyond the row's length, where the mask hides them unti
 overwritten.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from worker.engines.torch.batch import DecodeBatch
-from worker.engines.torch.cache import KvCache
+from worker.engines.torch.cache import KvCache, Segment
 from worker.engines.torch.model import LlamaModel, Pass
 from worker.engines.torch.prompts import PromptKv
-from worker.engines.torch.rows import Row
+from worker.engines.torch.rows import Row, arrange
 from worker.engines.torch.sampling import SamplingRows, Uniforms, draw, verify
 
 _CONTEXT_BLOCK = 32
 """Attention covers the longest context rounded up to this many tokens, so that cache views are
 reused for many steps and masks stay aligned."""
+
+_ROWS_PER_SEGMENT = 8
+"""Rows that attend together on a CPU, where reading their keys and values takes most of the time.
+An accelerator takes all rows together: there, more launches cost more than masked tokens."""
+
+_CONTEXT_STEP_TOKENS = 128
+"""Rows change places when their context crosses a multiple of this."""
 
 
 def round_up(num_tokens: int) -> int:
@@ -44,7 +53,7 @@ class Decoder:
         self.target_cache = target.new_cache(max_num_seqs, max_tokens)
         self.draft_cache = draft.new_cache(max_num_seqs, max_tokens) if draft else None
         self.uniforms = Uniforms(target.device, seed)
-        self._cache_positions = torch.arange(max_tokens, device=target.device)
+        self._rows_per_segment = _ROWS_PER_SEGMENT if target.device.type == "cpu" else max_num_seqs
 
     def prefill(self, prompt_ids: list[int]) -> PromptKv:
         """Runs the target over a prompt."""
@@ -65,7 +74,7 @@ class Decoder:
             rotation=model.rotations(positions),
             write=cache.write_index(positions[None]).flatten(),
             cache=cache,
-            num_cached=num_tokens,
+            segments=(Segment(0, 1, num_tokens),),
             mask=None,
         )
         return cache, model.forward(torch.tensor(prompt_ids, device=model.device), step)
@@ -79,11 +88,15 @@ class Decoder:
         tokens: list[int] = draw(sampling.probabilities(logits)[:, 0], uniforms[:, 0, :1]).tolist()
         return tokens
 
-    def move(self, moves: list[tuple[int, int]], num_tokens: int) -> None:
-        """Moves rows to other slots."""
+    def arrange(self, rows: Sequence[Row]) -> list[Row]:
+        """Gives every row its slot, moves what is cached for it and returns the rows by slot."""
+        has_segments = len(rows) > self._rows_per_segment
+        by_slot, moves = arrange(rows, _CONTEXT_STEP_TOKENS if has_segments else None)
+        num_tokens = [by_slot[slot].num_tokens for _, slot in moves]
         self.target_cache.move(moves, num_tokens)
         if self.draft_cache:
             self.draft_cache.move(moves, num_tokens)
+        return by_slot
 
     def fill(self, row: Row, prompt: PromptKv) -> None:
         """Puts a prompt into a row's slot, for the draft too where the row speculates."""
@@ -92,22 +105,21 @@ class Decoder:
         if self.draft_cache and prompt.draft and row.num_speculative_tokens:
             self.draft_cache.fill(row.slot, prompt.draft)
 
-    def step(self, batch: DecodeBatch, max_tokens: int) -> list[list[int]]:
+    def step(self, batch: DecodeBatch, num_tokens: Sequence[int]) -> list[list[int]]:
         """Advances every row by its accepted draft and one more token.
 
         Args:
-            max_tokens: Tokens of the longest row.
+            num_tokens: Tokens of each row.
 
         Returns:
             Per row the number of accepted tokens, then the new tokens, one more than accepted;
             what follows them has no meaning.
         """
-        num_cached = round_up(max_tokens + batch.max_drafted)
+        segments = self._segments(num_tokens, batch.max_drafted)
         positions = batch.num_tokens[:, None] + batch.offsets  # (num_rows, max_drafted + 2)
-        can_see = (self._cache_positions[:num_cached] <= positions[..., None])[:, None]
         uniforms = self.uniforms.draw(batch.num_rows, batch.max_drafted + 1, batch.seeded)
-        tokens, q = self._draft(batch, positions, can_see, uniforms)
-        p = self._target(batch, tokens, positions[:, 1:], can_see[:, :, 1:])
+        tokens, q = self._draft(batch, positions, segments, uniforms)
+        p = self._target(batch, tokens, positions[:, 1:], segments)
         num_accepted, next_token = verify(p, q, tokens[:, 1:], batch.is_drafted, uniforms)
         batch.advance(tokens, num_accepted, next_token)
         emitted = torch.cat((num_accepted[:, None], tokens[:, 1:], next_token[:, None]), dim=1)
@@ -115,8 +127,16 @@ class Decoder:
         rows: list[list[int]] = emitted.tolist()
         return rows
 
+    def _segments(self, num_tokens: Sequence[int], max_drafted: int) -> list[Segment]:
+        segments = []
+        for start in range(0, len(num_tokens), self._rows_per_segment):
+            contexts = num_tokens[start : start + self._rows_per_segment]
+            stop = start + len(contexts)
+            segments.append(Segment(start, stop, round_up(max(contexts) + max_drafted)))
+        return segments
+
     def _target(
-        self, batch: DecodeBatch, tokens: Tensor, positions: Tensor, can_see: Tensor
+        self, batch: DecodeBatch, tokens: Tensor, positions: Tensor, segments: Sequence[Segment]
     ) -> Tensor:
         """Returns p (num_rows, max_drafted + 1, vocab_size)."""
         target, cache = self.target, self.target_cache
@@ -132,8 +152,8 @@ class Decoder:
             rotation=target.rotations(flat_positions),
             write=write.flatten(),
             cache=cache,
-            num_cached=can_see.shape[-1],
-            mask=target.grouped(target.mask(can_see)),
+            segments=segments,
+            mask=target.mask(positions, max(segment.num_tokens for segment in segments)),
             spread=batch.spread,
             gather=batch.gather,
         )
@@ -143,7 +163,11 @@ class Decoder:
         return batch.sampling.probabilities(logits.view(batch.num_rows, step.width, -1))
 
     def _draft(
-        self, batch: DecodeBatch, positions: Tensor, can_see: Tensor, uniforms: Tensor
+        self,
+        batch: DecodeBatch,
+        positions: Tensor,
+        segments: Sequence[Segment],
+        uniforms: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """Drafts for the rows that want it.
 
@@ -157,21 +181,26 @@ class Decoder:
         if draft is None or cache is None or not batch.max_drafted:
             return tokens, uniforms.new_zeros(())
         q = uniforms.new_zeros(batch.num_rows, batch.max_drafted + 1, self.target.config.vocab_size)
-        mask = draft.mask(can_see)
         write = cache.write_index(positions)
         rotations = draft.rotations(positions.flatten()).view(*positions.shape, 1, -1)
         for position, num_rows in enumerate(batch.num_drafting):
             first = position + 1 if position else 0
             span = slice(first, position + 2)
             fed = tokens[:num_rows, position] if position else batch.last_two[:num_rows].flatten()
+            drafting = [
+                segment._replace(stop=min(segment.stop, num_rows))
+                for segment in segments
+                if segment.start < num_rows
+            ]
+            num_cached = max(segment.num_tokens for segment in drafting)
             step = Pass(
                 num_rows=num_rows,
                 width=position + 2 - first,
                 rotation=rotations[:num_rows, span].flatten(0, 1),
                 write=write[:num_rows, span].flatten(),
                 cache=cache,
-                num_cached=can_see.shape[-1],
-                mask=draft.grouped(mask[:num_rows, :, span]),
+                segments=drafting,
+                mask=draft.mask(positions[:num_rows, span], num_cached),
             )
             hidden = draft.forward(fed, step)[step.width - 1 :: step.width]
             probabilities = batch.sampling.probabilities(draft.logits(hidden)[:, None])[:, 0]

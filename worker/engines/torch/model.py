@@ -7,13 +7,14 @@ operations matter more than their arithmetic for small models, where a step is m
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from worker.engines.torch.cache import KvCache
+from worker.engines.torch.cache import KvCache, Segment
 from worker.engines.torch.config import LlamaConfig
 from worker.engines.torch.weights import LlamaWeights
 
@@ -24,6 +25,7 @@ class Pass:
 
     Attributes:
         write: Rows of the flat cache that receive keys and values, token by token.
+        segments: All rows, in order; each attends to as much context as its segment has.
         mask: Added to scores; None means causal within the pass, with an empty cache before it.
         spread: Packed index of each (row, position), when widths differ.
         gather: Index in the rectangle of each packed token, when widths differ.
@@ -34,8 +36,8 @@ class Pass:
     rotation: Tensor  # (num_tokens, 1, head_dim / 2) complex
     write: Tensor  # (num_tokens * 2 * num_kv_heads,)
     cache: KvCache
-    num_cached: int
-    mask: Tensor | None  # (num_rows, 1, queries_per_kv_head * width, num_cached)
+    segments: Sequence[Segment]
+    mask: Tensor | None  # (num_rows, 1, queries_per_kv_head * width, longest segment)
     spread: Tensor | None = None  # (num_rows * width,)
     gather: Tensor | None = None  # (num_tokens,)
 
@@ -55,6 +57,9 @@ class LlamaModel:
             torch.arange(max_positions, device=device).float(), config.rope_theta**-half
         )
         self._rotations = torch.polar(torch.ones_like(angles), angles)[:, None]
+        edge = torch.zeros(2 * max_positions, device=device, dtype=self.dtype)
+        edge[max_positions:] = -torch.inf
+        self._masks = edge.unfold(0, max_positions, 1)
 
     def new_cache(self, num_slots: int, max_tokens: int) -> KvCache:
         """Allocates a cache that fits this model."""
@@ -70,14 +75,18 @@ class LlamaModel:
         """Looks up the rotary factors (Su et al. 2104.09864) of flat positions."""
         return self._rotations.index_select(0, positions)
 
-    def mask(self, can_see: Tensor) -> Tensor:
-        """Turns (num_rows, 1, width, num_cached) visibility into 0 and -inf to add to scores."""
-        return can_see.to(self.dtype).log_()
+    def mask(self, positions: Tensor, num_cached: int) -> Tensor:
+        """Looks up what to add to scores: 0 up to a token's own position and -inf beyond.
 
-    def grouped(self, mask: Tensor) -> Tensor:
-        """Repeats a mask for the queries that share a KV head."""
-        groups = self.config.queries_per_kv_head
-        return mask.repeat(1, 1, groups, 1) if groups > 1 else mask
+        Args:
+            positions: (num_rows, width)
+        """
+        each = len(self._masks) - 2 - positions
+        if self.config.queries_per_kv_head > 1:
+            # Queries that share a KV head attend side by side.
+            each = each.repeat(1, self.config.queries_per_kv_head)
+        masks = self._masks[:, :num_cached].index_select(0, each.flatten())
+        return masks.view(len(positions), 1, -1, num_cached)
 
     def forward(self, tokens: Tensor, step: Pass) -> Tensor:
         """Writes the tokens' keys and values and returns their normed hidden states.
@@ -88,7 +97,11 @@ class LlamaModel:
         config = self.config
         head_dim, num_rotated = config.head_dim, config.num_heads + config.num_kv_heads
         queries, inner = config.num_heads * head_dim, config.intermediate_size
-        flat, views = step.cache.flat, step.cache.views(step.num_rows, step.num_cached)
+        flat = step.cache.flat
+        views = list(zip(*(step.cache.views(segment) for segment in step.segments), strict=True))
+        masks: list[Tensor | None] = [step.mask]
+        if step.mask is not None and len(step.segments) > 1:
+            masks = [step.mask[start:stop, ..., :end] for start, stop, end in step.segments]
         x = self.weights.embedding.index_select(0, tokens)
         num_tokens = len(tokens)
         for i, layer in enumerate(self.weights.layers):
@@ -96,7 +109,7 @@ class LlamaModel:
             heads = qkv.view(num_tokens, -1, head_dim)
             _rotate(heads[:, :num_rotated], step.rotation)
             flat[i].index_copy_(0, step.write, qkv[:, queries:].reshape(-1, head_dim))
-            attended = self._attend(qkv[:, :queries], *views[i], step)
+            attended = self._attend(qkv[:, :queries], views[i], masks, step)
             x = torch.addmm(x, attended, layer.attention_out)
             gate_up = torch.mm(self._norm(x, layer.mlp_norm), layer.gate_up)
             gated = functional.silu(gate_up[:, :inner]).mul_(gate_up[:, inner:])
@@ -114,33 +127,47 @@ class LlamaModel:
         norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
         return x / torch.hypot(norm, self._eps_norm)
 
-    def _attend(self, q: Tensor, keys: Tensor, values: Tensor, step: Pass) -> Tensor:
-        """Attends from (num_tokens, num_heads * head_dim) queries; returns the same shape."""
+    def _attend(
+        self,
+        q: Tensor,
+        views: Sequence[tuple[Tensor, Tensor]],
+        masks: Sequence[Tensor | None],
+        step: Pass,
+    ) -> Tensor:
+        """Attends from (num_tokens, num_heads * head_dim) queries; returns the same shape.
+
+        Args:
+            views: Keys and values of each segment; `masks` likewise.
+        """
         if step.spread is not None:
             q = q.index_select(0, step.spread)
-        rows, width, groups = step.num_rows, step.width, self.config.queries_per_kv_head
-        head_dim, kv_heads = self.config.head_dim, self.config.num_kv_heads
-        if step.mask is None or groups == 1:
-            out = functional.scaled_dot_product_attention(
-                q.view(rows, width, -1, head_dim).transpose(1, 2),
-                keys,
-                values,
-                attn_mask=step.mask,
-                is_causal=step.mask is None,
-                enable_gqa=groups > 1,
-            )
-            out = out.transpose(1, 2).reshape(rows * width, -1)
-        else:
+        rows, width = step.num_rows, step.width
+        heads, groups = self.config.num_heads, self.config.queries_per_kv_head
+        kv_heads, is_folded = heads // groups, groups > 1 and step.mask is not None
+        if is_folded:
             # Queries that share a KV head join its width, so keys are never repeated.
-            folded = q.view(rows, width, kv_heads, groups, head_dim).permute(0, 2, 3, 1, 4)
-            out = functional.scaled_dot_product_attention(
-                folded.reshape(rows, kv_heads, groups * width, head_dim),
+            q = q.view(rows, width, kv_heads, groups, -1).permute(0, 2, 3, 1, 4)
+            q = q.reshape(rows, kv_heads, groups * width, -1)
+        else:
+            q = q.view(rows, width, heads, -1).transpose(1, 2)
+        split: Sequence[Tensor] = (q,)
+        if len(masks) > 1:
+            split = q.split_with_sizes([stop - start for start, stop, _ in step.segments])
+        parts = [
+            functional.scaled_dot_product_attention(
+                queries,
                 keys,
                 values,
-                attn_mask=step.mask,
-            )
-            out = out.view(rows, kv_heads, groups, width, head_dim).permute(0, 3, 1, 2, 4)
-            out = out.reshape(rows * width, -1)
+                attn_mask=mask,
+                is_causal=mask is None,
+                enable_gqa=groups > 1 and not is_folded,
+            ).transpose(1, 2)
+            for queries, (keys, values), mask in zip(split, views, masks, strict=True)
+        ]
+        out = parts[0] if len(parts) == 1 else torch.cat(parts)
+        if is_folded:
+            out = out.view(rows, groups, width, kv_heads, -1).permute(0, 2, 3, 1, 4)
+        out = out.reshape(rows * width, -1)
         return out if step.gather is None else out.index_select(0, step.gather)
 
 

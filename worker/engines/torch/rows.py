@@ -97,23 +97,31 @@ class Row:
         self.events.put(BranchFinished(self.request.branch_id, text, reason, metrics, error))
 
 
-def arrange(rows: Sequence[Row]) -> tuple[list[Row], list[tuple[int, int]]]:
+def arrange(
+    rows: Sequence[Row], context_step_tokens: int | None = None
+) -> tuple[list[Row], list[tuple[int, int]]]:
     """Gives rows the slots 0, 1, ... in descending draft length, moving as few as possible.
 
     In that order the rows that still draft at any position are the first ones, so every draft
     pass works on a leading slice of the cache.
 
+    Args:
+        context_step_tokens: Where given, rows of one draft length are in descending order of
+            context, counted in steps of this many tokens, so that neighbors attend to about as
+            much. Finer steps move rows more often.
+
     Returns:
         The rows by slot, and the moves (old slot, new slot) of rows that had another slot.
     """
-    groups: dict[int, list[Row]] = {}
+    groups: dict[tuple[int, int], list[Row]] = {}
     for row in rows:
-        groups.setdefault(row.num_speculative_tokens, []).append(row)
+        context = row.num_tokens // context_step_tokens if context_step_tokens else 0
+        groups.setdefault((row.num_speculative_tokens, context), []).append(row)
     by_slot: list[Row | None] = [None] * len(rows)
     moves = []
     start = 0
-    for length in sorted(groups, reverse=True):
-        group = groups[length]
+    for key in sorted(groups, reverse=True):
+        group = groups[key]
         span = range(start, start + len(group))
         start = span.stop
         homeless = []

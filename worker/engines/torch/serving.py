@@ -1,8 +1,9 @@
 """Waiting and running branches: admission, steps and endings. Owned by the loop's thread.
 
 Theory of operation: a branch waits in a heap by (priority, arrival), then takes a row until it
-ends. It leaves through `_end` only, which sends its one event. Running rows stay compact: slots
-0, 1, ... in descending draft length (see `rows.arrange`), so a step computes live rows only.
+ends. It leaves through `_end` only, which sends its one event. In a step running rows are compact:
+slots 0, 1, ... in the order of `rows.arrange`, so a step computes live rows only. They are arranged
+just before a step, so that branches that join take the slots of branches that ended.
 """
 
 import heapq
@@ -15,7 +16,7 @@ from worker.engines.base import FinishReason
 from worker.engines.torch.batch import DecodeBatch
 from worker.engines.torch.decoder import Decoder
 from worker.engines.torch.prompts import PromptKv, PromptStore
-from worker.engines.torch.rows import Row, arrange
+from worker.engines.torch.rows import Row
 from worker.engines.torch.text import Text
 
 _PREFILL_TOKENS_PER_TURN = 512
@@ -136,16 +137,16 @@ class Serving:
                 self._end(row, reason)
         self._rows += [row for row, _ in prompt_by_row]
         self._admitted = []
-        self._compact()
+        if prompt_by_row:
+            self._arrange()
         for row, prompt in prompt_by_row:
             self.decoder.fill(row, prompt)
 
     def _step(self) -> None:
-        if self._batch is None:
-            self._batch = DecodeBatch(self._rows, self.decoder.target.device)
-        longest = max(row.num_tokens for row in self._rows)
+        batch = self._batch or self._arrange()
+        num_tokens = [row.num_tokens for row in self._rows]
         for row, (num_accepted, *tokens) in zip(
-            self._rows, self.decoder.step(self._batch, longest), strict=True
+            self._rows, self.decoder.step(batch, num_tokens), strict=True
         ):
             before = len(row.token_ids)
             reason = row.extend(
@@ -173,7 +174,7 @@ class Serving:
         row.finish(reason, _now(), text, error)
 
     def _forget_ended(self) -> None:
-        """Drops ended branches wherever they are and closes the gaps they leave."""
+        """Drops ended branches wherever they are."""
         self._admitted = [row for row in self._admitted if not row.has_ended]
         waiting = [entry for entry in self._waiting if not entry[2].has_ended]
         if len(waiting) < len(self._waiting):
@@ -181,13 +182,13 @@ class Serving:
             self._waiting = waiting
         if any(row.has_ended for row in self._rows):
             self._rows = [row for row in self._rows if not row.has_ended]
-            self._compact()
+            self._batch = None
 
-    def _compact(self) -> None:
-        self._rows, moves = arrange(self._rows)
-        self._batch = None
-        if moves:
-            self.decoder.move(moves, max(row.num_tokens for row in self._rows))
+    def _arrange(self) -> DecodeBatch:
+        """Closes the gaps that ended branches left."""
+        self._rows = self.decoder.arrange(self._rows)
+        self._batch = DecodeBatch(self._rows, self.decoder.target.device)
+        return self._batch
 
 
 def _now() -> datetime:

@@ -34,7 +34,7 @@ def time_steps(
         _row(slot, num_speculative_tokens, max(2, round(context)))
         for slot, context in enumerate(contexts.tolist())
     ]
-    longest = rows[0].num_tokens
+    num_tokens_by_row = [row.num_tokens for row in rows]
     batch = DecodeBatch(rows, decoder.target.device)
     num_tokens = batch.num_tokens
     seconds = []
@@ -42,7 +42,9 @@ def time_steps(
         batch.num_tokens = num_tokens
         _synchronize(decoder)
         start = time.perf_counter()
-        for row, (num_accepted, *tokens) in zip(rows, decoder.step(batch, longest), strict=True):
+        for row, (num_accepted, *tokens) in zip(
+            rows, decoder.step(batch, num_tokens_by_row), strict=True
+        ):
             row.extend(tokens[: num_accepted + 1], frozenset(), 2**31)
             row.count_step(num_accepted, num_accepted + 1)
         seconds.append(time.perf_counter() - start)
