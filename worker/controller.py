@@ -229,9 +229,9 @@ class BatchController:
         while not self._lost.is_set():
             if self._outbox.flush(close):
                 return Outcome.RELEASED if released and self._open else Outcome.DONE
-            if released or self._time_left_s() < -self._reserve_s:
+            if self._stopping.is_set() or self._time_left_s() < -self._reserve_s:
                 break
-            time.sleep(RETRY_INTERVAL_S)
+            self._stopping.wait(RETRY_INTERVAL_S)
         return Outcome.LOST
 
     def _time_left_s(self) -> float:

@@ -11,7 +11,8 @@ from sqlalchemy import text
 
 from db.batches import ClaimedBatch, claim_batch, lose_batches
 from db.models import Batch
-from db.session import SessionFactory, transaction
+from db.session import SessionFactory, connect, session_factory, transaction
+from infra.servers import free_port
 from scheduler.core.states import BatchState
 from tests.factories import engine_spec, latency_profile, stored_worker
 from tests.worker.recorded import (
@@ -332,6 +333,21 @@ def test_a_store_that_drops_every_connection_loses_nothing(bench: Bench) -> None
     assert sum(p.num_branches_finished for p in problems_of(bench.sessions, bench.job_id)) == len(
         finished
     )
+
+
+def test_a_stop_does_not_wait_for_a_store_that_is_away(bench: Bench) -> None:
+    bench.job([[("7", 20)] * 3], deadline_s=60.0)
+    batch = bench.claim(num_branches=3)
+    nowhere = connect(f"postgresql://nobody@127.0.0.1:{free_port()}/nothing")
+    bench.sessions, sessions = session_factory(nowhere), bench.sessions
+    outcome = run_in_thread(bench.controller(batch))
+    bench.sessions = sessions
+    # Long after its three branches have ended.
+    time.sleep(1.5)
+    bench.stopping.set()
+    asked = time.monotonic()
+    assert outcome() is Outcome.LOST
+    assert time.monotonic() - asked < 5
 
 
 def batches(bench: Bench) -> list[Batch]:
