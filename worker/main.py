@@ -3,6 +3,7 @@
 import signal
 import threading
 import uuid
+from collections.abc import Callable
 from datetime import UTC, datetime
 from types import FrameType
 
@@ -37,10 +38,11 @@ def run(settings: WorkerSettings) -> int:
     Returns:
         The exit status: 0 after a clean stop, 3 when another process took the worker's name.
     """
-    stopping = threading.Event()
-    _on_signals(stopping)
+    _on_signals(_leave)
     configure(as_json=settings.log_json)
     served = build_engine(settings)
+    stopping = threading.Event()
+    _on_signals(stopping.set)
     database = connect(settings.database_url, pool_size=settings.max_batches + 2)
     sessions = session_factory(database)
     equivalence = Equivalence(num_processes=settings.num_graders)
@@ -100,9 +102,14 @@ def _serve(
     return _REPLACED_EXIT_STATUS if replaced.is_set() else 0
 
 
-def _on_signals(stopping: threading.Event) -> None:
+def _leave() -> None:
+    """End at once: nobody knows of a worker whose engine is still being loaded or measured."""
+    raise SystemExit(0)
+
+
+def _on_signals(act: Callable[[], None]) -> None:
     def stop(_signal: int, _frame: FrameType | None) -> None:
-        stopping.set()
+        act()
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
@@ -159,10 +166,14 @@ def _consume(app: Celery, stopping: threading.Event) -> None:
     """
 
     def consume() -> None:
-        while not stopping.is_set():
-            # A controller that stopped cannot start again, so each attempt has its own.
-            app.WorkController().start()
-            stopping.wait(1.0)
+        try:
+            while not stopping.is_set():
+                # A controller that stopped cannot start again, so each attempt has its own.
+                app.WorkController().start()
+                stopping.wait(1.0)
+        finally:
+            # Without a consumer the heart must not beat on: a supervisor starts another worker.
+            stopping.set()
 
     consumer = threading.Thread(target=consume, name="consumer", daemon=True)
     consumer.start()

@@ -1,7 +1,9 @@
 """A real worker process on real servers: solves, dies, comes back, and loses nothing."""
 
+import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -14,10 +16,12 @@ import redis
 from db.batches import lose_batches
 from db.models import Batch, Worker
 from db.session import SessionFactory, transaction
+from infra.demo_engines import DEMO_MODEL_DIR
 from infra.processes import bound
 from infra.servers import free_port, redis_server_binary
 from scheduler.dispatch import celery_sender
 from tests.worker.recorded import (
+    PROGRAM,
     branches_of,
     is_registered,
     num_open,
@@ -187,6 +191,27 @@ def test_sigterm_gives_running_batches_back_with_their_finished_branches(
         assert session.get_one(Batch, batch_id).state == "lost"
     assert {p.state for p in problems_of(sessions, job_id)} <= {"pending", "answered"}
     assert num_open(sessions, job_id) > 0
+
+
+def test_sigterm_ends_a_worker_that_is_still_measuring_its_machine(tmp_path: Path) -> None:
+    env = {
+        **os.environ,
+        "DATABASE_URL": "postgresql:///nothing",
+        "REDIS_URL": "redis:///",
+        "SLACKLINE_NAME": NAME,
+        "SLACKLINE_MODEL_DIR": str(DEMO_MODEL_DIR / "target"),
+        "SLACKLINE_DRAFT_DIR": str(DEMO_MODEL_DIR / "draft"),
+        "SLACKLINE_DATA_DIR": str(tmp_path),
+    }
+    argv = bound([sys.executable, "-c", PROGRAM], signal.SIGKILL)
+    with subprocess.Popen(argv, env=env, stderr=subprocess.PIPE) as worker:
+        assert worker.stderr is not None
+        while b"measuring this machine" not in worker.stderr.readline():
+            assert worker.poll() is None
+        worker.send_signal(signal.SIGTERM)
+        assert worker.wait(15) == 0
+        assert b"measured" not in worker.stderr.read()
+    assert list(tmp_path.rglob("*.json")) == []
 
 
 def test_a_replaced_worker_leaves(start: Start, sessions: SessionFactory) -> None:
