@@ -166,7 +166,12 @@ def report_table(report: LatencyReport) -> Table:
 
 def workers_table(workers: Iterable[Worker]) -> Table:
     """One row per worker."""
-    table = Table("worker", "model", "engine", "status", "rows", "running", "draft lengths")
+    table = Table(
+        "worker",
+        # Names of models are there to be copied, as ids of jobs are.
+        Column("model", no_wrap=True),
+        "engine", "status", "rows", "running", "draft lengths",
+    )  # fmt: skip
     for worker in workers:
         table.add_row(
             worker["name"],

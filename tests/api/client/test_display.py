@@ -6,8 +6,8 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-from api.client.display import jobs_table, results_table
-from api.client.shapes import Job, Result
+from api.client.display import jobs_table, results_table, workers_table
+from api.client.shapes import Job, Result, Worker
 
 JOB_ID = "job_01a1fd62cd99753aba226bfef6382534"
 
@@ -58,3 +58,19 @@ def test_long_ids_and_answers_are_folded_and_not_cut() -> None:
     assert "\N{HORIZONTAL ELLIPSIS}" not in text
     assert text.count("i") >= 60
     assert text.count("a") >= 60
+
+
+def test_a_model_is_in_one_piece_on_an_ordinary_terminal() -> None:
+    worker = cast(
+        Worker,
+        {
+            "name": "worker-torch",
+            "model": "slackline-demo",
+            "engine": "torch",
+            "status": "alive",
+            "max_num_seqs": 64,
+            "num_running_branches": 0,
+            "draft_lengths": list(range(9)),
+        },
+    )
+    assert "slackline-demo" in shown(workers_table([worker]), 80)
