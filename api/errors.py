@@ -76,6 +76,16 @@ def store_unavailable() -> ApiError:
     )
 
 
+def stopping() -> ApiError:
+    """A 503: the request took longer than a stop of the server waits."""
+    return ApiError(
+        503,
+        "server_stopping",
+        f"The server stops. Retry in {_RETRY_STORE_S} seconds.",
+        headers={"Retry-After": str(_RETRY_STORE_S), "Connection": "close"},
+    )
+
+
 def internal(request_id: str) -> ApiError:
     """A 500 that names the request to look up in the log."""
     return ApiError(

@@ -6,6 +6,7 @@ Labels are route templates, never paths or tenants, so their number is bounded.
 import logging
 import re
 import time
+from asyncio import CancelledError
 from collections.abc import MutableMapping
 from typing import Any
 
@@ -14,7 +15,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uuid_utils import uuid7
 
-from api.errors import internal
+from api.errors import internal, stopping
 
 _log = logging.getLogger("slackline.api")
 _REQUEST_ID = re.compile(rb"[\w.:-]{1,128}", re.ASCII)
@@ -76,6 +77,10 @@ class Telemetry:
             await self._app(scope, receive, send_named)
         except ClientDisconnect:
             status = _CLIENT_CLOSED_REQUEST
+        except CancelledError:
+            # The server stops and will not wait any longer for this request.
+            if not is_started:
+                await stopping().response()(scope, receive, send_named)
         except Exception:
             _log.exception("%s %s failed, %s", scope["method"], scope["path"], request_id)
             if is_started:

@@ -9,6 +9,10 @@ DatabaseUrl = Annotated[str, typer.Option(envvar="DATABASE_URL", help="Postgres 
 RedisUrl = Annotated[str, typer.Option(envvar="REDIS_URL", help="Redis of Slackline.")]
 WorkerName = Annotated[str, typer.Option(help="Name of the worker, and of its queue.")]
 
+API_DRAIN_LIMIT_S = 3
+"""A stop waits so long for requests in progress, an upload that stalls say; supervisors kill
+after 8 s, containers after 10 s."""
+
 keys_app = typer.Typer(help="API keys of a server.", no_args_is_help=True)
 health_app = typer.Typer(help="Exit code 0 when a process works, else 1.", no_args_is_help=True)
 
@@ -41,7 +45,13 @@ def api(
 
     application = create_app(ApiSettings(database_url=database_url))
     # Requests are counted in /metrics; a line for each would bury the rest of the log.
-    uvicorn.run(application, host=host, port=port, access_log=False)
+    uvicorn.run(
+        application,
+        host=host,
+        port=port,
+        access_log=False,
+        timeout_graceful_shutdown=API_DRAIN_LIMIT_S,
+    )
 
 
 def scheduler(database_url: DatabaseUrl, redis_url: RedisUrl) -> None:

@@ -15,6 +15,7 @@ from api.client.errors import SlacklineError
 
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 2.0
+_PASSING_CODES = frozenset({"store_unavailable", "server_stopping"})
 _GATEWAY_STATUSES = frozenset({502, 504})
 
 Content = Callable[[], Any]
@@ -119,7 +120,7 @@ def _given(params: Mapping[str, Any] | None) -> dict[str, Any]:
 
 def _is_passing(failure: SlacklineError) -> bool:
     """Whether the same request may succeed in a moment."""
-    return failure.code == "store_unavailable" or failure.status in _GATEWAY_STATUSES
+    return failure.code in _PASSING_CODES or failure.status in _GATEWAY_STATUSES
 
 
 def _json(response: httpx.Response) -> Any:

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -126,6 +127,30 @@ def test_a_server_that_is_down_is_a_clear_error() -> None:
         ):
             client.workers()
         assert (caught.value.status, caught.value.code) == (None, "connection_error")
+
+
+def test_a_server_that_stops_is_asked_again_when_it_is_back() -> None:
+    answers = [
+        (503, {"error": {"message": "Wait.", "code": "server_stopping"}}),
+        (200, {"id": "job_1"}),
+    ]
+
+    class Restarting(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            status, body = answers.pop(0)
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(json.dumps(body).encode())
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Restarting) as server:
+        thread = threading.Thread(target=lambda: [server.handle_request() for _ in range(2)])
+        thread.start()
+        with Client(f"http://127.0.0.1:{server.server_port}", LOCAL_KEY) as client:
+            assert client.job("job_1")["id"] == "job_1"
+        thread.join()
 
 
 def test_watching_ends_with_the_jobs_end(client: Client, sessions: SessionFactory) -> None:
