@@ -130,10 +130,12 @@ def test_a_server_that_is_down_is_a_clear_error() -> None:
 
 
 def test_a_server_that_stops_is_asked_again_when_it_is_back() -> None:
-    answers = [
-        (503, {"error": {"message": "Wait.", "code": "server_stopping"}}),
-        (200, {"id": "job_1"}),
-    ]
+    refusal = {"error": {"message": "Wait.", "code": "server_stopping"}}
+    answers = [(503, refusal), (200, {"id": "job_1"})]
+
+    def serve(server: HTTPServer) -> None:
+        while answers:
+            server.handle_request()
 
     class Restarting(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -146,7 +148,7 @@ def test_a_server_that_stops_is_asked_again_when_it_is_back() -> None:
             pass
 
     with HTTPServer(("127.0.0.1", 0), Restarting) as server:
-        thread = threading.Thread(target=lambda: [server.handle_request() for _ in range(2)])
+        thread = threading.Thread(target=serve, args=(server,))
         thread.start()
         with Client(f"http://127.0.0.1:{server.server_port}", LOCAL_KEY) as client:
             assert client.job("job_1")["id"] == "job_1"
