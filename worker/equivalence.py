@@ -14,7 +14,8 @@ import re
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
+from concurrent.futures.process import BrokenProcessPool
 from functools import lru_cache
 
 import structlog
@@ -123,13 +124,7 @@ class Equivalence:
         number = next(self._numbers)
         with self._lock:
             self._asked[number] = done
-        future = self._schedule(left, right)
-        if future is None:
-            self._tell(number, False)
-        else:
-            future.add_done_callback(
-                lambda settled: self._tell(number, self._settle(left, right, settled))
-            )
+        self._ask(number, left, right, tries_left=2)
 
     def warm(self) -> None:
         """Start the pool ahead of its first use, without waiting for it."""
@@ -147,6 +142,21 @@ class Equivalence:
         # A task that no process had begun is dropped by the pool without a word.
         for number in tuple(self._asked):
             self._tell(number, False)
+
+    def _ask(self, number: int, left: str, right: str, *, tries_left: int) -> None:
+        future = self._schedule(left, right)
+        if future is None:
+            self._tell(number, False)
+            return
+
+        def settle(settled: Future[bool]) -> None:
+            if isinstance(_error_of(settled), BrokenProcessPool) and tries_left > 1:
+                # It says nothing of this pair: it waited when an idle process died.
+                self._ask(number, left, right, tries_left=tries_left - 1)
+            else:
+                self._tell(number, self._settle(left, right, settled))
+
+        future.add_done_callback(settle)
 
     def _tell(self, number: int, verdict: bool) -> None:
         with self._lock:
@@ -187,16 +197,20 @@ class Equivalence:
         return self._pool
 
     def _settle(self, left: str, right: str, settled: Future[bool]) -> bool:
-        try:
-            verdict = settled.result()
-        except BaseException as error:  # a cancelled future raises outside of Exception
+        error = _error_of(settled)
+        if error is not None:
             log.warning("answers not compared", left=left, right=right, error=repr(error))
-            verdict = False
+        verdict = error is None and settled.result()
         with self._lock:
             self._known[_pair(left, right)] = verdict
             while len(self._known) > 65536:
                 self._known.popitem(last=False)
         return verdict
+
+
+def _error_of(settled: Future[bool]) -> BaseException | None:
+    """What a future that is done failed with; None when it has a result."""
+    return CancelledError() if settled.cancelled() else settled.exception()
 
 
 def _pair(left: str, right: str) -> tuple[str, str]:
