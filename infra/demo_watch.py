@@ -4,10 +4,11 @@ import time
 from collections.abc import Sequence
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from api.client import Client
 from api.client.client import TERMINAL_STATES
+from api.client.display import num_finished
 from api.client.shapes import Job
 
 POLL_S = 0.5
@@ -26,14 +27,16 @@ def watch_jobs(client: Client, jobs: Sequence[Job], console: Console) -> list[Jo
         console=console,
         disable=not console.is_terminal,
     ) as progress:
-        bars = [add_bar(progress, job) for job in current]
+        bars = [
+            progress.add_task(job["name"], total=job["num_problems"], status="") for job in current
+        ]
         while True:
             for bar, job in zip(bars, current, strict=True):
-                progress.update(bar, completed=num_ended(job), status=status_line(job))
+                progress.update(bar, completed=num_finished(job), status=status_line(job))
             if not console.is_terminal and time.monotonic() >= plain_line_at:
                 plain_line_at += PLAIN_LINE_EVERY_S
                 for job in current:
-                    counts = f"{num_ended(job)}/{job['num_problems']}"
+                    counts = f"{num_finished(job)}/{job['num_problems']}"
                     console.print(
                         f"{job['name']:<12} {counts:>9}  {status_line(job)}", soft_wrap=True
                     )
@@ -43,17 +46,6 @@ def watch_jobs(client: Client, jobs: Sequence[Job], console: Console) -> list[Jo
             current = [
                 job if job["state"] in TERMINAL_STATES else client.job(job["id"]) for job in current
             ]
-
-
-def add_bar(progress: Progress, job: Job) -> TaskID:
-    """One bar for a job."""
-    return progress.add_task(job["name"], total=job["num_problems"], status="")
-
-
-def num_ended(job: Job) -> int:
-    """Problems that need no more work."""
-    counts = job["progress"]
-    return counts["answered"] + counts["expired"] + counts["failed"] + counts["cancelled"]
 
 
 def status_line(job: Job) -> str:
