@@ -24,7 +24,8 @@ class AnswerClass:
     Attributes:
         number: Position by first finisher.
         answer: As the first finisher wrote it.
-        is_correct: None without a reference answer, or when grading failed.
+        is_correct: None without a reference answer, or when the deadline came before the grade; a
+            comparison that hung or crashed counts as different.
     """
 
     number: int
