@@ -24,8 +24,15 @@ def api_is_ready(url: str) -> bool:
         return False
 
 
-def worker_is_ready(sessions: SessionFactory, name: str) -> bool:
-    """Whether a worker of this name is registered, not stopped, and its heart beats."""
+def worker_is_ready(
+    sessions: SessionFactory, name: str, *, started_after: datetime | None = None
+) -> bool:
+    """Whether a worker of this name is registered, not stopped, and its heart beats.
+
+    Args:
+        started_after: Of a worker that was killed a moment ago the last beat is still fresh; one
+            that registered before this instant does not count.
+    """
     fresh_after = datetime.now(UTC) - FRESH_HEARTBEAT
     try:
         with transaction(sessions) as session:
@@ -33,7 +40,10 @@ def worker_is_ready(sessions: SessionFactory, name: str) -> bool:
     except OperationalError:
         return False
     return any(
-        worker.name == name and worker.stopped_at is None and worker.heartbeat_at >= fresh_after
+        worker.name == name
+        and worker.stopped_at is None
+        and worker.heartbeat_at >= fresh_after
+        and (started_after is None or worker.started_at >= started_after)
         for worker in workers
     )
 

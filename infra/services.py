@@ -3,6 +3,7 @@
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 from db.session import SessionFactory
 from infra.processes import ChildSpec
@@ -41,11 +42,12 @@ def worker_child(
     sessions: SessionFactory, engine: str, name: str, env: dict[str, str]
 ) -> ChildSpec:
     """A worker; its start includes loading the model and measuring this machine."""
+    planned_at = datetime.now(UTC)
     return ChildSpec(
         name=name,
         argv=command_line("worker", "--name", name, "--engine", engine),
         env=env,
-        is_ready=lambda: worker_is_ready(sessions, name),
+        is_ready=lambda: worker_is_ready(sessions, name, started_after=planned_at),
         ready_timeout_s=180.0,
         grace_s=WORKER_GRACE_S,
     )
