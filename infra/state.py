@@ -106,10 +106,10 @@ class DataFolder:
         return False
 
     def read(self) -> Running | None:
-        """What the state file says; None without one."""
+        """What the state file says; None without one, or with one of another version."""
         try:
             return Running(**json.loads((self.path / STATE_FILE).read_text()))
-        except FileNotFoundError:
+        except (FileNotFoundError, TypeError):
             return None
 
     def write(self, running: Running) -> None:

@@ -51,6 +51,14 @@ def test_the_lock_and_the_state_go_with_their_holder(tmp_path: Path) -> None:
         pass
 
 
+def test_a_state_file_of_another_version_is_no_obstacle(tmp_path: Path) -> None:
+    (tmp_path / STATE_FILE).write_text('{"pid": 1, "since_then": "renamed"}')
+    with DataFolder(tmp_path) as folder:
+        assert folder.read() is None
+        assert folder.end_strays() == []
+    assert not (tmp_path / STATE_FILE).exists()
+
+
 def test_the_state_file_is_for_its_owner_only(tmp_path: Path) -> None:
     with DataFolder(tmp_path) as folder:
         folder.write(RUNNING)
