@@ -153,7 +153,7 @@ class Decoder:
             write=write.flatten(),
             cache=cache,
             segments=segments,
-            mask=target.mask(positions, max(segment.num_tokens for segment in segments)),
+            mask=target.grouped(target.mask(positions, _longest(segments))),
             spread=batch.spread,
             gather=batch.gather,
         )
@@ -182,17 +182,19 @@ class Decoder:
             return tokens, uniforms.new_zeros(())
         q = uniforms.new_zeros(batch.num_rows, batch.max_drafted + 1, self.target.config.vocab_size)
         write = cache.write_index(positions)
+        mask = draft.mask(positions, _longest(segments))
         rotations = draft.rotations(positions.flatten()).view(*positions.shape, 1, -1)
         for position, num_rows in enumerate(batch.num_drafting):
             first = position + 1 if position else 0
             span = slice(first, position + 2)
             fed = tokens[:num_rows, position] if position else batch.last_two[:num_rows].flatten()
-            drafting = [
-                segment._replace(stop=min(segment.stop, num_rows))
-                for segment in segments
-                if segment.start < num_rows
-            ]
-            num_cached = max(segment.num_tokens for segment in drafting)
+            drafting = segments
+            if num_rows < batch.num_rows:
+                drafting = [
+                    segment._replace(stop=min(segment.stop, num_rows))
+                    for segment in segments
+                    if segment.start < num_rows
+                ]
             step = Pass(
                 num_rows=num_rows,
                 width=position + 2 - first,
@@ -200,7 +202,7 @@ class Decoder:
                 write=write[:num_rows, span].flatten(),
                 cache=cache,
                 segments=drafting,
-                mask=draft.mask(positions[:num_rows, span], num_cached),
+                mask=draft.grouped(mask[:num_rows, :, span, : _longest(drafting)]),
             )
             hidden = draft.forward(fed, step)[step.width - 1 :: step.width]
             probabilities = batch.sampling.probabilities(draft.logits(hidden)[:, None])[:, 0]
@@ -209,3 +211,7 @@ class Decoder:
                 probabilities, uniforms[:num_rows, position + 1, :1]
             )
         return tokens, q
+
+
+def _longest(segments: Sequence[Segment]) -> int:
+    return max(segment.num_tokens for segment in segments)

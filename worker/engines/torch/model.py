@@ -80,13 +80,18 @@ class LlamaModel:
 
         Args:
             positions: (num_rows, width)
+
+        Returns:
+            (num_rows, 1, width, num_cached), for `grouped`.
         """
         each = len(self._masks) - 2 - positions
-        if self.config.queries_per_kv_head > 1:
-            # Queries that share a KV head attend side by side.
-            each = each.repeat(1, self.config.queries_per_kv_head)
         masks = self._masks[:, :num_cached].index_select(0, each.flatten())
         return masks.view(len(positions), 1, -1, num_cached)
+
+    def grouped(self, mask: Tensor) -> Tensor:
+        """Repeats a mask for the queries that share a KV head, which attend side by side."""
+        groups = self.config.queries_per_kv_head
+        return mask.repeat(1, 1, groups, 1) if groups > 1 else mask
 
     def forward(self, tokens: Tensor, step: Pass) -> Tensor:
         """Writes the tokens' keys and values and returns their normed hidden states.
