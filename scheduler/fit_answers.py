@@ -33,7 +33,9 @@ def read_recordings(path: Path, model: str, dataset: str) -> Iterator[tuple[int,
             try:
                 row = json.loads(line)
                 if row["model"] == model and row["dataset"] == dataset:
-                    yield int(row["problem_num"]), _recorded(row)
+                    record = _recorded(row)
+                    if record is not None:
+                        yield int(row["problem_num"]), record
             except (KeyError, IndexError, TypeError, ValueError) as error:
                 raise ValueError(f"{path} line {number} is not a recording: {error!r}") from error
 
@@ -89,13 +91,16 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _recorded(row: dict[str, Any]) -> RecordedProblem:
+def _recorded(row: dict[str, Any]) -> RecordedProblem | None:
+    """The branches of one problem; None when every request failed."""
     classes = row["classes"]
     samples = [
         (None if classes[answer] < 0 else int(classes[answer]), int(tokens))
         for answer, tokens in zip(row["sample_answer"], row["sample_tokens"], strict=True)
         if tokens > 0
     ]
+    if not samples:
+        return None
     return RecordedProblem(
         classes=tuple(vote_class for vote_class, _ in samples),
         tokens=tuple(tokens for _, tokens in samples),

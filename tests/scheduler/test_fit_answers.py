@@ -33,6 +33,15 @@ def write_recordings(path: Path, count: int) -> None:
         path.write_text(text)
 
 
+def test_a_problem_whose_requests_all_failed_is_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl"
+    write_recordings(path, 2)
+    first, second = map(json.loads, path.read_text().splitlines())
+    first["sample_tokens"] = [0] * 5
+    path.write_text(f"{json.dumps(first)}\n{json.dumps(second)}\n")
+    assert [number for number, _ in read_recordings(path, "m", "d")] == [1]
+
+
 @pytest.mark.parametrize("name", ["r.jsonl", "r.jsonl.gz"])
 def test_it_writes_a_profile_without_the_problems_held_out(tmp_path: Path, name: str) -> None:
     write_recordings(tmp_path / name, 10)
