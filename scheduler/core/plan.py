@@ -36,12 +36,19 @@ class Plan:
         num_speculative_tokens: Draft length; 0 is off.
         max_tokens: Cap on completion tokens of a branch.
         wave_size: Problems per batch.
+        stop_gain: A problem ends when the branches still to come would raise the probability that
+            its answer is right by less than this. 0 ends it only when the vote is decided; a
+            negative value never before all its branches ended.
+        max_branches: How far a problem whose vote is still open may be extended when rows and time
+            are left; 0, like any value up to `num_branches`, extends none.
     """
 
     num_branches: int
     num_speculative_tokens: int
     max_tokens: int
     wave_size: int
+    stop_gain: float = 0.0
+    max_branches: int = 0
 
 
 @dataclass(frozen=True, slots=True)
