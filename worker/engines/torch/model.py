@@ -17,6 +17,7 @@ from torch.nn import functional
 from worker.engines.torch.cache import KvCache, Segment
 from worker.engines.torch.config import LlamaConfig
 from worker.engines.torch.weights import LlamaWeights
+from worker.engines.torch.workspace import Workspace, Workspaces
 
 
 @dataclass(slots=True)
@@ -60,6 +61,7 @@ class LlamaModel:
         edge = torch.zeros(2 * max_positions, device=device, dtype=self.dtype)
         edge[max_positions:] = -torch.inf
         self._masks = edge.unfold(0, max_positions, 1)
+        self._workspaces = Workspaces(config, device, self.dtype)
 
     def new_cache(self, num_slots: int, max_tokens: int) -> KvCache:
         """Allocates a cache that fits this model."""
@@ -99,31 +101,31 @@ class LlamaModel:
         Args:
             tokens: (num_tokens,) packed.
         """
-        config = self.config
-        head_dim, num_rotated = config.head_dim, config.num_heads + config.num_kv_heads
-        queries, inner = config.num_heads * head_dim, config.intermediate_size
-        flat = step.cache.flat
+        head_dim, flat = self.config.head_dim, step.cache.flat
         views = list(zip(*(step.cache.views(segment) for segment in step.segments), strict=True))
         masks: list[Tensor | None] = [step.mask]
         if step.mask is not None and len(step.segments) > 1:
             masks = [step.mask[start:stop, ..., :end] for start, stop, end in step.segments]
         x = self.weights.embedding.index_select(0, tokens)
-        num_tokens = len(tokens)
+        work = self._workspace(len(tokens), step)
         for i, layer in enumerate(self.weights.layers):
-            qkv = torch.mm(self._norm(x, layer.attention_norm), layer.qkv)
-            heads = qkv.view(num_tokens, -1, head_dim)
-            _rotate(heads[:, :num_rotated], step.rotation)
-            flat[i].index_copy_(0, step.write, qkv[:, queries:].reshape(-1, head_dim))
-            attended = self._attend(qkv[:, :queries], views[i], masks, step)
+            torch.mm(self._norm(x, layer.attention_norm), layer.qkv, out=work.qkv)
+            work.rotate(step.rotation)
+            flat[i].index_copy_(0, step.write, work.keys_values.reshape(-1, head_dim))
+            attended = self._attend(work.queries, views[i], masks, step)
             x = torch.addmm(x, attended, layer.attention_out)
-            gate_up = torch.mm(self._norm(x, layer.mlp_norm), layer.gate_up)
-            gated = functional.silu(gate_up[:, :inner]).mul_(gate_up[:, inner:])
-            x = torch.addmm(x, gated, layer.down)
+            torch.mm(self._norm(x, layer.mlp_norm), layer.gate_up, out=work.gate_up)
+            x = torch.addmm(x, functional.silu(work.gate).mul_(work.up), layer.down)
         return self._norm(x, self.weights.norm)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Returns float32 logits (num_tokens, vocab_size) of normed hidden states."""
         return torch.mm(hidden, self.weights.head).float()
+
+    def _workspace(self, num_tokens: int, step: Pass) -> Workspace:
+        if step.mask is None:  # a prompt's memory is not worth keeping
+            return Workspace.allocate(self.config, num_tokens, self.device, self.dtype)
+        return self._workspaces.of(num_tokens)
 
     def _norm(self, x: Tensor, weight: Tensor | None) -> Tensor:
         """RMS norm (Zhang and Sennrich 1910.07467); half as many operations when it is folded."""
@@ -174,12 +176,3 @@ class LlamaModel:
             out = out.view(rows, groups, width, kv_heads, -1).permute(0, 2, 3, 1, 4)
         out = out.reshape(rows * width, -1)
         return out if step.gather is None else out.index_select(0, step.gather)
-
-
-def _rotate(heads: Tensor, rotation: Tensor) -> None:
-    """Rotates adjacent pairs of (num_tokens, num_heads, head_dim) in place."""
-    if heads.dtype == torch.float32:
-        torch.view_as_complex(heads.view(*heads.shape[:-1], -1, 2)).mul_(rotation)
-    else:
-        pairs = torch.view_as_complex(heads.float().view(*heads.shape[:-1], -1, 2))
-        heads.copy_(torch.view_as_real(pairs * rotation).flatten(-2))

@@ -11,6 +11,9 @@ from torch import Tensor
 
 from worker.engines.torch.config import LlamaConfig, UnsupportedCheckpointError
 
+_GAP = 16
+"""Elements between aliased rows: a cache line of float32."""
+
 
 @dataclass(frozen=True, slots=True)
 class LayerWeights:
@@ -60,8 +63,8 @@ def load_weights(
 
     def fold(norm: Tensor, matrix: Tensor) -> tuple[Tensor, Tensor | None]:
         if not is_folded:
-            return matrix.t().contiguous(), norm
-        return (matrix * (norm * hidden**0.5)).t().contiguous(), None
+            return _by_inputs(matrix), norm
+        return _by_inputs(matrix * (norm * hidden**0.5)), None
 
     layers = []
     for i in range(config.num_layers):
@@ -81,8 +84,8 @@ def load_weights(
         )
         qkv, attention_norm = fold(take(at + "input_layernorm.weight", hidden), qkv)
         gate_up, mlp_norm = fold(take(at + "post_attention_layernorm.weight", hidden), gate_up)
-        attention_out = take(at + "self_attn.o_proj.weight", hidden, heads).t().contiguous()
-        down = take(at + "mlp.down_proj.weight", hidden, inner).t().contiguous()
+        attention_out = _by_inputs(take(at + "self_attn.o_proj.weight", hidden, heads))
+        down = _by_inputs(take(at + "mlp.down_proj.weight", hidden, inner))
         layers.append(LayerWeights(qkv, attention_out, gate_up, down, attention_norm, mlp_norm))
     embedding = take("model.embed_tokens.weight", config.vocab_size, hidden)
     head = (
@@ -105,8 +108,8 @@ def random_weights(
     heads, kv = config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
 
     def draw(inputs: int, outputs: int) -> Tensor:
-        matrix = torch.empty(inputs, outputs, device=device, dtype=dtype)
-        return matrix.normal_(std=inputs**-0.5, generator=generator)
+        matrix = torch.empty(outputs, inputs, device=device, dtype=dtype)
+        return _by_inputs(matrix.normal_(std=inputs**-0.5, generator=generator))
 
     def norm() -> Tensor | None:
         return None if dtype == torch.float32 else torch.ones(hidden, device=device, dtype=dtype)
@@ -125,6 +128,19 @@ def random_weights(
     embedding = draw(config.vocab_size, hidden)
     head = embedding.t() if config.tie_word_embeddings else draw(hidden, config.vocab_size)
     return LlamaWeights(embedding, layers, head, norm())
+
+
+def _by_inputs(matrix: Tensor) -> Tensor:
+    """Turns an (outputs, inputs) matrix into (inputs, outputs), row after row in memory.
+
+    On a CPU, rows that start a multiple of 4 KiB apart evict each other from the cache, so such
+    rows get some room between them: a product of 4 to 8 tokens took 1.4 to 1.6 times as long
+    without (36 against 23 us for 4 tokens, 128 inputs and 1024 outputs).
+    """
+    outputs, inputs = matrix.shape
+    is_aliased = matrix.device.type == "cpu" and outputs * matrix.element_size() % 4096 == 0
+    room = matrix.new_empty(inputs, outputs + _GAP if is_aliased else outputs)
+    return room[:, :outputs].copy_(matrix.t())
 
 
 class _Checkpoint:
