@@ -6,6 +6,7 @@ new one. Jobs that are already late bind nobody.
 """
 
 from bisect import bisect_right
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import numpy as np
@@ -25,17 +26,30 @@ MAX_ROUNDS = 8
 """Bound on the search for a consistent finish at one rank."""
 
 
+@dataclass(frozen=True, slots=True)
+class Weighed:
+    """A verdict and the bounds behind it; `bounds` is None when nobody serves the model."""
+
+    verdict: Admitted | Rejected
+    bounds: Bounds | None
+
+
 def admit(snapshot: Snapshot, job: JobView, config: SchedulerConfig) -> Admitted | Rejected:
     """Admit or refuse a job that is not in the snapshot yet.
 
     Args:
         job: The new job, all its problems pending, at least one.
     """
+    return weigh(snapshot, job, config).verdict
+
+
+def weigh(snapshot: Snapshot, job: JobView, config: SchedulerConfig) -> Weighed:
+    """`admit`, with what its verdict rests on."""
     now = snapshot.now
     alive = alive_workers(snapshot.workers, now, config)
     fleet = fleets_by_model(alive).get(job.model)
     if fleet is None:
-        return Rejected(RejectReason.NO_CAPACITY, earliest_finish_s=None)
+        return Weighed(Rejected(RejectReason.NO_CAPACITY, earliest_finish_s=None), None)
     by_name = {worker.name: worker for worker in alive if worker.spec.model == job.model}
     batches = [
         batch
@@ -50,11 +64,11 @@ def admit(snapshot: Snapshot, job: JobView, config: SchedulerConfig) -> Admitted
         beside_job = Bounds(fleet, others, batches, now, config, extra_branches=job.num_pending)
         slowed = _fitting(without_job) - _fitting(beside_job)
         earliest_s = _earliest_finish_s(with_job, beside_job, job, slowed, now)
-        return Rejected(RejectReason.DEADLINE_INFEASIBLE, earliest_finish_s=earliest_s)
+        return Weighed(Rejected(RejectReason.DEADLINE_INFEASIBLE, earliest_s), with_job)
     chosen = next(item for item in pack(with_job) if item.job.id == job.id)
     wanted = job.min_accuracy
     is_degraded = wanted is not None and chosen.forecast.accuracy < wanted
-    return Admitted(chosen.plan, chosen.forecast, degraded=is_degraded)
+    return Weighed(Admitted(chosen.plan, chosen.forecast, degraded=is_degraded), with_job)
 
 
 def _keeps_promises(with_job: Bounds, without_job: Bounds, job: JobView) -> bool:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from scheduler.core.config import SchedulerConfig
-from scheduler.core.decisions import Decisions, JobPlanned, NewBatch
+from scheduler.core.decisions import Decisions, JobPlanned, NewBatch, PlanReason
 from scheduler.core.dispatching import hand_out
 from scheduler.core.fleet import Fleet, alive_workers, fleets_by_model
 from scheduler.core.packing import Bounds, Packed, pack
@@ -43,7 +43,7 @@ def decide(snapshot: Snapshot, config: SchedulerConfig) -> Decisions:
         jobs = jobs_to_plan(open_jobs, model, now, config)
         packed = plans_in_force(fleet, jobs, mine, now, config)
         plans += [
-            JobPlanned(item.job.id, item.plan, item.forecast)
+            JobPlanned(item.job.id, item.plan, item.forecast, item.reason)
             for item in packed
             if item.plan != item.job.plan
         ]
@@ -105,16 +105,27 @@ def _settle(bounds: Bounds, index: int, item: Packed) -> Packed:
     """Keep the stored plan unless the new one differs and pays."""
     stored = item.job.plan
     if stored is None:
-        return item
+        return replace(item, reason=PlanReason.FIRST_PLAN)
+    reason = _reason_to_change(bounds, index, item, stored)
+    return replace(item, plan=stored) if reason is None else replace(item, reason=reason)
+
+
+def _reason_to_change(bounds: Bounds, index: int, item: Packed, stored: Plan) -> PlanReason | None:
     if _is_similar(stored, item.plan):
-        return replace(item, plan=stored)
+        return None
+    if not item.is_in_time:
+        return PlanReason.DEADLINE_AT_RISK
     options = bounds.options[index]
     found = options.find(stored)
-    if found is None or not item.is_in_time or not bounds.fits(index, bounds.ahead_s(index))[found]:
-        return item
-    gain = item.forecast.accuracy - options.accuracy[found]
-    is_cheap = options.row_seconds[found] <= COST_SLACK * item.forecast.row_seconds
-    return replace(item, plan=stored) if gain < bounds.config.replan_gain and is_cheap else item
+    if found is None:
+        return PlanReason.NO_LONGER_OFFERED
+    if not bounds.fits(index, bounds.ahead_s(index))[found]:
+        return PlanReason.WOULD_BE_LATE
+    if item.forecast.accuracy - options.accuracy[found] >= bounds.config.replan_gain:
+        return PlanReason.MORE_ACCURATE
+    if options.row_seconds[found] > COST_SLACK * item.forecast.row_seconds:
+        return PlanReason.ROWS_NEEDED
+    return None
 
 
 def _is_similar(stored: Plan, new: Plan) -> bool:

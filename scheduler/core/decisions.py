@@ -13,6 +13,30 @@ class RejectReason(StrEnum):
     NO_CAPACITY = "no_capacity"
 
 
+class Verdict(StrEnum):
+    """What a submission is told."""
+
+    ACCEPTED = "accepted"
+    ACCEPTED_DEGRADED = "accepted_degraded"
+    REFUSED = "refused"
+
+
+class PlanReason(StrEnum):
+    """Why a plan is put in force."""
+
+    FIRST_PLAN = "first_plan"
+    DEADLINE_AT_RISK = "deadline_at_risk"
+    """No plan fits with 95% any more: answer what can still be answered."""
+    NO_LONGER_OFFERED = "no_longer_offered"
+    """Workers or profiles changed, and the plan before is no candidate now."""
+    WOULD_BE_LATE = "would_be_late"
+    """The plan before would no longer finish in time with 95%."""
+    MORE_ACCURATE = "more_accurate"
+    """There is room for a materially more accurate plan."""
+    ROWS_NEEDED = "rows_needed"
+    """The plan before costs materially more than this one, and other jobs need the rows."""
+
+
 @dataclass(frozen=True, slots=True)
 class Admitted:
     """The job fits. `degraded` says that the accuracy asked for will not be reached."""
@@ -20,6 +44,11 @@ class Admitted:
     plan: Plan
     forecast: Forecast
     degraded: bool
+
+    @property
+    def verdict(self) -> Verdict:
+        """What the client is told."""
+        return Verdict.ACCEPTED_DEGRADED if self.degraded else Verdict.ACCEPTED
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +66,16 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True)
 class JobPlanned:
-    """Store this plan and forecast for the job's pending problems."""
+    """Store this plan and forecast for the job's pending problems.
+
+    Attributes:
+        reason: None from a policy that gives none.
+    """
 
     job_id: str
     plan: Plan
     forecast: Forecast
+    reason: PlanReason | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from scheduler.core.commitments import Commitments
 from scheduler.core.config import SchedulerConfig
+from scheduler.core.decisions import PlanReason
 from scheduler.core.fleet import Fleet
 from scheduler.core.latency import FloatArray
 from scheduler.core.plan import Forecast, Plan
@@ -27,12 +28,17 @@ from scheduler.core.snapshot import BatchView, JobView
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """The plan chosen for a job; `is_in_time` is False for a fallback."""
+    """The plan chosen for a job; `is_in_time` is False for a fallback.
+
+    Attributes:
+        reason: Why the plan differs from the stored one; None while it does not.
+    """
 
     job: JobView
     plan: Plan
     forecast: Forecast
     is_in_time: bool
+    reason: PlanReason | None = None
 
 
 class Bounds:
