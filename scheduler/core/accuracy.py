@@ -128,6 +128,15 @@ class AnswerProfile:
         mixed = np.einsum("p,bpsc->bc", self._shares(), right)
         return np.asarray(mixed / len(self.problem_scales))
 
+    def answered_grid(self, branches: tuple[int, ...], max_tokens: FloatArray) -> FloatArray:
+        """Expected share of problems with at least one vote; (branches, caps)."""
+        by_type = self.finished_share_by_type(max_tokens)  # (difficulties, scales, caps)
+        silent = 1.0 - by_type * np.asarray(self.answer_rates)[:, None, None]
+        widths = np.asarray(branches, dtype=np.float64)[:, None, None, None]
+        return np.asarray(
+            1.0 - np.einsum("p,bpsc->bc", self._shares(), silent**widths) / by_type.shape[1]
+        )
+
     def expected_branches_used(self, num_branches: int) -> float:
         """Branches that end before the vote is decided, when all start together and finish."""
         return float((1.0 - self.decided_after(num_branches)[:, :-1]).sum(axis=1) @ self._shares())

@@ -16,6 +16,7 @@ class SchedulerConfig:
         queue_depth: Open branches committed to a worker, as a multiple of its rows, so that rows
             freed between two ticks find work.
         max_batches_per_worker: Bound on live batches of one worker (its task threads).
+        min_answered: Share of problems that get at least one vote under a plan that is promised.
         accuracy_tie: Accuracies this close count as equal, and the cheaper plan wins: below what
             a fitted profile can tell apart.
         replan_gain: A stored plan that still fits is kept unless another is this much more
@@ -29,5 +30,6 @@ class SchedulerConfig:
     dispatch_s: float = 0.2
     queue_depth: float = 2.0
     max_batches_per_worker: int = 8
+    min_answered: float = 0.8
     accuracy_tie: float = 0.002
     replan_gain: float = 0.01

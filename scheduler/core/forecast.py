@@ -16,7 +16,8 @@ per token at the rows that are busy: all of them in the throughput phase, their 
 
 The 95th percentile adds, as a root of squares around the median: the spread of the total work, that
 of the drain, the engine's residual spread (which does not average out over steps when an engine is
-slower today) and what a profile learned from few problems does not know.
+slower today) and what a profile learned from few problems does not know. A job whose branches all
+start at once ends at the cap at the latest, whatever its work.
 
 Limits: prompts count with their mean length, workers are pooled (one queue, no imbalance), and
 batch boundaries cost nothing.
@@ -101,13 +102,17 @@ def forecast_plans(
         + (Z95 * fleet.residual_sigma * p50) ** 2
         + (Z95 * table.relative_spread * p50) ** 2 / max(fleet.answers.num_problems_seen, 1)
     )
+    p95 = p50 + np.sqrt(spread)
+    last_s = prefill_s + caps[None, None, :] * drain_s
+    at_cap_s = last_s * (1.0 + Z95 * fleet.residual_sigma)
+    p95 = np.where(queued[:, None], p95, np.minimum(p95, at_cap_s))
     row_seconds = num_problems * work[:, None] * full_s + prefill_s * fleet.rows
     return ForecastGrid(
         branches=branches,
         draft_lengths=draft_lengths,
         caps=caps,
         p50_s=p50,
-        p95_s=p50 + np.sqrt(spread),
+        p95_s=p95,
         accuracy=np.broadcast_to(at_cap.accuracy[:, None], p50.shape),
         row_seconds=row_seconds,
     )

@@ -22,9 +22,6 @@ from scheduler.core.latency import FloatArray
 from scheduler.core.votes import binomial
 
 GRID_POINTS = 96
-CAP_QUANTILES = (0.8, 0.9, 0.95, 0.98, 0.995, 0.999)
-"""Caps offered to the planner, as shares of branches that finish. Below the first too many
-problems would have no answer for a plan that is promised; see `planner.fallback` for less."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -34,7 +31,6 @@ class Occupancy:
     Attributes:
         branches: Widths, the first axis of all tables.
         tokens: Second axis of all tables.
-        caps: Caps worth considering, ascending.
         accuracy: Expected accuracy when this is the cap.
         work: Mean row-tokens of a problem when this is the cap.
         work_variance: Variance of the same over problems.
@@ -48,7 +44,6 @@ class Occupancy:
 
     branches: tuple[int, ...]
     tokens: FloatArray
-    caps: FloatArray
     accuracy: FloatArray
     work: FloatArray
     work_variance: FloatArray
@@ -100,7 +95,6 @@ def occupancy_of(profile: AnswerProfile, branches: tuple[int, ...]) -> Occupancy
     return Occupancy(
         branches=branches,
         tokens=tokens,
-        caps=np.maximum(np.ceil(profile.length_quantile(CAP_QUANTILES)), 1.0),
         accuracy=profile.accuracy_grid(branches, tokens),
         work=work,
         work_variance=work_variance,

@@ -6,16 +6,17 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from scheduler.core.accuracy import AnswerProfile
 from scheduler.core.config import SchedulerConfig
 from scheduler.core.fleet import Fleet
 from scheduler.core.forecast import Z95, ForecastGrid, forecast_plans
 from scheduler.core.latency import FloatArray
-from scheduler.core.occupancy import occupancy_of
 from scheduler.core.plan import Forecast, Plan
 from scheduler.core.snapshot import JobView
 
-MIN_TOKENS = 16
-"""Shortest cap of a fallback: less cannot state an answer."""
+CAP_QUANTILES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.87, 0.92, 0.95, 0.975, 0.99, 0.999)
+"""Caps offered, as shares of branches that finish. Cutting more branches lets more of them run,
+of which the shortest finish."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -77,7 +78,7 @@ class Candidates:
 def candidates_of(
     fleet: Fleet, job: JobView, config: SchedulerConfig, other_branches: float = 0.0
 ) -> Candidates:
-    """Candidates of a job with pending problems.
+    """Candidates of a job with pending problems that may be promised: most problems get an answer.
 
     Args:
         other_branches: Branches of other jobs that fill the rows which this job leaves free.
@@ -109,11 +110,8 @@ def _candidates(
 ) -> Candidates:
     """`candidates_of`, remembered: most jobs do not change between two ticks."""
     widths = _widths(config, max_branches)
-    caps = np.floor(
-        np.minimum(
-            occupancy_of(fleet.answers, widths).caps, _token_bound(fleet, prompt_tokens, max_tokens)
-        )
-    )
+    bound = _token_bound(fleet, prompt_tokens, max_tokens)
+    caps = np.floor(np.minimum(caps_of(fleet.answers), bound))
     grid = forecast_plans(
         fleet,
         num_problems=num_problems,
@@ -132,7 +130,16 @@ def _candidates(
         keep[:, grid.draft_lengths.index(stored_draft)] = True
     # A bound on tokens makes caps coincide; the first of equals is enough.
     keep[:, :, 1:] &= np.diff(grid.caps) > 0
+    answered = fleet.answers.answered_grid(widths, grid.caps)
+    enough = min(config.min_answered, float(answered.max()))
+    keep &= (answered >= enough)[:, None, :]
     return _flatten(fleet, grid, keep, config)
+
+
+@lru_cache(maxsize=256)
+def caps_of(answers: AnswerProfile) -> FloatArray:
+    """Caps worth considering, ascending."""
+    return np.maximum(np.ceil(answers.length_quantile(CAP_QUANTILES)), 1.0)
 
 
 def _widths(config: SchedulerConfig, max_branches: int) -> tuple[int, ...]:
@@ -180,15 +187,15 @@ def fallback(
 ) -> tuple[Plan, Forecast]:
     """A plan for a running job that is short of time: answer what can still be answered.
 
-    Caps below those that admission promises come in. Plans whose P95 fits are preferred, then
-    those whose median fits. Failing that, one branch at the fastest draft length is cut where the
-    time ends, and the predicted accuracy counts the share of the work that fits in.
+    Plans that leave more problems without an answer than admission promises come in. Those whose
+    P95 fits are preferred, then those whose median fits. Failing that, one branch at the fastest
+    draft length is cut where the time ends, and the predicted accuracy counts the share of the
+    work that fits in.
     """
     room_s = max(time_left_s - config.reserve_s, 0.0)
     widths = _widths(config, job.max_branches)
     bound = _token_bound(fleet, job.mean_prompt_tokens, job.max_tokens)
-    limit = np.floor(min(float(occupancy_of(fleet.answers, widths).caps[-1]), bound))
-    caps = np.unique(np.floor(np.geomspace(min(MIN_TOKENS, limit), limit, 24)))
+    caps = np.unique(np.floor(np.minimum(caps_of(fleet.answers), bound)))
     grid = forecast_plans(
         fleet,
         num_problems=job.num_pending,

@@ -104,8 +104,8 @@ def test_the_default_frontier_begins_at_the_earliest_finish_and_ends_where_accur
 
 def test_a_deadline_behind_other_work_is_quoted_with_an_earlier_one_that_is_not() -> None:
     wanted = job(num_pending=10)
-    assert isinstance(admitted_at(BUSY, wanted, 50.0), Rejected)
-    (point,) = quoted(BUSY, wanted, 50.0).deadlines
+    assert isinstance(admitted_at(BUSY, wanted, 40.0), Rejected)
+    (point,) = quoted(BUSY, wanted, 40.0).deadlines
     assert point.submit_deadline_s is not None
     assert point.submit_deadline_s < 40.0
     assert point.admitted == admitted_at(BUSY, wanted, point.submit_deadline_s)
