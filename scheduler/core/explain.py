@@ -1,0 +1,253 @@
+"""Why a plan won: what the decision saw, which plans it weighed, what spoke against each.
+
+Theory of operation: a decision is explained from the `Bounds` on which it was taken, so nothing is
+forecast a second time. A job has hundreds of candidates. Shown are those on the frontier of finish
+against accuracy, thinned; where the time ends; and two rivals that people ask about, the best plan
+with one branch and the best without a draft.
+"""
+
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scheduler.core.basis import ForecastBasis, basis_of
+from scheduler.core.config import SchedulerConfig
+from scheduler.core.decide import is_lost, jobs_to_plan
+from scheduler.core.fleet import alive_workers, fleets_by_model
+from scheduler.core.packing import Bounds, pack
+from scheduler.core.plan import Forecast, Plan
+from scheduler.core.planner import Candidates
+from scheduler.core.snapshot import JobView, Snapshot
+from scheduler.core.states import LIVE
+
+FRONTIER_SHOWN = 8
+"""Points of the frontier shown; all of them would be dozens that hardly differ."""
+
+
+class Fate(StrEnum):
+    """What became of a candidate."""
+
+    CHOSEN = "chosen"
+    TOO_LATE = "too_late"
+    """Its P95 finish misses the deadline less the reserve."""
+    ROWS_NEEDED = "rows_needed"
+    """More accurate and in time, but other jobs need the rows or gain more from them."""
+    NO_GAIN = "no_gain"
+    """As accurate as the chosen plan within what a profile can tell apart, and not cheaper."""
+    LESS_ACCURATE = "less_accurate"
+    """Earlier or cheaper than the chosen plan, and less accurate."""
+    DOMINATED = "dominated"
+    """Less accurate than the chosen plan, and neither earlier nor cheaper."""
+
+
+@dataclass(frozen=True, slots=True)
+class Considered:
+    """One candidate with its forecast, the work ahead included; units as in `Forecast`."""
+
+    num_branches: int
+    num_speculative_tokens: int
+    max_tokens: int
+    finish_p50_s: float
+    finish_p95_s: float
+    accuracy: float
+    row_seconds: float
+    fate: Fate
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """One decision on one job.
+
+    Attributes:
+        num_workers, rows, draft_lengths: The fleet.
+        num_problems: Problems that the plan is for.
+        num_jobs_ahead: Jobs with pending problems that are due earlier.
+        ahead_s: Expected seconds for which other work holds the rows first.
+        ahead_p95_s: 95th percentile of the same.
+        reserve_s: Seconds of the time left that no plan may use.
+        num_candidates: Plans weighed.
+        num_in_time: Those of them whose P95 finish fits.
+        is_in_time: Whether the plan in force is one of them.
+        candidates: An extract, by P95 finish.
+    """
+
+    basis: ForecastBasis
+    num_workers: int
+    rows: int
+    draft_lengths: tuple[int, ...]
+    num_problems: int
+    mean_prompt_tokens: float
+    num_jobs_ahead: int
+    ahead_s: float
+    ahead_p95_s: float
+    time_left_s: float
+    reserve_s: float
+    num_candidates: int
+    num_in_time: int
+    is_in_time: bool
+    plan: Plan
+    forecast: Forecast
+    candidates: tuple[Considered, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values, rounded, small enough for an event."""
+        rounded = _rounded(asdict(self))
+        assert isinstance(rounded, dict)
+        return rounded
+
+
+def explain(bounds: Bounds, job_id: str, plan: Plan, forecast: Forecast) -> Explanation:
+    """Explain the plan of one of the jobs that share the bounds.
+
+    Args:
+        bounds: After `pack`.
+        plan: The plan in force; one that is no candidate was a fallback.
+    """
+    index = next(i for i, job in enumerate(bounds.jobs) if job.id == job_id)
+    job, options, fleet = bounds.jobs[index], bounds.options[index], bounds.fleet
+    ahead_s = bounds.ahead_s(index)
+    ahead_p95_s = ahead_s * bounds.stretch
+    fits = bounds.fits(index, ahead_s)
+    chosen = options.find(plan)
+    tie = bounds.config.accuracy_tie
+    return Explanation(
+        basis=basis_of(fleet),
+        num_workers=len(fleet.members),
+        rows=fleet.rows,
+        draft_lengths=fleet.draft_lengths,
+        num_problems=job.num_pending,
+        mean_prompt_tokens=job.mean_prompt_tokens,
+        num_jobs_ahead=index,
+        ahead_s=ahead_s,
+        ahead_p95_s=ahead_p95_s,
+        time_left_s=float(bounds.time_left_s[index]),
+        reserve_s=bounds.config.reserve_s,
+        num_candidates=len(fits),
+        num_in_time=int(fits.sum()),
+        is_in_time=chosen is not None and bool(fits[chosen]),
+        plan=plan,
+        forecast=forecast,
+        candidates=tuple(
+            _considered(
+                options.plan(i),
+                options.forecast(i, ahead_s, ahead_p95_s),
+                fate_of(options, i, chosen, fits, tie),
+            )
+            for i in extract(options, chosen, fits, bounds.config)
+        ),
+    )
+
+
+def explain_live(snapshot: Snapshot, job_id: str, config: SchedulerConfig) -> Explanation | None:
+    """Explain a live job as the next tick sees it; None when it would not be planned.
+
+    A job is not planned without pending problems, without time, or without a worker.
+    """
+    now = snapshot.now
+    job = next((job for job in snapshot.jobs if job.id == job_id), None)
+    if job is None:
+        return None
+    alive = alive_workers(snapshot.workers, now, config)
+    fleet = fleets_by_model(alive).get(job.model)
+    live = [other for other in snapshot.jobs if other.state in LIVE]
+    jobs = jobs_to_plan(live, job.model, now, config)
+    if fleet is None or job not in jobs:
+        return None
+    by_name = {worker.name: worker for worker in alive if worker.spec.model == job.model}
+    batches = [
+        batch
+        for batch in snapshot.batches
+        if batch.worker_name in by_name and not is_lost(batch, by_name[batch.worker_name], now)
+    ]
+    bounds = Bounds(fleet, jobs, batches, now, config)
+    packed = next(item for item in pack(bounds) if item.job.id == job_id)
+    plan, forecast = packed.plan, packed.forecast
+    stored = _in_force(bounds, job)
+    if stored is not None:
+        plan, forecast = stored
+    return explain(bounds, job_id, plan, forecast)
+
+
+def _in_force(bounds: Bounds, job: JobView) -> tuple[Plan, Forecast] | None:
+    """The stored plan with its forecast of now; None when it is no candidate."""
+    index = bounds.jobs.index(job)
+    options = bounds.options[index]
+    found = options.find(job.plan)
+    if found is None or job.plan is None:
+        return None
+    ahead_s = bounds.ahead_s(index)
+    return job.plan, options.forecast(found, ahead_s, ahead_s * bounds.stretch)
+
+
+def fate_of(
+    options: Candidates, index: int, chosen: int | None, fits: NDArray[np.bool_], tie: float
+) -> Fate:
+    """Why a candidate is in force, or is not.
+
+    Args:
+        chosen: None for a fallback: then no candidate fits.
+    """
+    if index == chosen:
+        return Fate.CHOSEN
+    if chosen is None or not fits[index]:
+        return Fate.TOO_LATE
+    gain = options.accuracy[index] - options.accuracy[chosen]
+    if gain > tie:
+        return Fate.ROWS_NEEDED
+    if gain >= -tie:
+        return Fate.NO_GAIN
+    is_cheaper = options.row_seconds[index] < options.row_seconds[chosen]
+    is_earlier = options.p95_s[index] < options.p95_s[chosen]
+    return Fate.LESS_ACCURATE if is_cheaper or is_earlier else Fate.DOMINATED
+
+
+def extract(
+    options: Candidates, chosen: int | None, fits: NDArray[np.bool_], config: SchedulerConfig
+) -> list[int]:
+    """Positions of the candidates worth showing, by P95 finish."""
+    line = frontier(options)
+    thinned = np.unique(np.linspace(0, len(line) - 1, FRONTIER_SHOWN).round().astype(int))
+    shown = {int(line[i]) for i in thinned}
+    in_time = [int(i) for i in line if fits[i]]
+    late = [int(i) for i in line if not fits[i]]
+    rivals = (
+        options.best(fits & (options.plans[:, 0] == 1), config),
+        options.best(fits & (options.plans[:, 1] == 0), config),
+    )
+    shown.update(in_time[-1:], late[:1])
+    shown.update(i for i in (chosen, *rivals) if i is not None)
+    return sorted(shown, key=lambda i: (float(options.p95_s[i]), i))
+
+
+def frontier(options: Candidates) -> NDArray[np.intp]:
+    """Candidates that no other beats in both P95 finish and accuracy, by finish."""
+    order = np.lexsort((options.row_seconds, -options.accuracy, options.p95_s))
+    accuracy = options.accuracy[order]
+    before = np.concatenate([[-np.inf], np.maximum.accumulate(accuracy)[:-1]])
+    return np.asarray(order[accuracy > before])
+
+
+def _considered(plan: Plan, forecast: Forecast, fate: Fate) -> Considered:
+    return Considered(
+        num_branches=plan.num_branches,
+        num_speculative_tokens=plan.num_speculative_tokens,
+        max_tokens=plan.max_tokens,
+        finish_p50_s=forecast.finish_p50_s,
+        finish_p95_s=forecast.finish_p95_s,
+        accuracy=forecast.accuracy,
+        row_seconds=forecast.row_seconds,
+        fate=fate,
+    )
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, float):
+        return round(value, 4)
+    if isinstance(value, dict):
+        return {key: _rounded(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [_rounded(item) for item in value]
+    return value
