@@ -8,7 +8,7 @@ with the most accurate admission up to it, and says which deadline to submit wit
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
@@ -65,14 +65,16 @@ def quote(
     *,
     longest_s: float,
     deadlines_s: Sequence[float] = (),
+    with_grid: bool = True,
 ) -> Quote | Rejected:
     """Quote a job that is not in the snapshot.
 
     Args:
         job: As for `admit`; its own deadline does not matter.
         longest_s: Longest deadline that may be asked for, in seconds.
-        deadlines_s: Deadlines to quote. Without any: from the earliest finish to where accuracy
-            stops to grow, each one materially more accurate than the one before.
+        deadlines_s: Deadlines to quote.
+        with_grid: Quote deadlines from the earliest finish to where accuracy stops to grow as well,
+            each materially more accurate than the one before.
 
     Returns:
         `Rejected` when nobody serves the model.
@@ -87,14 +89,10 @@ def quote(
         earliest_s = at_once.forecast.finish_p95_s
     grid = _grid(asked, earliest_s, longest_s, config.reserve_s)
     frontier = _frontier(asked, {*grid, *deadlines_s})
-    wanted = set(deadlines_s)
+    wanted = {*deadlines_s, *(_growing(frontier, config.accuracy_tie) if with_grid else ())}
     return Quote(
         earliest_finish_s=earliest_s,
-        deadlines=(
-            tuple(point for point in frontier if point.deadline_s in wanted)
-            if wanted
-            else _growing(frontier, config.accuracy_tie)
-        ),
+        deadlines=tuple(point for point in frontier if point.deadline_s in wanted),
         shortest_s=_shortest(asked, frontier, job.min_accuracy),
     )
 
@@ -141,15 +139,13 @@ def _frontier(asked: _Asked, deadlines_s: Iterable[float]) -> list[QuotedDeadlin
     return points
 
 
-def _growing(frontier: Iterable[QuotedDeadline], accuracy_tie: float) -> tuple[QuotedDeadline, ...]:
-    """The first feasible point and each that is more accurate than the one before by a tie."""
-    kept: list[QuotedDeadline] = []
+def _growing(frontier: Iterable[QuotedDeadline], accuracy_tie: float) -> Iterator[float]:
+    """The first feasible deadline and each that is more accurate than the one before by a tie."""
     reached = -math.inf
     for point in frontier:
         if point.admitted and point.admitted.forecast.accuracy > reached + accuracy_tie:
-            kept.append(point)
+            yield point.deadline_s
             reached = point.admitted.forecast.accuracy
-    return tuple(kept)
 
 
 def _shortest(

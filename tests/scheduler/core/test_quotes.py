@@ -29,7 +29,14 @@ BUSY = snapshot(
 def quoted(
     world: Snapshot, wanted: JobView, *deadlines_s: float, longest_s: float = WEEK_S
 ) -> Quote:
-    result = quote(world, wanted, CONFIG, longest_s=longest_s, deadlines_s=deadlines_s)
+    result = quote(
+        world,
+        wanted,
+        CONFIG,
+        longest_s=longest_s,
+        deadlines_s=deadlines_s,
+        with_grid=not deadlines_s,
+    )
     assert isinstance(result, Quote)
     return result
 
@@ -100,6 +107,16 @@ def test_the_default_frontier_begins_at_the_earliest_finish_and_ends_where_accur
     assert points[-1].admitted is not None
     gap = forever.forecast.accuracy - points[-1].admitted.forecast.accuracy
     assert abs(gap) <= CONFIG.accuracy_tie
+
+
+def test_a_deadline_may_be_quoted_beside_the_default_ones() -> None:
+    grid = quoted(snapshot(), job()).deadlines
+    result = quote(snapshot(), job(), CONFIG, longest_s=WEEK_S, deadlines_s=(17.0, 2.0))
+    assert isinstance(result, Quote)
+    beside = [point.deadline_s for point in result.deadlines]
+    assert {17.0, 2.0} < set(beside)
+    # What is quoted beside them may take the place of a default one that it makes superfluous.
+    assert len(beside) >= len(grid)
 
 
 def test_a_deadline_behind_other_work_is_quoted_with_an_earlier_one_that_is_not() -> None:
