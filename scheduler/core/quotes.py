@@ -89,7 +89,10 @@ def quote(
         earliest_s = at_once.forecast.finish_p95_s
     grid = _grid(asked, earliest_s, longest_s, config.reserve_s)
     frontier = _frontier(asked, {*grid, *deadlines_s})
-    wanted = {*deadlines_s, *(_growing(frontier, config.accuracy_tie) if with_grid else ())}
+    wanted = set(deadlines_s)
+    if with_grid:
+        in_grid = (point for point in frontier if point.deadline_s in grid)
+        wanted.update(_growing(in_grid, config.accuracy_tie))
     return Quote(
         earliest_finish_s=earliest_s,
         deadlines=tuple(point for point in frontier if point.deadline_s in wanted),
@@ -110,17 +113,16 @@ class _Asked:
         return admit(self._snapshot, replace(self._job, deadline_at=due_at), self._config)
 
 
-def _grid(asked: _Asked, earliest_s: float, longest_s: float, reserve_s: float) -> list[float]:
+def _grid(asked: _Asked, earliest_s: float, longest_s: float, reserve_s: float) -> set[float]:
     """Deadlines from the earliest finish to one that leaves nothing to be gained."""
     first_s = _round_up(earliest_s)
     unhurried = asked.verdict(longest_s)
     if first_s > longest_s or isinstance(unhurried, Rejected):
-        return []
+        return set()
     last_s = unhurried.forecast.finish_p95_s + reserve_s + MARGIN_S
     last_s = min(max(_round_up(last_s), first_s), longest_s)
-    return sorted(
-        {min(_round_up(s), longest_s) for s in np.geomspace(first_s, last_s, GRID_POINTS)}
-    )
+    steps_s = np.geomspace(first_s, last_s, GRID_POINTS).tolist()
+    return {min(_round_up(step_s), longest_s) for step_s in steps_s}
 
 
 def _frontier(asked: _Asked, deadlines_s: Iterable[float]) -> list[QuotedDeadline]:

@@ -113,10 +113,8 @@ def test_a_deadline_may_be_quoted_beside_the_default_ones() -> None:
     grid = quoted(snapshot(), job()).deadlines
     result = quote(snapshot(), job(), CONFIG, longest_s=WEEK_S, deadlines_s=(17.0, 2.0))
     assert isinstance(result, Quote)
-    beside = [point.deadline_s for point in result.deadlines]
-    assert {17.0, 2.0} < set(beside)
-    # What is quoted beside them may take the place of a default one that it makes superfluous.
-    assert len(beside) >= len(grid)
+    beside = {point.deadline_s for point in result.deadlines}
+    assert beside == {17.0, 2.0} | {point.deadline_s for point in grid}
 
 
 def test_a_deadline_behind_other_work_is_quoted_with_an_earlier_one_that_is_not() -> None:
