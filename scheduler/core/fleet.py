@@ -1,9 +1,18 @@
-"""The workers that serve one model, taken together."""
+"""The workers that serve one model, taken together.
+
+Theory of operation: forecasts depend on kinds of workers and not on their names, and a worker more
+among hundreds, or latencies that differ by noise, change nothing worth a new forecast of every job.
+`Fleet.pooled` is therefore a rounded value: workers of one specification count with their mean
+latency, to three digits, and large numbers of them are rounded down to two digits. Forecasts are
+remembered by it. Names and exact rows stay with the fleet itself.
+"""
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
+from functools import cached_property, lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -13,6 +22,11 @@ from scheduler.core.config import SchedulerConfig
 from scheduler.core.latency import FloatArray, LatencyProfile
 from scheduler.core.plan import EngineSpec
 from scheduler.core.snapshot import WorkerView
+
+EXACT_WORKERS = 100
+"""Up to this many workers of one kind are counted exactly in forecasts."""
+LATENCY_DIGITS = 3
+"""Digits of a mean latency that count: below what a fit can tell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +38,7 @@ class Member:
     latency: LatencyProfile
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False)
 class Fleet:
     """Alive workers of one model, at least one, in order of name.
 
@@ -47,31 +61,65 @@ class Fleet:
             answers=max((w.answers for w in ordered), key=lambda a: a.num_branches_seen),
         )
 
-    @property
+    def __eq__(self, other: object) -> bool:
+        if self is other:
+            return True
+        if not isinstance(other, Fleet):
+            return NotImplemented
+        return (self.members, self.answers) == (other.members, other.answers)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash((self.members, self.answers))
+
+    @cached_property
+    def pooled(self) -> "Fleet":
+        """The same workers without names, pooled by kind and rounded: what forecasts see."""
+        latencies: dict[EngineSpec, list[LatencyProfile]] = {}
+        for member in self.members:
+            latencies.setdefault(member.spec, []).append(member.latency)
+        kinds = tuple(
+            (spec, _mean_latency(mine), _rounded_count(len(mine)))
+            for spec, mine in sorted(latencies.items(), key=lambda kind: repr(kind[0]))
+        )
+        return _pooled(kinds, self.answers)
+
+    @cached_property
     def rows(self) -> int:
         """Branches that decode at once over all workers."""
         return sum(member.spec.max_num_seqs for member in self.members)
 
-    @property
+    @cached_property
     def kv_capacity_tokens(self) -> int:
         """Tokens of KV cache over all workers."""
         return sum(member.spec.kv_capacity_tokens for member in self.members)
 
-    @property
+    @cached_property
     def max_model_len(self) -> int:
         """Prompt plus completion tokens that every worker can hold."""
         return min(member.spec.max_model_len for member in self.members)
 
-    @property
+    @cached_property
     def draft_lengths(self) -> tuple[int, ...]:
         """Draft lengths that every worker serves, so that a batch may go anywhere."""
-        served = [set(member.spec.draft_lengths) for member in self.members]
+        served = [
+            set(lengths) for lengths in {member.spec.draft_lengths for member in self.members}
+        ]
         return tuple(sorted(set.intersection(*served) | {0}))
 
-    @property
+    @cached_property
     def residual_sigma(self) -> float:
         """Relative error of predicted step times, of the least predictable worker."""
         return max(member.latency.residual_sigma for member in self.members)
+
+    @cached_property
+    def _groups(self) -> tuple[tuple[LatencyProfile, int, int], ...]:
+        """(latency, rows of one worker, workers)."""
+        counts = Counter((m.latency, m.spec.max_num_seqs) for m in self.members)
+        return tuple((latency, size, count) for (latency, size), count in counts.items())
 
     def tpot_s(self, rows: ArrayLike, draft: ArrayLike, context_tokens: ArrayLike) -> FloatArray:
         """Mean seconds per output token of a row when `rows` are busy over the fleet.
@@ -83,9 +131,8 @@ class Fleet:
             context_tokens: Mean context of one row.
         """
         busy = np.asarray(rows, dtype=np.float64)
-        groups = Counter((m.latency, m.spec.max_num_seqs) for m in self.members)
         tokens_per_s: FloatArray = np.asarray(0.0)
-        for (latency, size), count in groups.items():
+        for latency, size, count in self._groups:
             share = busy * (size / self.rows)
             context = share * np.asarray(context_tokens, dtype=np.float64)
             tokens_per_s = tokens_per_s + count * share / latency.tpot_s(share, draft, context)
@@ -93,7 +140,9 @@ class Fleet:
 
     def prefill_s(self, prompt_tokens: float) -> float:
         """Seconds by which prefilling one problem delays the fleet as a whole."""
-        rate = sum(1.0 / max(_prefill_s(m.latency, prompt_tokens), 1e-9) for m in self.members)
+        rate = sum(
+            n / max(_prefill_s(latency, prompt_tokens), 1e-9) for latency, _, n in self._groups
+        )
         return float(1.0 / rate)
 
 
@@ -116,3 +165,48 @@ def fleets_by_model(workers: Iterable[WorkerView]) -> dict[str, Fleet]:
 
 def _prefill_s(latency: LatencyProfile, prompt_tokens: float) -> float:
     return float(latency.prefill_time_s(prompt_tokens))
+
+
+@lru_cache(maxsize=64)
+def _pooled(
+    kinds: tuple[tuple[EngineSpec, LatencyProfile, int], ...], answers: AnswerProfile
+) -> Fleet:
+    """One object per value, so that comparing two pooled fleets is comparing two addresses."""
+    members = (Member("", spec, latency) for spec, latency, count in kinds for _ in range(count))
+    return Fleet(tuple(members), answers)
+
+
+def _rounded_count(count: int) -> int:
+    if count <= EXACT_WORKERS:
+        return count
+    step = 10 ** (len(str(count)) - 2)
+    return count // step * step
+
+
+def _mean_latency(latencies: list[LatencyProfile]) -> LatencyProfile:
+    """The latencies themselves when all are equal, else their mean; of unlike forms the slowest.
+
+    A mean of times errs to the slow side: the work done is the harmonic mean of the speeds.
+    """
+    first = latencies[0]
+    if all(latency is first or latency == first for latency in latencies):
+        return first
+    if len({_shape(latency) for latency in latencies}) > 1:
+        return max(latencies, key=lambda p: (float(p.tpot_s(1, 0, 0)), repr(p)))
+    means: dict[str, Any] = {}
+    for field in fields(LatencyProfile):
+        values = [getattr(latency, field.name) for latency in latencies]
+        if isinstance(values[0], float | int):
+            means[field.name] = _rounded(float(np.mean(values)))
+        elif isinstance(values[0], tuple) and field.name != "token_knots":
+            means[field.name] = tuple(_rounded(float(v)) for v in np.mean(values, axis=0))
+    return replace(first, method="mean of a fleet", **means)
+
+
+def _shape(latency: LatencyProfile) -> tuple[object, ...]:
+    values = (getattr(latency, field.name) for field in fields(latency))
+    return (latency.token_knots, *(len(v) if isinstance(v, tuple) else type(v) for v in values))
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.{LATENCY_DIGITS}g}")
