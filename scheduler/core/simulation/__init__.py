@@ -1,0 +1,1 @@
+"""The scheduler in virtual time: production decisions on replayed branches and modeled engines."""

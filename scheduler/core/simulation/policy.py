@@ -1,0 +1,49 @@
+"""What decides in a simulation: production and, in the benchmarks, what it is compared with."""
+
+from datetime import datetime
+from typing import Protocol
+
+from scheduler.core.admission import admit
+from scheduler.core.config import SchedulerConfig
+from scheduler.core.decide import decide
+from scheduler.core.decisions import Admitted, Decisions, Rejected
+from scheduler.core.snapshot import JobView, Snapshot
+
+
+class Policy(Protocol):
+    """Admission, one tick, and the order in which an engine takes waiting branches."""
+
+    @property
+    def name(self) -> str:
+        """Name in records and figures."""
+
+    def admit(
+        self, snapshot: Snapshot, job: JobView, config: SchedulerConfig
+    ) -> Admitted | Rejected:
+        """Admit or refuse a job that is not in the snapshot yet."""
+
+    def decide(self, snapshot: Snapshot, config: SchedulerConfig) -> Decisions:
+        """Decide one tick."""
+
+    def priority(self, created_at: datetime, deadline_at: datetime) -> float:
+        """Place in an engine's queue of branches of a job; lower goes first."""
+
+
+class Production:
+    """The scheduler as it is shipped."""
+
+    name = "production"
+
+    def admit(
+        self, snapshot: Snapshot, job: JobView, config: SchedulerConfig
+    ) -> Admitted | Rejected:
+        """Admit as the API does."""
+        return admit(snapshot, job, config)
+
+    def decide(self, snapshot: Snapshot, config: SchedulerConfig) -> Decisions:
+        """Decide as the scheduler's tick does."""
+        return decide(snapshot, config)
+
+    def priority(self, created_at: datetime, deadline_at: datetime) -> float:  # noqa: ARG002
+        """Nearest deadline first, as the worker asks of its engine."""
+        return deadline_at.timestamp()

@@ -1,0 +1,207 @@
+"""The simulator against closed forms, and what must hold whatever happens."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from scheduler.core.config import SchedulerConfig
+from scheduler.core.decisions import Admitted, Decisions, NewBatch
+from scheduler.core.fit_answers import RecordedProblem
+from scheduler.core.plan import EngineSpec, Forecast, Plan
+from scheduler.core.simulation.policy import Production
+from scheduler.core.simulation.simulator import simulate
+from scheduler.core.simulation.world import SimulatedJob, SimulatedWorker
+from scheduler.core.snapshot import Snapshot
+from tests.scheduler.core import worlds
+
+CONFIG = SchedulerConfig()
+FLAT = replace(
+    worlds.LATENCY,
+    base_s=0.01,
+    token_slopes_s=(0.0,),
+    token_knots=(0.0,),
+    context_s=0.0,
+    draft_base_s=0.0,
+    draft_row_s=0.0,
+    prefill_base_s=0.3,
+    prefill_token_s=0.001,
+)
+"""A step takes 10 ms whatever it does."""
+
+
+class Everything:
+    """Admits all and hands everything to the first worker at once, under one plan."""
+
+    name = "everything"
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+
+    def admit(self, *_: object) -> Admitted:
+        return Admitted(self.plan, Forecast(0.0, 0.0, 0.0, 0.0), degraded=False)
+
+    def decide(self, snapshot: Snapshot, _: SchedulerConfig) -> Decisions:
+        worker = snapshot.workers[0].name
+        return Decisions(
+            new_batches=tuple(
+                NewBatch(job.id, worker, job.num_pending, self.plan)
+                for job in snapshot.jobs
+                if job.num_pending
+            )
+        )
+
+    def priority(self, *_: object) -> float:
+        return 0.0
+
+
+def worker(rows: int = 32, **latency: object) -> SimulatedWorker:
+    spec = EngineSpec("replay", worlds.MODEL, rows, 200_000, (0, 1, 2, 3, 4), 10**9)
+    true = replace(FLAT, **latency)  # type: ignore[arg-type]
+    return SimulatedWorker("w1", spec, true, true, worlds.ANSWERS)
+
+
+def job(
+    id: str = "j1",
+    *problems: RecordedProblem,
+    arrival_s: float = 0.0,
+    deadline_s: float = 1e6,
+) -> SimulatedJob:
+    return SimulatedJob(id, "t", worlds.MODEL, arrival_s, deadline_s, problems, 100)
+
+
+def recorded(*tokens: int, classes: tuple[int | None, ...] | None = None) -> RecordedProblem:
+    return RecordedProblem(classes or (0,) * len(tokens), tokens)
+
+
+def sampled_jobs(count: int, seed: int, spread_s: float = 40.0) -> list[SimulatedJob]:
+    """Jobs that a production policy has to sort out: some tight, some loose, some hopeless."""
+    rng = np.random.default_rng(seed)
+    jobs = []
+    for number in range(count):
+        arrival_s = float(rng.uniform(0, spread_s))
+        problems = []
+        for _ in range(int(rng.integers(1, 12))):
+            odds = rng.uniform(0.2, 0.95)
+            wrong = rng.integers(1, 4, 16)
+            classes = np.where(rng.random(16) < odds, 0, wrong).tolist()
+            tokens = np.ceil(500 * rng.lognormal(0.0, 0.5, 16)).astype(int).tolist()
+            problems.append(RecordedProblem(tuple(classes), tuple(tokens)))
+        deadline_s = arrival_s + float(rng.choice([3.0, 10.0, 30.0, 90.0]))
+        jobs.append(job(f"j{number}", *problems, arrival_s=arrival_s, deadline_s=deadline_s))
+    return jobs
+
+
+def production_workers(count: int = 2) -> list[SimulatedWorker]:
+    view = worlds.worker()
+    return [
+        SimulatedWorker(f"w{n}", view.spec, view.latency, view.latency, view.answers)
+        for n in range(count)
+    ]
+
+
+@pytest.mark.parametrize("draft", [0, 3])
+def test_one_branch_takes_its_prefill_and_its_tokens(draft: int) -> None:
+    outcome = simulate(
+        [job("j1", recorded(700))], [worker()], Everything(Plan(1, draft, 9999, 1)), CONFIG
+    )
+    tpot_s = float(FLAT.tpot_s(1, draft, 0))
+    expected_s = CONFIG.dispatch_s + 0.4 + 700 * tpot_s
+    assert outcome.jobs[0].finish_s == pytest.approx(expected_s, abs=1e-9)
+    assert outcome.jobs[0].num_right == 1
+
+
+def test_growing_context_is_integrated_over_the_steps() -> None:
+    engine = worker(context_s=1e-6, prefill_base_s=0.0, prefill_token_s=0.0)
+    outcome = simulate(
+        [job("j1", recorded(1000))], [engine], Everything(Plan(1, 0, 9999, 1)), CONFIG
+    )
+    # Step i (from 0) reads 100 + i tokens; the model is continuous, hence the half token.
+    expected_s = CONFIG.dispatch_s + 1000 * 0.01 + 1e-6 * (1000 * 100 + 1000 * 1000 / 2)
+    assert outcome.jobs[0].finish_s == pytest.approx(expected_s, abs=1e-9)
+
+
+def test_branches_that_all_must_end_take_as_long_as_the_longest() -> None:
+    plan = Plan(8, 0, 9999, 1, stop_gain=-1.0)
+    tokens = (300, 900, 100, 450, 777, 20, 640, 333)
+    outcome = simulate([job("j1", recorded(*tokens))], [worker()], Everything(plan), CONFIG)
+    assert outcome.jobs[0].finish_s == pytest.approx(CONFIG.dispatch_s + 0.4 + 9.0, abs=1e-9)
+    assert outcome.jobs[0].tokens == pytest.approx(sum(tokens))
+
+
+def test_a_decided_vote_frees_its_rows() -> None:
+    plan = Plan(4, 0, 9999, 1)
+    tokens = (100, 200, 300, 900)
+    outcome = simulate([job("j1", recorded(*tokens))], [worker()], Everything(plan), CONFIG)
+    # Three equal votes of four decide; even two do, as ties go to the class seen first.
+    assert outcome.jobs[0].finish_s == pytest.approx(CONFIG.dispatch_s + 0.4 + 2.0, abs=1e-9)
+    assert outcome.jobs[0].tokens == pytest.approx(100 + 200 + 200 + 200)
+    assert outcome.jobs[0].problems[0].num_branches == 2
+
+
+def test_the_same_arguments_give_the_same_outcome() -> None:
+    first, second = (
+        simulate(sampled_jobs(25, seed=3), production_workers(), Production(), CONFIG)
+        for _ in range(2)
+    )
+    assert first == second
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_nothing_is_lost_and_no_capacity_is_broken(seed: int) -> None:
+    jobs = sampled_jobs(30, seed)
+    workers = production_workers()
+    outcome = simulate(jobs, workers, Production(), CONFIG)
+    assert [item.id for item in outcome.jobs] == [
+        item.id for item in sorted(jobs, key=lambda item: (item.arrival_s, item.id))
+    ]
+    by_id = {item.id: item for item in jobs}
+    for item in outcome.jobs:
+        given = by_id[item.id]
+        assert len(item.problems) == (len(given.problems) if item.is_admitted else 0)
+        for problem in item.problems:
+            assert given.arrival_s < problem.finish_s <= given.deadline_s
+            assert problem.is_answered or not problem.is_right
+    for engine, given_worker in zip(outcome.engines, workers, strict=True):
+        assert engine.most_rows <= given_worker.spec.max_num_seqs
+        assert engine.most_kv_tokens <= given_worker.spec.kv_capacity_tokens
+    spent = sum(item.tokens for item in outcome.jobs)
+    assert spent == pytest.approx(sum(engine.tokens for engine in outcome.engines))
+
+
+def test_kv_capacity_bounds_the_rows() -> None:
+    engine = worker(32)
+    engine = replace(engine, spec=replace(engine.spec, kv_capacity_tokens=2500))
+    problems = [recorded(1000) for _ in range(6)]
+    outcome = simulate([job("j1", *problems)], [engine], Everything(Plan(1, 0, 9999, 6)), CONFIG)
+    assert outcome.engines[0].most_rows == 2
+    assert outcome.engines[0].most_kv_tokens == 2200
+    assert outcome.jobs[0].met_deadline
+
+
+def test_at_the_guard_votes_decide_and_without_any_the_problem_expires() -> None:
+    problems = [recorded(100, 5000, 5000), recorded(5000, 5000, 5000)]
+    outcome = simulate(
+        [job("j1", *problems, deadline_s=10.0)], [worker()], Everything(Plan(3, 0, 9999, 2)), CONFIG
+    )
+    first, second = outcome.jobs[0].problems
+    assert (first.is_right, first.is_degraded, first.finish_s) == (True, True, 9.5)
+    assert (second.is_answered, second.finish_s) == (False, 10.0)
+    assert not outcome.jobs[0].met_deadline
+
+
+def test_the_cap_takes_the_vote_of_a_longer_branch() -> None:
+    outcome = simulate(
+        [job("j1", recorded(700))], [worker()], Everything(Plan(1, 0, 500, 1)), CONFIG
+    )
+    problem = outcome.jobs[0].problems[0]
+    assert (problem.is_answered, problem.is_right, problem.tokens) == (True, False, 500)
+
+
+def test_a_policy_that_gives_up_an_alive_worker_is_in_error() -> None:
+    class Losing(Everything):
+        def decide(self, *_: object) -> Decisions:
+            return Decisions(lost_batches=(1,))
+
+    with pytest.raises(ValueError, match="gave up"):
+        simulate([job("j1", recorded(700))], [worker()], Losing(Plan(1, 0, 500, 1)), CONFIG)
