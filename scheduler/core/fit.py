@@ -2,27 +2,36 @@
 
 Theory of operation: every coefficient of the step time is a cost, so the fit is non-negative least
 squares (Lawson and Hanson). Rows are divided by their measured time: the relative error is what
-moves a finish. Knots of the slope in verified tokens are kept only when they lower the held-out
-error. The held-out error leaves out every fifth measurement in turn, in an order that does not
-depend on the order of measuring.
+moves a finish. The held-out error leaves out whole groups in turn, by default every fifth count of
+verified tokens, so that it tells how well sizes are predicted that were not measured. Knots of the
+slope in verified tokens are kept only when they lower that error. Nothing depends on the order of
+measuring.
+
+A step time that was measured under load holds stalls by the prefills of other requests: a
+measurement says how many prompt tokens were prefilled per step, and the fit has a term for them.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.optimize import nnls
 
 from scheduler.core.fit_answers import RecordedProblem, fit_answers
 from scheduler.core.latency import FloatArray, LatencyProfile
+from scheduler.core.spread import run_sigma, variance_between
 
 __all__ = [
     "PrefillMeasurement",
     "RecordedProblem",
     "StepMeasurement",
+    "by_context",
+    "by_verified_tokens",
     "fit_answers",
     "fit_latency",
     "held_out_error",
+    "held_out_ratios",
+    "with_runs",
 ]
 
 FOLDS = 5
@@ -39,12 +48,28 @@ class StepMeasurement:
     Attributes:
         context_tokens: Tokens in the KV caches, total over all rows.
         step_time_s: Seconds of the step, drafting included.
+        stall_tokens: Prompt tokens of other requests prefilled per step, whose time is in it.
     """
 
     rows: int
     num_speculative_tokens: int
     context_tokens: float
     step_time_s: float
+    stall_tokens: float = 0.0
+
+
+Grouping = Callable[[StepMeasurement], float]
+"""Which measurements are left out together."""
+
+
+def by_verified_tokens(step: StepMeasurement) -> int:
+    """Measurements of the same verified tokens."""
+    return step.rows * (step.num_speculative_tokens + 1)
+
+
+def by_context(step: StepMeasurement) -> int:
+    """Measurements of the same context per row."""
+    return round(step.context_tokens / step.rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +90,15 @@ def fit_latency(
     measured_at: str,
     prefills: Sequence[PrefillMeasurement] = (),
     acceptance: Sequence[float] = (),
+    acceptance_tries: Sequence[float] = (),
     token_knots: Sequence[float] | None = None,
 ) -> LatencyProfile:
     """Fit the coefficients of the step and prefill times.
 
     Args:
+        prefills: Prefills measured alone; without any, stalls tell the time per prompt token.
         acceptance: Conditional acceptance per draft position, measured apart.
+        acceptance_tries: Independent tries behind each.
         token_knots: Knots of the slope, the first 0; None lets the held-out error choose.
 
     Raises:
@@ -80,12 +108,11 @@ def fit_latency(
         raise ValueError(f"a fit needs at least 3 measured steps, got {len(steps)}")
     if any(step.step_time_s <= 0 for step in steps) or any(p.time_s <= 0 for p in prefills):
         raise ValueError("measured times must be positive seconds")
+    steps = sorted(steps)
     knots = tuple(token_knots) if token_knots is not None else _choose_knots(steps)
-    coefficients = _solve(steps, knots)
-    base_s, *slopes = coefficients[: len(knots) + 1]
-    context_s, draft_base_s, draft_row_s = coefficients[len(knots) + 1 :]
-    prefill_base_s, prefill_token_s = _fit_prefill(prefills)
-    residuals = np.log(_held_out_ratios(steps, knots))
+    base_s, *slopes, context_s, draft_base_s, draft_row_s, stall_s = _solve(steps, knots)
+    prefill_base_s, prefill_token_s = _fit_prefill(prefills) if prefills else (0.0, stall_s)
+    residual_sigma, step_sigma = _spreads(steps, knots)
     return LatencyProfile(
         engine=engine,
         model=model,
@@ -99,22 +126,67 @@ def fit_latency(
         context_s=float(context_s),
         draft_base_s=float(draft_base_s),
         draft_row_s=float(draft_row_s),
-        prefill_base_s=prefill_base_s,
-        prefill_token_s=prefill_token_s,
-        residual_sigma=float(np.sqrt(np.mean(residuals**2))),
+        prefill_base_s=float(prefill_base_s),
+        prefill_token_s=float(prefill_token_s),
+        residual_sigma=residual_sigma,
+        step_sigma=step_sigma,
         acceptance=tuple(float(value) for value in acceptance),
+        acceptance_tries=tuple(float(value) for value in acceptance_tries),
     )
 
 
+def with_runs(profile: LatencyProfile, runs: Sequence[float]) -> LatencyProfile:
+    """A freshly fitted profile, after runs showed how far they lie apart.
+
+    Args:
+        runs: Log of measured over predicted time of each run.
+    """
+    cells = max(profile.residual_sigma**2 - run_sigma(()) ** 2, 0.0)
+    return replace(profile, residual_sigma=run_sigma(runs, cells))
+
+
 def held_out_error(
-    steps: Sequence[StepMeasurement], token_knots: Sequence[float] = (0.0,)
+    steps: Sequence[StepMeasurement],
+    token_knots: Sequence[float] = (0.0,),
+    by: Grouping = by_verified_tokens,
 ) -> float:
     """Mean absolute relative error on steps left out of the fit."""
-    return float(np.mean(np.abs(1.0 - 1.0 / _held_out_ratios(steps, tuple(token_knots)))))
+    return float(np.mean(np.abs(1.0 - 1.0 / held_out_ratios(steps, token_knots, by))))
+
+
+def held_out_ratios(
+    steps: Sequence[StepMeasurement],
+    token_knots: Sequence[float] = (0.0,),
+    by: Grouping = by_verified_tokens,
+) -> FloatArray:
+    """Measured over predicted time of each step, predicted without every fifth group; (steps,)."""
+    knots = tuple(token_knots)
+    groups = [by(step) for step in steps]
+    # Spread out in order of size, so that each part leaves out sizes all over the range.
+    order = {group: i for i, group in enumerate(sorted(set(groups)))}
+    num_parts = min(FOLDS, len(order))
+    part = np.array([order[group] % num_parts for group in groups])
+    ratios = np.empty(len(steps))
+    for left_out in range(num_parts):
+        known = [step for step, p in zip(steps, part, strict=True) if p != left_out]
+        new = [step for step, p in zip(steps, part, strict=True) if p == left_out]
+        predicted = _features(new, knots) @ _solve(known or new, knots)
+        ratios[part == left_out] = [step.step_time_s for step in new] / np.maximum(predicted, 1e-9)
+    return ratios
+
+
+def _spreads(steps: Sequence[StepMeasurement], knots: tuple[float, ...]) -> tuple[float, float]:
+    """Spread of a run and of a point: between cells alike in size or in context, and the rest."""
+    errors = np.log(held_out_ratios(steps, knots)).tolist()
+    sizes = [(step.rows, step.num_speculative_tokens) for step in steps]
+    cells = variance_between(errors, sizes)
+    cells += variance_between(errors, [by_context(step) for step in steps])
+    total = float(np.mean(np.square(errors)))
+    return run_sigma((), cells), float(np.sqrt(max(total - cells, 0.0)))
 
 
 def _choose_knots(steps: Sequence[StepMeasurement]) -> tuple[float, ...]:
-    tokens = np.unique([step.rows * (step.num_speculative_tokens + 1) for step in steps])
+    tokens = np.unique([by_verified_tokens(step) for step in steps])
     # Each segment needs two distinct token counts of its own.
     options = tokens[2:-2] if len(steps) >= 2 * FOLDS else tokens[:0]
     if len(options) > 12:
@@ -137,11 +209,13 @@ def _features(steps: Sequence[StepMeasurement], knots: tuple[float, ...]) -> Flo
     tokens = rows * (draft + 1)
     ends = (*knots[1:], np.inf)
     segments = [np.clip(tokens - a, 0.0, b - a) for a, b in zip(knots, ends, strict=True)]
-    return np.stack([np.ones_like(rows), *segments, context, draft, draft * rows], axis=1)
+    stalls = np.array([step.stall_tokens for step in steps], dtype=np.float64)
+    columns = [np.ones_like(rows), *segments, context, draft, draft * rows, stalls]
+    return np.stack(columns, axis=1)
 
 
 def _solve(steps: Sequence[StepMeasurement], knots: tuple[float, ...]) -> FloatArray:
-    """Base, slopes, context, draft base, draft row."""
+    """Base, slopes, context, draft base, draft row, stall."""
     times = np.array([step.step_time_s for step in steps])
     design = _features(steps, knots) / times[:, None]
     # Unit columns: context coefficients are a million times smaller than the base.
@@ -150,22 +224,7 @@ def _solve(steps: Sequence[StepMeasurement], knots: tuple[float, ...]) -> FloatA
     return np.asarray(solution / scale)
 
 
-def _held_out_ratios(steps: Sequence[StepMeasurement], knots: tuple[float, ...]) -> FloatArray:
-    """Measured over predicted time of each step, predicted without it."""
-    ordered = sorted(steps)
-    fold = np.arange(len(ordered)) % min(FOLDS, len(ordered))
-    ratios = np.empty(len(ordered))
-    for held_out in range(int(fold.max()) + 1):
-        known = [step for step, f in zip(ordered, fold, strict=True) if f != held_out]
-        new = [step for step, f in zip(ordered, fold, strict=True) if f == held_out]
-        predicted = _features(new, knots) @ _solve(known, knots)
-        ratios[fold == held_out] = [step.step_time_s for step in new] / np.maximum(predicted, 1e-9)
-    return ratios
-
-
 def _fit_prefill(prefills: Sequence[PrefillMeasurement]) -> tuple[float, float]:
-    if not prefills:
-        return 0.0, 0.0
     times = np.array([p.time_s for p in prefills])
     tokens = np.array([float(p.prompt_tokens) for p in prefills])
     solution, _ = nnls(np.stack([1.0 / times, tokens / times], axis=1), np.ones(len(times)))

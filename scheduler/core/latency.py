@@ -7,20 +7,25 @@ time is affine in the verified tokens and in the context read from the KV cache,
 
 `b` is piecewise linear, because a step bound by reading weights is nearly flat in tokens and one
 bound by compute is not. `context_tokens` is the total over all rows of the tokens in their KV
-caches (prompt plus what is generated so far). The form is that of SmartSpec (arXiv 2406.14066) and
-TAPER (arXiv 2605.06914); coefficients are fitted from measurements, never taken from a roofline.
+caches (prompt plus what is generated so far). A profile is off by two kinds of error: that of one
+step, which averages out along a branch, and that of a whole run, which does not. The form is that
+of SmartSpec (arXiv 2406.14066) and TAPER (arXiv 2605.06914); coefficients are fitted from
+measurements, never taken from a roofline.
 """
 
 import itertools
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-FloatArray = NDArray[np.float64]
+from scheduler.core import acceptance as drafts
+from scheduler.core.acceptance import UNCOUNTED_TRIES, FloatArray
+
+__all__ = ["FloatArray", "LatencyProfile"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +43,14 @@ class LatencyProfile:
         draft_row_s: Time of one drafting pass per row (`d1`).
         prefill_base_s: Fixed time of a prefill.
         prefill_token_s: Prefill time per prompt token.
-        residual_sigma: Standard deviation of log(measured / predicted) of a step.
+        residual_sigma: Standard deviation of log(measured / predicted) of a whole run: what does
+            not average out over the steps of a branch.
         acceptance: Conditional probability that draft position i is accepted given that all
             earlier ones were. Positions beyond the measured ones count as never accepted.
+        acceptance_tries: Independent tries that each probability is worth; none: not counted.
+        acceptance_decay_per_token: Rate at which acceptance falls with the output position.
+        step_sigma: Standard deviation of log(measured / predicted) of one measured point within
+            its run; it averages out.
     """
 
     engine: str
@@ -58,6 +68,9 @@ class LatencyProfile:
     residual_sigma: float = 0.05
     acceptance: tuple[float, ...] = ()
     token_knots: tuple[float, ...] = (0.0,)
+    acceptance_tries: tuple[float, ...] = ()
+    acceptance_decay_per_token: float = 0.0
+    step_sigma: float = 0.0
 
     def __post_init__(self) -> None:
         knots, slopes = self.token_knots, self.token_slopes_s
@@ -76,6 +89,9 @@ class LatencyProfile:
             ("prefill_base_s", (self.prefill_base_s,)),
             ("prefill_token_s", (self.prefill_token_s,)),
             ("residual_sigma", (self.residual_sigma,)),
+            ("step_sigma", (self.step_sigma,)),
+            ("acceptance_decay_per_token", (self.acceptance_decay_per_token,)),
+            ("acceptance_tries", self.acceptance_tries),
         ):
             if any(not math.isfinite(value) or value < 0 for value in values):
                 raise ValueError(f"{name} must be finite and not negative, got {values}")
@@ -83,6 +99,11 @@ class LatencyProfile:
             raise ValueError(f"base_s must be positive seconds, got {self.base_s}")
         if any(not 0 <= value <= 1 for value in self.acceptance):
             raise ValueError(f"acceptance must be probabilities, got {self.acceptance}")
+        if self.acceptance_tries and len(self.acceptance_tries) != len(self.acceptance):
+            raise ValueError(
+                f"acceptance_tries must be one per position of acceptance, got"
+                f" {len(self.acceptance_tries)} for {len(self.acceptance)}"
+            )
 
     def step_time_s(
         self, rows: ArrayLike, num_speculative_tokens: ArrayLike, context_tokens: ArrayLike
@@ -110,18 +131,57 @@ class LatencyProfile:
         tokens = np.asarray(prompt_tokens, dtype=np.float64)
         return np.asarray(self.prefill_base_s + self.prefill_token_s * tokens)
 
-    def mean_acceptance_length(self, num_speculative_tokens: ArrayLike) -> FloatArray:
-        """Expected tokens per step, the bonus token included: 1 + sum over j of a_1 * ... * a_j."""
-        lengths = 1.0 + np.concatenate([[0.0], np.cumsum(np.cumprod(self.acceptance))])
-        draft = np.asarray(num_speculative_tokens, dtype=np.int64)
-        return np.asarray(lengths[np.minimum(draft, len(self.acceptance))])
+    def mean_acceptance_length(
+        self, num_speculative_tokens: ArrayLike, output_tokens: ArrayLike = 0.0
+    ) -> FloatArray:
+        """Expected tokens per step over a branch of `output_tokens`, the bonus token included."""
+        return drafts.mean_length(
+            self.acceptance, num_speculative_tokens, output_tokens, self.acceptance_decay_per_token
+        )
 
     def tpot_s(
-        self, rows: ArrayLike, num_speculative_tokens: ArrayLike, context_tokens: ArrayLike
+        self,
+        rows: ArrayLike,
+        num_speculative_tokens: ArrayLike,
+        context_tokens: ArrayLike,
+        output_tokens: ArrayLike = 0.0,
     ) -> FloatArray:
-        """Mean seconds per output token of one row; arguments as in `step_time_s`."""
+        """Mean seconds per output token of one row; arguments as in `step_time_s`.
+
+        Args:
+            output_tokens: Length of the branch, which matters where acceptance decays.
+        """
         step_s = self.step_time_s(rows, num_speculative_tokens, context_tokens)
-        return np.asarray(step_s / self.mean_acceptance_length(num_speculative_tokens))
+        return np.asarray(
+            step_s / self.mean_acceptance_length(num_speculative_tokens, output_tokens)
+        )
+
+    def run_sigma(self, num_speculative_tokens: ArrayLike) -> FloatArray:
+        """Relative error of the time per token of a whole run: of its steps and its acceptance."""
+        counted = drafts.relative_sigma(self.acceptance, self._tries, num_speculative_tokens)
+        return np.asarray(np.sqrt(self.residual_sigma**2 + counted**2))
+
+    def at_acceptance_quantile(self, level: float) -> "LatencyProfile":
+        """The profile as it is when acceptance is at this quantile of what the counts allow."""
+        bound = drafts.quantile(self.acceptance, self._tries, level)
+        return replace(self, acceptance=tuple(bound.tolist()))
+
+    def scaled(self, ratio: float) -> "LatencyProfile":
+        """The profile with all its times multiplied."""
+        return replace(
+            self,
+            base_s=self.base_s * ratio,
+            token_slopes_s=tuple(slope * ratio for slope in self.token_slopes_s),
+            context_s=self.context_s * ratio,
+            draft_base_s=self.draft_base_s * ratio,
+            draft_row_s=self.draft_row_s * ratio,
+            prefill_base_s=self.prefill_base_s * ratio,
+            prefill_token_s=self.prefill_token_s * ratio,
+        )
+
+    @property
+    def _tries(self) -> tuple[float, ...]:
+        return self.acceptance_tries or (UNCOUNTED_TRIES,) * len(self.acceptance)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values; `from_dict` restores the profile."""

@@ -8,10 +8,13 @@ import pytest
 from scheduler.core.fit import (
     PrefillMeasurement,
     StepMeasurement,
+    by_context,
     fit_latency,
     held_out_error,
+    with_runs,
 )
 from scheduler.core.latency import LatencyProfile
+from scheduler.core.spread import run_sigma
 from tests.scheduler.core.worlds import LATENCY
 
 STRAIGHT = replace(LATENCY, token_knots=(0.0,), token_slopes_s=(6e-5,))
@@ -52,7 +55,8 @@ def test_a_straight_engine_is_recovered_without_knots() -> None:
     assert profile.token_slopes_s[0] == pytest.approx(6e-5, rel=1e-3)
     assert profile.context_s == pytest.approx(STRAIGHT.context_s, rel=1e-2)
     assert profile.draft_base_s == pytest.approx(STRAIGHT.draft_base_s, rel=1e-2)
-    assert profile.residual_sigma < 1e-4
+    assert profile.step_sigma < 1e-4
+    assert profile.residual_sigma == pytest.approx(run_sigma(()))
 
 
 def test_a_bent_engine_earns_a_knot() -> None:
@@ -63,11 +67,43 @@ def test_a_bent_engine_earns_a_knot() -> None:
     assert held_out_error(steps, profile.token_knots) < held_out_error(steps)
 
 
-def test_the_residual_measures_the_noise() -> None:
+def test_noise_of_points_is_no_error_of_the_run() -> None:
     steps = measure(STRAIGHT, noise=0.05)
     profile = fit(steps)
-    assert profile.residual_sigma == pytest.approx(0.05, rel=0.35)
+    assert profile.step_sigma == pytest.approx(0.05, rel=0.35)
+    assert profile.residual_sigma < run_sigma(()) + 0.015
     assert held_out_error(steps) < 0.06
+
+
+def test_a_form_that_does_not_fit_is_an_error_of_the_run() -> None:
+    honest, wrong = fit(measure(LATENCY)), fit(measure(LATENCY), token_knots=(0.0,))
+    assert wrong.residual_sigma > honest.residual_sigma + 0.02
+
+
+def test_runs_that_lie_apart_widen_the_spread_and_equal_ones_narrow_it() -> None:
+    profile = fit(measure(STRAIGHT))
+    assert with_runs(profile, [0.0, 0.0, 0.0]).residual_sigma < profile.residual_sigma
+    apart = with_runs(profile, [-0.2, 0.0, 0.2]).residual_sigma
+    assert 0.12 < apart < 0.25
+
+
+def test_stalls_by_prefills_are_told_apart_from_steps() -> None:
+    steps = [
+        replace(
+            step,
+            stall_tokens=stall,
+            step_time_s=step.step_time_s + 2e-5 * stall,
+        )
+        for step in measure(STRAIGHT)
+        for stall in (step.rows * 0.5, step.rows * 8.0)
+    ]
+    profile = fit(steps)
+    assert profile.prefill_token_s == pytest.approx(2e-5, rel=1e-3)
+    assert profile.base_s == pytest.approx(STRAIGHT.base_s, rel=1e-3)
+
+
+def test_contexts_can_be_left_out_together() -> None:
+    assert held_out_error(measure(STRAIGHT), by=by_context) < 0.02
 
 
 def test_prefills_are_fitted_apart() -> None:
