@@ -41,6 +41,9 @@ class AnswerProfile:
         answer_rates: P(answered | finished) of each difficulty.
         concentrations: Grid of theta, ascending.
         weights: Probability of each type, one row per difficulty, one column per concentration.
+        early_correlation: How much the votes of the branches that end first repeat each other, 0 as
+            independent votes do, 1 as one vote would; see `posterior`. The default is the middle:
+            not known.
     """
 
     model: str
@@ -55,6 +58,7 @@ class AnswerProfile:
     answer_rates: tuple[float, ...]
     concentrations: tuple[float, ...]
     weights: tuple[tuple[float, ...], ...]
+    early_correlation: float = 0.5
 
     def __post_init__(self) -> None:
         size = len(self.difficulty)
@@ -72,6 +76,8 @@ class AnswerProfile:
             raise ValueError("length_scales must be positive")
         if any(not 0 <= p <= 1 for p in (*self.difficulty, *self.answer_rates)):
             raise ValueError("difficulty and answer_rates must be probabilities")
+        if not 0 <= self.early_correlation <= 1:
+            raise ValueError("early_correlation must be within 0 and 1")
         if not self.concentrations or any(theta <= 0 for theta in self.concentrations):
             raise ValueError("concentrations must be positive")
         if len(self.weights) != size or any(

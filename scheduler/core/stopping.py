@@ -1,14 +1,30 @@
-"""When a vote is decided, and who wins it.
+"""When a problem ends: a decided vote, one that more branches would hardly change, or no time.
 
 Theory of operation: branches vote for equivalence classes of answers in the order in which they
 finish. The class with most votes wins; of equal classes the one whose first vote came earliest
 wins (short branches are right more often, so the earliest finisher is the better guess). Classes
 are therefore always listed in the order of their first vote, and a vote is decided as soon as no
 outcome of the branches that still run could change its winner under exactly this tie rule.
+
+Short of that a plan's `stop_gain` says what the branches still to come must be worth: see `gain`.
+The same number rules the other way: a problem whose branches all run or ended and whose vote is
+worth more goes on with further ones, up to the plan's `max_branches`, where a row is free and time
+is left. All functions here are pure; the worker's controller and the simulator call them alike.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+
+from scheduler.core.accuracy import AnswerProfile
+from scheduler.core.gain import expected_gain
+from scheduler.core.plan import Plan
+
+EXTENSION_QUANTILE = 0.8
+"""A further branch is started if this share of all branches would end in the time left."""
+
+HOPELESS_QUANTILE = 0.02
+"""A waiting branch is not started if only this share of all branches would end in time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,3 +104,73 @@ def plurality(classes_in_finish_order: Sequence[int | None]) -> Vote | None:
         share=counts[winner] / len(classes_in_finish_order),
         first_index=first[winner],
     )
+
+
+def should_stop(
+    plan: Plan,
+    profile: AnswerProfile,
+    class_counts: Sequence[int],
+    *,
+    num_unanswered: int,
+    num_more: int,
+) -> bool:
+    """Whether a problem is to be answered from the branches that ended.
+
+    Args:
+        class_counts: Votes per class, in the order of their first vote.
+        num_unanswered: Branches that ended without an answer.
+        num_more: Branches of the problem that wait or run.
+    """
+    if plan.stop_gain < 0:
+        return num_more == 0
+    if is_decided(class_counts, num_more):
+        return True
+    if plan.stop_gain == 0 or not class_counts:
+        return False
+    return expected_gain(profile, class_counts, num_unanswered, num_more) < plan.stop_gain
+
+
+def should_extend(
+    plan: Plan,
+    profile: AnswerProfile,
+    class_counts: Sequence[int],
+    *,
+    num_unanswered: int,
+    num_running: int,
+    free_rows: int,
+    time_left_s: float,
+    tpot_s: float,
+) -> bool:
+    """Whether a problem whose planned branches all run or ended is to get one branch more.
+
+    Args:
+        num_running: Branches of the problem that run; none waits.
+        free_rows: Rows of the batch's own budget that are free.
+        time_left_s: Until the vote must be taken.
+        tpot_s: Seconds per token of a branch as observed.
+    """
+    num_ended = sum(class_counts) + num_unanswered
+    if free_rows < 1 or num_ended + num_running >= plan.max_branches:
+        return False
+    if num_ended == 0 or is_decided(class_counts, num_running):
+        return False
+    if _tokens_of_share(profile, EXTENSION_QUANTILE, plan.max_tokens) * tpot_s > time_left_s:
+        return False
+    gain = expected_gain(profile, class_counts, num_unanswered, plan.max_branches - num_ended)
+    return gain >= max(plan.stop_gain, 0.0) and gain > 0.0
+
+
+def is_hopeless(profile: AnswerProfile, *, time_left_s: float, tpot_s: float) -> bool:
+    """Whether a branch that has not started would hardly end in the time left.
+
+    Args:
+        time_left_s: Until the vote must be taken.
+        tpot_s: Seconds per token of a branch as observed.
+    """
+    return _tokens_of_share(profile, HOPELESS_QUANTILE) * tpot_s > time_left_s
+
+
+@lru_cache(maxsize=256)
+def _tokens_of_share(profile: AnswerProfile, share: float, max_tokens: int | None = None) -> float:
+    tokens = float(profile.length_quantile(share))
+    return tokens if max_tokens is None else min(tokens, float(max_tokens))
