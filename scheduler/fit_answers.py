@@ -13,21 +13,22 @@ import argparse
 import gzip
 import json
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from scheduler.core.accuracy import AnswerProfile
 from scheduler.core.fit import RecordedProblem, fit_answers
+from scheduler.core.recorded import mark_cut
 
 
-def read_recordings(path: Path, model: str, dataset: str) -> Iterator[tuple[int, RecordedProblem]]:
-    """Recorded problems of one model on one data set, with their numbers.
+def read_recordings(path: Path, model: str, dataset: str) -> list[tuple[int, RecordedProblem]]:
+    """Recorded problems of one model on one data set, with their numbers; cut branches are marked.
 
     Raises:
         ValueError: A line is not a recording; the message has its number.
     """
     opener = gzip.open if path.suffix == ".gz" else open
+    found: dict[int, RecordedProblem] = {}
     with opener(path, "rt", encoding="utf-8") as lines:
         for number, line in enumerate(lines, start=1):
             try:
@@ -35,9 +36,10 @@ def read_recordings(path: Path, model: str, dataset: str) -> Iterator[tuple[int,
                 if row["model"] == model and row["dataset"] == dataset:
                     record = _recorded(row)
                     if record is not None:
-                        yield int(row["problem_num"]), record
+                        found[int(row["problem_num"])] = record
             except (KeyError, IndexError, TypeError, ValueError) as error:
                 raise ValueError(f"{path} line {number} is not a recording: {error!r}") from error
+    return list(zip(found, mark_cut(list(found.values())), strict=True))
 
 
 def parse_ranges(text: str) -> frozenset[int]:

@@ -4,23 +4,27 @@ Theory of operation: a problem has a latent type. Its *difficulty* is the probab
 that gave an answer gave the right one; its *concentration* theta says how its wrong answers
 collide: they are drawn like a Chinese restaurant process, so a new wrong answer repeats one of n
 earlier wrong ones with probability n / (n + theta). Small theta is a problem with one popular wrong
-answer, which more branches entrench. `weights` is the joint mixture over both. A problem also has a
-length scale (hard ones run longer, and problems differ at equal difficulty), which multiplies the
-length distribution within a problem.
+answer, which more branches entrench. `weights` is the joint mixture over both.
+
+A problem also has a kind of lengths: a scale (hard ones run longer, and problems differ at equal
+difficulty) and a spread. With m the median of `length_quantiles` and q a draw from them, a branch
+runs for scale * m * (q / m)^spread tokens. Wrong answers run longer than right ones to the same
+problem, so that a tight cap cuts more of them: votes under a cap count as of a problem whose
+difficulty is p F_right / (p F_right + (1 - p) F_wrong).
 """
 
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import ndtri
 
+from scheduler.core.curves import interpolate_type, right_curves
 from scheduler.core.latency import FloatArray
-from scheduler.core.votes import MAX_BRANCHES, binomial, decided, vote_table
+from scheduler.core.votes import decided, vote_table
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +38,12 @@ class AnswerProfile:
         num_branches_seen: Branches behind the fit, 0 for the cold start.
         length_quantiles: Completion tokens of a branch of a problem with scale 1, at evenly spaced
             probabilities from 0 to 1.
-        problem_scales: Length scale of a problem relative to others of its difficulty: equally
-            likely values.
         difficulty: Grid of P(right | answered), ascending.
-        length_scales: Mean length scale of problems of each difficulty.
+        length_scales: Length scales of problems, equally likely; one row per difficulty, one column
+            per kind of lengths.
+        length_spreads: Spread of log lengths within a problem, relative to that of
+            `length_quantiles`; the same rows and columns.
+        wrong_length_ratio: Length of wrong answers over that of right ones to the same problem.
         answer_rates: P(answered | finished) of each difficulty.
         concentrations: Grid of theta, ascending.
         weights: Probability of each type, one row per difficulty, one column per concentration.
@@ -52,9 +58,10 @@ class AnswerProfile:
     num_problems_seen: int
     num_branches_seen: int
     length_quantiles: tuple[float, ...]
-    problem_scales: tuple[float, ...]
     difficulty: tuple[float, ...]
-    length_scales: tuple[float, ...]
+    length_scales: tuple[tuple[float, ...], ...]
+    length_spreads: tuple[tuple[float, ...], ...]
+    wrong_length_ratio: float
     answer_rates: tuple[float, ...]
     concentrations: tuple[float, ...]
     weights: tuple[tuple[float, ...], ...]
@@ -68,22 +75,23 @@ class AnswerProfile:
             raise ValueError("length_quantiles must be at least two ascending token counts")
         if self.length_quantiles[0] < 0 or self.length_quantiles[-1] <= 0:
             raise ValueError("length_quantiles must be positive token counts")
-        if not self.problem_scales or any(s <= 0 for s in self.problem_scales):
-            raise ValueError("problem_scales must be positive")
-        if not size or len(self.length_scales) != size or len(self.answer_rates) != size:
-            raise ValueError("difficulty, length_scales and answer_rates must be equally long")
-        if any(scale <= 0 for scale in self.length_scales):
-            raise ValueError("length_scales must be positive")
+        if not size or len(self.answer_rates) != size:
+            raise ValueError("difficulty and answer_rates must be equally long")
         if any(not 0 <= p <= 1 for p in (*self.difficulty, *self.answer_rates)):
             raise ValueError("difficulty and answer_rates must be probabilities")
         if not 0 <= self.early_correlation <= 1:
             raise ValueError("early_correlation must be within 0 and 1")
         if not self.concentrations or any(theta <= 0 for theta in self.concentrations):
             raise ValueError("concentrations must be positive")
-        if len(self.weights) != size or any(
-            len(row) != len(self.concentrations) for row in self.weights
-        ):
-            raise ValueError("weights must have a row per difficulty, a column per concentration")
+        kinds = len(self.length_scales[0]) if self.length_scales else 0
+        for name, width in zip(_TABLES, (kinds, kinds, len(self.concentrations)), strict=True):
+            table = getattr(self, name)
+            if len(table) != size or not width or any(len(row) != width for row in table):
+                raise ValueError(f"{name} must have a row per difficulty, all of {width} columns")
+        if not all(x > 0 for row in (*self.length_scales, *self.length_spreads) for x in row):
+            raise ValueError("length_scales and length_spreads must be positive")
+        if not self.wrong_length_ratio > 0:
+            raise ValueError("wrong_length_ratio must be positive")
         flat = [weight for row in self.weights for weight in row]
         if any(weight < 0 for weight in flat) or not math.isclose(sum(flat), 1, abs_tol=1e-6):
             raise ValueError("weights must not be negative and must add up to 1")
@@ -95,20 +103,41 @@ class AnswerProfile:
         return np.asarray((self._shares() @ by_type.mean(axis=1)).reshape(caps.shape))
 
     def finished_share_by_type(self, max_tokens: FloatArray) -> FloatArray:
-        """The same per difficulty and problem scale; (difficulties, scales, caps)."""
-        scale = np.outer(self.length_scales, self.problem_scales)[:, :, None]
+        """The same per difficulty and kind of lengths; (difficulties, kinds, caps)."""
+        right, wrong = self._finished_right_and_wrong(max_tokens)
+        return np.asarray(right + wrong)
+
+    def _finished_right_and_wrong(self, max_tokens: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Finished share split by whether the branch is right; (difficulties, kinds, caps) each."""
+        p = np.asarray(self.difficulty)[:, None, None]
+        log_ratio = math.log(self.wrong_length_ratio)
+        scales = np.asarray(self.length_scales)[:, :, None]
+        # The two factors leave the geometric mean over all branches of a problem as it is.
+        right = self._share_within(max_tokens / (scales * np.exp((p - 1.0) * log_ratio)))
+        wrong = self._share_within(max_tokens / (scales * np.exp(p * log_ratio)))
+        return p * right, (1.0 - p) * wrong
+
+    def _share_within(self, scaled: FloatArray) -> FloatArray:
+        """P(branch ends within so many tokens of a problem with scale 1)."""
         probabilities = np.linspace(0.0, 1.0, len(self.length_quantiles))
-        return np.interp(
-            max_tokens / scale, self.length_quantiles, probabilities, left=0.0, right=1.0
-        )
+        median = float(np.interp(0.5, probabilities, self.length_quantiles))
+        power = 1.0 / np.asarray(self.length_spreads)[:, :, None]
+        tokens = median * (scaled / median) ** power
+        return np.interp(tokens, self.length_quantiles, probabilities, left=0.0, right=1.0)
 
     def length_quantile(self, probability: ArrayLike) -> FloatArray:
         """Completion tokens within which this share of all branches stops by itself."""
-        scales = np.outer(self.length_scales, self.problem_scales).reshape(-1)
-        longest = self.length_quantiles[-1] * float(scales.max())
-        grid = np.concatenate([[0.0], np.geomspace(1.0, max(longest, 2.0), 200)])
+        grid = np.concatenate([[0.0], np.geomspace(1.0, max(self._longest(), 2.0), 200)])
         share = np.maximum.accumulate(self.finished_share(grid))
         return np.asarray(np.interp(np.asarray(probability, dtype=np.float64), share, grid))
+
+    def _longest(self) -> float:
+        median = float(np.median(self.length_quantiles))
+        beyond = max(self.length_quantiles[-1] / median, 1.0)
+        reach = np.asarray(self.length_scales) * beyond ** np.asarray(self.length_spreads)
+        p = np.asarray(self.difficulty)[:, None]
+        slower = np.maximum(self.wrong_length_ratio**p, self.wrong_length_ratio ** (p - 1.0))
+        return float((median * reach * slower).max())
 
     def mean_length(self, max_tokens: float) -> float:
         """Mean completion tokens of a branch cut at the cap."""
@@ -128,11 +157,16 @@ class AnswerProfile:
 
     def accuracy_grid(self, branches: tuple[int, ...], max_tokens: FloatArray) -> FloatArray:
         """`accuracy_of` for all pairs; (branches, caps)."""
-        by_type = self.finished_share_by_type(max_tokens)  # (difficulties, scales, caps)
-        voting = by_type * np.asarray(self.answer_rates)[:, None, None]
-        right = interpolate_share(_right_curves(self, branches), voting)
-        mixed = np.einsum("p,bpsc->bc", self._shares(), right)
-        return np.asarray(mixed / len(self.problem_scales))
+        right, wrong = self._finished_right_and_wrong(max_tokens)  # (difficulties, kinds, caps)
+        finished = right + wrong
+        p = np.asarray(self.difficulty)[:, None, None]
+        effective = np.where(finished > 0, right / np.maximum(finished, 1e-300), p)
+        voting = finished * np.asarray(self.answer_rates)[:, None, None]
+        curves = right_curves(self.difficulty, self.concentrations, self.weights, branches)
+        votes_right = interpolate_type(curves, self.difficulty, effective, voting)
+        return np.asarray(
+            np.einsum("p,bpsc->bc", self._shares(), votes_right) / votes_right.shape[2]
+        )
 
     def answered_grid(self, branches: tuple[int, ...], max_tokens: FloatArray) -> FloatArray:
         """Expected share of problems with at least one vote; (branches, caps)."""
@@ -159,7 +193,8 @@ class AnswerProfile:
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values; `from_dict` restores the profile."""
         data = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
-        data["weights"] = [list(row) for row in self.weights]
+        for name in _TABLES:
+            data[name] = [list(row) for row in data[name]]
         return data
 
     @classmethod
@@ -173,7 +208,8 @@ class AnswerProfile:
             k: tuple(v) if isinstance(v, list) else v for k, v in data.items()
         }
         try:
-            values["weights"] = tuple(tuple(row) for row in data["weights"])
+            for name in _TABLES:
+                values[name] = tuple(tuple(row) for row in data[name])
             return cls(**values)
         except (TypeError, KeyError) as error:
             raise ValueError(f"not an answer profile: {error}") from error
@@ -189,7 +225,7 @@ class AnswerProfile:
         difficulty = DIFFICULTY_GRID
         even = 1.0 / (len(difficulty) * len(CONCENTRATION_GRID))
         inner = ndtri(np.linspace(0.005, 0.995, 101))
-        outer = ndtri((np.arange(13) + 0.5) / 13)
+        outer = np.repeat(np.exp(0.7 * ndtri((np.arange(LEVELS) + 0.5) / LEVELS)), 2)
         return cls(
             model=model,
             family=family,
@@ -197,9 +233,10 @@ class AnswerProfile:
             num_problems_seen=0,
             num_branches_seen=0,
             length_quantiles=tuple((1000.0 * np.exp(0.35 * inner)).tolist()),
-            problem_scales=tuple(np.exp(0.7 * outer).tolist()),
             difficulty=difficulty,
-            length_scales=tuple(2.0 ** (0.5 - p) for p in difficulty),
+            length_scales=tuple(tuple((2.0 ** (0.5 - p) * outer).tolist()) for p in difficulty),
+            length_spreads=((1.0,) * len(outer),) * len(difficulty),
+            wrong_length_ratio=1.0,
             answer_rates=(0.95,) * len(difficulty),
             concentrations=CONCENTRATION_GRID,
             weights=((even,) * len(CONCENTRATION_GRID),) * len(difficulty),
@@ -211,35 +248,8 @@ DIFFICULTY_GRID: tuple[float, ...] = tuple(
     round(0.5 - 0.5 * math.cos(math.pi * i / 24), 6)
     for i in range(25)
 )
+LEVELS = 8
+"""Levels of length that problems of one difficulty are sorted into, each narrow or wide."""
 CONCENTRATION_GRID: tuple[float, ...] = (0.1, 0.3, 1.0, 3.0, 10.0, 50.0)
 
-SHARE_GRID: FloatArray = 0.5 - 0.5 * np.cos(np.pi * np.arange(65) / 64)
-"""Shares in [0, 1] at which curves are tabulated, dense at both ends where they bend most."""
-
-
-def interpolate_share(curves: FloatArray, share: FloatArray) -> FloatArray:
-    """Linear interpolation of curves tabulated on `SHARE_GRID`.
-
-    Args:
-        curves: (branches, difficulties, grid).
-        share: (difficulties, scales, points), within [0, 1].
-
-    Returns:
-        (branches, difficulties, scales, points).
-    """
-    left = np.clip(np.searchsorted(SHARE_GRID, share, side="right") - 1, 0, len(SHARE_GRID) - 2)
-    part = (share - SHARE_GRID[left]) / (SHARE_GRID[left + 1] - SHARE_GRID[left])
-    row = np.arange(curves.shape[1])[:, None, None]
-    return np.asarray(curves[:, row, left] * (1.0 - part) + curves[:, row, left + 1] * part)
-
-
-@lru_cache(maxsize=64)
-def _right_curves(profile: AnswerProfile, branches: tuple[int, ...]) -> FloatArray:
-    """P(right) against the share of branches that vote; (branches, difficulties, SHARE_GRID)."""
-    if any(not 1 <= count <= MAX_BRANCHES for count in branches):
-        raise ValueError(f"num_branches must be within 1 and {MAX_BRANCHES}, got {branches}")
-    weights = np.asarray(profile.weights)
-    right = vote_table(profile.difficulty, profile.concentrations).right
-    total = np.maximum(weights.sum(axis=1), 1e-300)[:, None]
-    by_votes = np.einsum("pt,ptv->pv", weights, right) / total
-    return np.asarray(np.einsum("bgv,pv->bpg", binomial(branches, SHARE_GRID), by_votes))
+_TABLES = ("length_scales", "length_spreads", "weights")

@@ -17,7 +17,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from scheduler.core.accuracy import SHARE_GRID, AnswerProfile, interpolate_share
+from scheduler.core.accuracy import AnswerProfile
+from scheduler.core.curves import SHARE_GRID, interpolate_share
 from scheduler.core.latency import FloatArray
 from scheduler.core.votes import binomial
 
@@ -81,7 +82,7 @@ def occupancy_of(profile: AnswerProfile, branches: tuple[int, ...]) -> Occupancy
     holds_curves, lasts_curves = _survival_curves(profile, branches)
     holds = interpolate_share(holds_curves, ended)  # (branches, difficulties, scales, tokens)
     lasts = interpolate_share(lasts_curves, ended)
-    weights = np.asarray(profile.weights).sum(axis=1) / len(profile.problem_scales)
+    weights = np.asarray(profile.weights).sum(axis=1) / ended.shape[1]
     width = np.asarray(branches, dtype=np.float64)[:, None]
 
     mean = _integrate(holds, tokens)

@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scheduler.core.accuracy import SHARE_GRID, AnswerProfile, interpolate_share
-from tests.scheduler.core.worlds import ANSWERS
+from scheduler.core.accuracy import AnswerProfile
+from scheduler.core.curves import SHARE_GRID, interpolate_share, interpolate_type
+from tests.scheduler.core.test_votes import draw_votes
+from tests.scheduler.core.worlds import ANSWERS, draw_lengths
 
 
 def test_json_restores_the_profile() -> None:
@@ -22,8 +24,11 @@ def test_json_restores_the_profile() -> None:
     [
         ({"length_quantiles": [5.0, 1.0]}, "length_quantiles"),
         ({"length_quantiles": [-1.0, 1.0]}, "length_quantiles"),
-        ({"problem_scales": []}, "problem_scales"),
-        ({"length_scales": [1.0]}, "equally long"),
+        ({"length_scales": []}, "length_scales must have a row per difficulty"),
+        ({"length_scales": [[0.0] * 16] * 25}, "positive"),
+        ({"length_spreads": [[1.0] * 15] * 25}, "length_spreads must have a row per difficulty"),
+        ({"wrong_length_ratio": 0.0}, "wrong_length_ratio"),
+        ({"answer_rates": [1.0]}, "equally long"),
         ({"answer_rates": [1.5] * 25}, "probabilities"),
         ({"concentrations": [0.0]}, "concentrations"),
         ({"weights": [[0.0] * 6] * 25}, "add up to 1"),
@@ -99,3 +104,45 @@ def test_curves_are_read_exactly_at_their_grid() -> None:
     curve = np.stack([SHARE_GRID**2])[None]
     shares = SHARE_GRID[None, None]
     np.testing.assert_allclose(interpolate_share(curve, shares)[0, 0, 0], SHARE_GRID**2)
+
+
+def test_curves_are_read_exactly_between_difficulties() -> None:
+    curves = np.stack([0.0 * SHARE_GRID, SHARE_GRID])[None]
+    effective, share = np.full((1, 1, 1), 0.25), np.full((1, 1, 1), SHARE_GRID[20])
+    read = interpolate_type(curves, (0.0, 1.0), effective, share)
+    assert read.item() == pytest.approx(0.25 * SHARE_GRID[20])
+
+
+@pytest.mark.parametrize("width", [1, 8])
+def test_a_tight_cap_hurts_less_when_wrong_answers_run_longer(width: int) -> None:
+    slow_wrong = replace(ANSWERS, wrong_length_ratio=1.4)
+    tight = float(ANSWERS.length_quantile(0.2))
+    assert slow_wrong.accuracy_of(width, tight) > ANSWERS.accuracy_of(width, tight) + 0.005
+    assert slow_wrong.accuracy_of(width, 1e9) == pytest.approx(ANSWERS.accuracy_of(width, 1e9))
+
+
+def test_accuracy_under_a_cap_is_that_of_branches_drawn() -> None:
+    profile = replace(
+        ANSWERS,
+        wrong_length_ratio=1.4,
+        length_spreads=((0.7, 1.3) * 8,) * 25,
+    )
+    rng = np.random.default_rng(3)
+    weights = np.asarray(profile.weights)
+    caps = profile.length_quantile([0.3, 0.7])
+    right = np.zeros(2)
+    problems = 4000
+    for _ in range(problems):
+        row, column = divmod(int(rng.choice(weights.size, p=weights.ravel())), weights.shape[1])
+        votes = draw_votes(profile.difficulty[row], profile.concentrations[column], 8, rng)
+        lengths = draw_lengths(profile, row, np.array([v == 0 for v in votes]), rng)
+        answered = rng.random(8) < profile.answer_rates[row]
+        for column, cap in enumerate(caps):
+            counts: dict[int, int] = {}
+            for branch in np.argsort(lengths):
+                if lengths[branch] <= cap and answered[branch]:
+                    counts[votes[branch]] = counts.get(votes[branch], 0) + 1
+            right[column] += bool(counts) and max(counts, key=counts.__getitem__) == 0
+    expected = profile.accuracy_grid((8,), caps)[0]
+    # Four standard errors of 4,000 draws are 0.03.
+    np.testing.assert_allclose(right / problems, expected, atol=0.03)

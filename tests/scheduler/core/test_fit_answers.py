@@ -6,19 +6,17 @@ import pytest
 from scheduler.core.accuracy import AnswerProfile
 from scheduler.core.fit import RecordedProblem, fit_answers
 from tests.scheduler.core.test_votes import draw_votes
-from tests.scheduler.core.worlds import ANSWERS
+from tests.scheduler.core.worlds import ANSWERS, draw_lengths
 
 
 def record(profile: AnswerProfile, num_problems: int, width: int) -> list[RecordedProblem]:
     rng = np.random.default_rng(5)
     weights = np.asarray(profile.weights)
-    shares = np.linspace(0, 1, len(profile.length_quantiles))
     recordings = []
     for _ in range(num_problems):
         row, column = divmod(int(rng.choice(weights.size, p=weights.ravel())), weights.shape[1])
-        scale = profile.length_scales[row] * rng.choice(profile.problem_scales)
-        lengths = scale * np.interp(rng.random(width), shares, profile.length_quantiles)
         votes = draw_votes(profile.difficulty[row], profile.concentrations[column], width, rng)
+        lengths = draw_lengths(profile, row, np.array([v == 0 for v in votes]), rng)
         classes = [v if rng.random() < profile.answer_rates[row] else None for v in votes]
         recordings.append(RecordedProblem(tuple(classes), tuple(max(1, round(t)) for t in lengths)))
     return recordings
@@ -58,7 +56,8 @@ def test_hard_problems_get_longer_scales_when_they_ran_longer() -> None:
     hard = [RecordedProblem((1, 2, 3, 0), (2000, 2100, 1900, 2000)) for _ in range(60)]
     easy = [RecordedProblem((0, 0, 0, 0), (200, 210, 190, 200)) for _ in range(60)]
     profile = fit(hard + easy)
-    assert profile.length_scales[2] > 3 * profile.length_scales[-1]
+    hardest, easiest = (np.mean(profile.length_scales[row]) for row in (2, -1))
+    assert hardest > 3 * easiest
 
 
 def test_branches_without_an_answer_lower_the_answer_rate() -> None:

@@ -10,7 +10,7 @@ from scheduler.core.accuracy import AnswerProfile
 from scheduler.core.fleet import Fleet
 from scheduler.core.forecast import ForecastGrid, forecast_plans
 from scheduler.core.stopping import is_decided
-from tests.scheduler.core.worlds import ANSWERS, LATENCY, answers, worker
+from tests.scheduler.core.worlds import ANSWERS, LATENCY, answers, draw_lengths, worker
 
 
 class Branch:
@@ -27,19 +27,18 @@ def sample_problems(
 ) -> list[Branch]:
     """Draw branches from the generative model that `AnswerProfile` describes."""
     weights = np.asarray(profile.weights)
-    shares = np.linspace(0, 1, len(profile.length_quantiles))
     branches = []
     for problem in range(num_problems):
         kind = rng.choice(weights.size, p=weights.ravel() / weights.sum())
         row, column = divmod(int(kind), weights.shape[1])
         theta = profile.concentrations[column]
-        scale = profile.length_scales[row] * rng.choice(profile.problem_scales)
+        is_right = rng.random(width) < profile.difficulty[row]
+        lengths = draw_lengths(profile, row, is_right, rng)
         wrong: list[int] = []
-        for _ in range(width):
-            tokens = scale * np.interp(rng.random(), shares, profile.length_quantiles)
+        for tokens, right in zip(lengths.tolist(), is_right.tolist(), strict=True):
             vote: int | None = None
             if tokens <= cap and rng.random() < profile.answer_rates[row]:
-                if rng.random() < profile.difficulty[row]:
+                if right:
                     vote = 0
                 else:
                     is_new = rng.random() < theta / (theta + len(wrong))

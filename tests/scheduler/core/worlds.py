@@ -4,9 +4,10 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
+from numpy.typing import NDArray
 
 from scheduler.core.accuracy import CONCENTRATION_GRID, DIFFICULTY_GRID, AnswerProfile
-from scheduler.core.latency import LatencyProfile
+from scheduler.core.latency import FloatArray, LatencyProfile
 from scheduler.core.plan import EngineSpec, Plan
 from scheduler.core.snapshot import BatchView, JobView, Snapshot, WorkerView
 from scheduler.core.states import BatchState, JobState
@@ -28,11 +29,30 @@ def answers() -> AnswerProfile:
         num_problems_seen=400,
         num_branches_seen=25600,
         length_quantiles=tuple(0.5 * q for q in base.length_quantiles),
-        problem_scales=tuple(s**0.6 for s in base.problem_scales),
+        length_scales=tuple(
+            tuple((middle * (scales / middle) ** 0.6).tolist())
+            for scales, middle in zip(
+                np.asarray(base.length_scales), 2.0 ** (0.5 - difficulty), strict=True
+            )
+        ),
         answer_rates=(0.98,) * len(DIFFICULTY_GRID),
         concentrations=CONCENTRATION_GRID,
         weights=tuple(tuple(row) for row in weights.tolist()),
     )
+
+
+def draw_lengths(
+    profile: AnswerProfile, row: int, is_right: NDArray[np.bool_], rng: np.random.Generator
+) -> FloatArray:
+    """Completion tokens of the branches of one problem of the difficulty in this row."""
+    kind = rng.integers(len(profile.length_scales[row]))
+    shares = np.linspace(0.0, 1.0, len(profile.length_quantiles))
+    median = np.median(profile.length_quantiles)
+    drawn = np.interp(rng.random(len(is_right)), shares, profile.length_quantiles)
+    p = profile.difficulty[row]
+    ratio = profile.wrong_length_ratio ** np.where(is_right, p - 1.0, p)
+    stretched = median * (drawn / median) ** profile.length_spreads[row][kind]
+    return np.asarray(profile.length_scales[row][kind] * ratio * stretched)
 
 
 def latency() -> LatencyProfile:
