@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from api.deadlines import deadline_at, show
 from api.errors import ApiError, invalid
+from api.schemas.submission import SetOptions
 from api.settings import ApiSettings
 from api.submission import Submission
 from db import jobs, keys, wake, workers
@@ -70,7 +71,17 @@ def store(
             return Stored(used.job_id, True)
     snapshot = read_snapshot(session, now)
     due_at = deadline_at(submission.options.deadline, received_at, settings)
-    job = _new_job(submission, tenant_id, due_at, snapshot)
+    problems = submission.problems
+    job = new_job(
+        submission.options,
+        tenant_id=tenant_id,
+        due_at=due_at,
+        num_problems=problems.num_problems,
+        mean_prompt_tokens=prompt_tokens(
+            snapshot, submission.options.model, problems.num_prompt_chars / problems.num_problems
+        ),
+        now=now,
+    )
     admitted = _admit(session, job, snapshot, settings.scheduler)
     jobs.insert_job(session, job, admitted)
     if idempotency_key is not None:
@@ -87,22 +98,31 @@ def store(
         job.id,
         (
             NewProblem(problem.id or "", problem.prompt, problem.reference_answer)
-            for problem in submission.problems
+            for problem in problems
         ),
     )
     wake.notify(session)
     return Stored(job.id, False)
 
 
-def _new_job(
-    submission: Submission, tenant_id: str, due_at: datetime, snapshot: Snapshot
-) -> jobs.NewJob:
-    options, problems = submission.options, submission.problems
-    # Prompts are only counted in characters before an engine reads them.
+def prompt_tokens(snapshot: Snapshot, model: str, mean_chars: float) -> float:
+    """Mean prompt length in tokens, estimated from characters: engines read prompts later."""
     chars_per_token = min(
-        (w.spec.chars_per_token for w in snapshot.workers if w.spec.model == options.model),
-        default=1.0,
+        (w.spec.chars_per_token for w in snapshot.workers if w.spec.model == model), default=1.0
     )
+    return max(1.0, mean_chars / chars_per_token)
+
+
+def new_job(
+    options: SetOptions,
+    *,
+    tenant_id: str,
+    due_at: datetime,
+    num_problems: int,
+    mean_prompt_tokens: float,
+    now: datetime,
+) -> jobs.NewJob:
+    """The job that a submission with these options would be."""
     return jobs.NewJob(
         id=f"job_{uuid_utils.uuid7().hex}",
         tenant_id=tenant_id,
@@ -115,11 +135,9 @@ def _new_job(
         min_accuracy=options.min_accuracy,
         temperature=options.temperature,
         top_p=options.top_p,
-        num_problems=problems.num_problems,
-        mean_prompt_tokens=max(
-            1.0, problems.num_prompt_chars / problems.num_problems / chars_per_token
-        ),
-        created_at=snapshot.now,
+        num_problems=num_problems,
+        mean_prompt_tokens=mean_prompt_tokens,
+        created_at=now,
     )
 
 
@@ -131,28 +149,42 @@ def _admit(
     Raises:
         ApiError: The model is unknown, nobody serves it, or the deadline cannot be met.
     """
-    known = workers.models(session)
-    if known and job.model not in known:
-        raise invalid(
-            "model",
-            f"No worker serves the model '{job.model}'. Known models: {', '.join(known)}.",
-            code="model_not_found",
-        )
-    verdict = admit(snapshot, _view(job), config)
+    check_model(session, job.model)
+    verdict = admit(snapshot, view_of(job), config)
     if isinstance(verdict, Rejected):
         raise _refusal(verdict, job, snapshot.now)
     return verdict
 
 
-def _refusal(rejected: Rejected, job: jobs.NewJob, now: datetime) -> ApiError:
-    if rejected.reason is RejectReason.NO_CAPACITY or rejected.earliest_finish_s is None:
-        return ApiError(
-            503,
-            RejectReason.NO_CAPACITY.value,
-            f"No worker serves '{job.model}' right now. Retry in {_RETRY_CAPACITY_S} seconds, or"
-            " start a worker.",
-            headers={"Retry-After": str(_RETRY_CAPACITY_S)},
+def check_model(session: Session, model: str) -> None:
+    """Refuse a model that no worker ever served.
+
+    Raises:
+        ApiError: 400.
+    """
+    known = workers.models(session)
+    if known and model not in known:
+        raise invalid(
+            "model",
+            f"No worker serves the model '{model}'. Known models: {', '.join(known)}.",
+            code="model_not_found",
         )
+
+
+def no_capacity(model: str) -> ApiError:
+    """A 503: the model is known, and nobody serves it now."""
+    return ApiError(
+        503,
+        RejectReason.NO_CAPACITY.value,
+        f"No worker serves '{model}' right now. Retry in {_RETRY_CAPACITY_S} seconds, or"
+        " start a worker.",
+        headers={"Retry-After": str(_RETRY_CAPACITY_S)},
+    )
+
+
+def _refusal(rejected: Rejected, job: jobs.NewJob, now: datetime) -> ApiError:
+    if rejected.earliest_finish_s is None:
+        return no_capacity(job.model)
     earliest_at = now + timedelta(seconds=rejected.earliest_finish_s)
     return ApiError(
         422,
@@ -168,7 +200,7 @@ def _refusal(rejected: Rejected, job: jobs.NewJob, now: datetime) -> ApiError:
     )
 
 
-def _view(job: jobs.NewJob) -> JobView:
+def view_of(job: jobs.NewJob) -> JobView:
     """The job as the planner sees it, not stored yet."""
     return JobView(
         id=job.id,

@@ -17,40 +17,49 @@ _FORMS = (
 )
 
 
-def check_form(text: str) -> None:
+def check_form(text: str, param: str = "deadline") -> None:
     """Refuse what is neither a duration nor an instant, whatever the time is.
 
     Raises:
         ApiError: 400 `invalid_deadline`.
     """
-    _parse(text)
+    _parse(text, param)
 
 
-def deadline_at(text: str, now: datetime, settings: ApiSettings) -> datetime:
+def deadline_at(
+    text: str, now: datetime, settings: ApiSettings, param: str = "deadline"
+) -> datetime:
     """The instant that `text` means; a duration counts from `now`.
+
+    Args:
+        param: What a refusal names.
 
     Raises:
         ApiError: 400 `invalid_deadline`: not in a known form, past, too soon or too far.
     """
-    meant = _parse(text)
+    meant = _parse(text, param)
     time_left = meant if isinstance(meant, timedelta) else meant - now
     time_left_s = time_left.total_seconds()
     if time_left_s <= 0:
-        raise _refusal(f"The deadline {text} is in the past; the server's time is {show(now)}.")
+        raise _refusal(
+            param, f"The deadline {text} is in the past; the server's time is {show(now)}."
+        )
     if time_left_s < settings.min_deadline_s:
         raise _refusal(
+            param,
             f"The deadline {text} is too soon: it must be at least {settings.min_deadline_s:g}"
-            " seconds away."
+            " seconds away.",
         )
     if time_left_s > settings.max_deadline_s:
         raise _refusal(
+            param,
             f"The deadline {text} is too far: it must be at most"
-            f" {settings.max_deadline_s / 86_400:g} days away."
+            f" {settings.max_deadline_s / 86_400:g} days away.",
         )
     return now + time_left
 
 
-def _parse(text: str) -> timedelta | datetime:
+def _parse(text: str, param: str) -> timedelta | datetime:
     duration = _DURATION.fullmatch(text.strip())
     if duration:
         # Nine digits of days stay inside timedelta's range.
@@ -60,11 +69,11 @@ def _parse(text: str) -> timedelta | datetime:
             return datetime.fromisoformat(text.strip().upper()).astimezone(UTC)
         except (ValueError, OverflowError):
             pass
-    raise _refusal(f"Cannot read the deadline {text[:100]!r}. {_FORMS}")
+    raise _refusal(param, f"Cannot read the deadline {text[:100]!r}. {_FORMS}")
 
 
-def _refusal(message: str) -> Exception:
-    return invalid("deadline", message, code="invalid_deadline")
+def _refusal(param: str, message: str) -> Exception:
+    return invalid(param, message, code="invalid_deadline")
 
 
 def show(at: datetime) -> str:

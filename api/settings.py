@@ -33,6 +33,7 @@ class ApiSettings(BaseSettings):
     max_reference_chars: int = 20_000
     max_id_chars: int = 256
     max_branches: int = 64
+    max_quoted_deadlines: int = 32
     max_deadline_s: float = 7 * 86_400
     min_deadline_s: float = 1.0
     pool_size: int = 10

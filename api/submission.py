@@ -6,7 +6,7 @@ opens, so bad input never touches the store.
 
 import hashlib
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 from pydantic import ValidationError
@@ -15,8 +15,10 @@ from api.body import Body
 from api.deadlines import check_form
 from api.errors import ApiError, invalid, validation_error
 from api.problem_set import JsonList, ProblemSet, ProblemSource, check, lines_of
-from api.schemas.submission import JobOptions
+from api.schemas.submission import JobOptions, SetOptions
 from api.settings import ApiSettings
+
+Options = TypeVar("Options", bound=SetOptions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +40,28 @@ def read_submission(body: Body, settings: ApiSettings) -> Submission:
     Raises:
         ApiError: 4xx that says what to change.
     """
-    fields, source = _parts(body, settings)
+    fields, source = read_parts(body, settings)
+    if source is None:
+        raise invalid(
+            "problems",
+            "Missing required parameter: 'problems'.",
+            code="missing_required_parameter",
+        )
+    options = read_options(JobOptions, fields, settings)
+    check_form(options.deadline)
+    problems = check(source, settings)
+    digest = hashlib.sha256(options.model_dump_json().encode() + problems.sha256.encode())
+    return Submission(options, problems, digest.hexdigest())
+
+
+def read_options(kind: type[Options], fields: dict[str, Any], settings: ApiSettings) -> Options:
+    """Options of a problem set.
+
+    Raises:
+        ApiError: 400 that names the first bad one.
+    """
     try:
-        options = JobOptions.model_validate(fields)
+        options = kind.model_validate(fields)
     except ValidationError as error:
         raise validation_error(error.errors(include_url=False)) from None
     if options.max_branches > settings.max_branches:
@@ -48,14 +69,15 @@ def read_submission(body: Body, settings: ApiSettings) -> Submission:
             "max_branches",
             f"Invalid value for 'max_branches': at most {settings.max_branches} are allowed.",
         )
-    check_form(options.deadline)
-    problems = check(source, settings)
-    digest = hashlib.sha256(options.model_dump_json().encode() + problems.sha256.encode())
-    return Submission(options, problems, digest.hexdigest())
+    return options
 
 
-def _parts(body: Body, settings: ApiSettings) -> tuple[dict[str, Any], ProblemSource]:
-    """The options and the problems of a body."""
+def read_parts(body: Body, settings: ApiSettings) -> tuple[dict[str, Any], ProblemSource | None]:
+    """The options of a body, and its problems when it has any.
+
+    Raises:
+        ApiError: 400 for what is neither JSON of this form nor JSON Lines.
+    """
     if body.is_lines:
         return body.options, lines_of(body.file, settings)
     if body.options:
@@ -83,11 +105,7 @@ def _parts(body: Body, settings: ApiSettings) -> tuple[dict[str, Any], ProblemSo
         )  # fmt: skip
     problems = document.pop("problems", None)
     if problems is None:
-        raise invalid(
-            "problems",
-            "Missing required parameter: 'problems'.",
-            code="missing_required_parameter",
-        )
+        return document, None
     if not isinstance(problems, list):
         raise invalid(
             "problems",

@@ -32,16 +32,12 @@ class ProblemIn(BaseModel):
     )
 
 
-class JobOptions(BaseModel):
-    """Everything about a job but its problems."""
+class SetOptions(BaseModel):
+    """Everything about a job but its problems and its deadline."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     model: Text = Field(min_length=1, max_length=256, description="A model that a worker serves.")
-    deadline: str = Field(
-        description="When the answers are due: `90s`, `10m`, `2h`, `1d`, counted from the moment"
-        " the whole request has arrived, or an RFC 3339 time with an offset.",
-    )
     name: Text = Field("", max_length=256, description="A label of your own.")
     max_branches: int = Field(16, ge=1, description="Upper bound on solutions sampled per problem.")
     max_tokens: int | None = Field(
@@ -57,6 +53,15 @@ class JobOptions(BaseModel):
     )
 
 
+class JobOptions(SetOptions):
+    """Everything about a job but its problems."""
+
+    deadline: str = Field(
+        description="When the answers are due: `90s`, `10m`, `2h`, `1d`, counted from the moment"
+        " the whole request has arrived, or an RFC 3339 time with an offset.",
+    )
+
+
 class JobSubmission(JobOptions):
     """A job as one JSON document."""
 
@@ -65,7 +70,17 @@ class JobSubmission(JobOptions):
 
 def openapi_request() -> dict[str, Any]:
     """The three ways to submit, for the OpenAPI document."""
-    options = JobOptions.model_json_schema()
+    return openapi_bodies(JobOptions, JobSubmission)
+
+
+def openapi_bodies(fields: type[BaseModel], whole: type[BaseModel]) -> dict[str, Any]:
+    """The forms of a body: a JSON document, JSON Lines, an upload.
+
+    Args:
+        fields: The options alone.
+        whole: The JSON document, the problems included.
+    """
+    options = fields.model_json_schema()
     upload = {
         "type": "object",
         "required": ["file", *options["required"]],
@@ -79,7 +94,7 @@ def openapi_request() -> dict[str, Any]:
         },
     }
     template = "#/components/schemas/{model}"
-    document = JobSubmission.model_json_schema(ref_template=template)
+    document = whole.model_json_schema(ref_template=template)
     document.pop("$defs", None)
     lines = {
         "type": "string",
