@@ -11,14 +11,16 @@ from datetime import datetime, timedelta
 
 import numpy as np
 
+from scheduler.core.bounds import LATE
 from scheduler.core.config import SchedulerConfig
 from scheduler.core.decide import is_lost, jobs_to_plan
 from scheduler.core.decisions import Admitted, Rejected, RejectReason
 from scheduler.core.fleet import alive_workers, fleets_by_model
-from scheduler.core.packing import Bounds, pack
+from scheduler.core.packing import Bounds
 from scheduler.core.planner import pessimistic
 from scheduler.core.snapshot import JobView, Snapshot
 from scheduler.core.states import LIVE
+from scheduler.core.upgrades import upgrade
 
 MARGIN_S = 0.01
 """Added to the earliest finish, so that a deadline set to it is not refused for rounding."""
@@ -65,7 +67,8 @@ def weigh(snapshot: Snapshot, job: JobView, config: SchedulerConfig) -> Weighed:
         slowed = _fitting(without_job) - _fitting(beside_job)
         earliest_s = _earliest_finish_s(with_job, beside_job, job, slowed, now)
         return Weighed(Rejected(RejectReason.DEADLINE_INFEASIBLE, earliest_s), with_job)
-    chosen = next(item for item in pack(with_job) if item.job.id == job.id)
+    upgrade(with_job)
+    chosen = with_job.item(with_job.jobs.index(job))
     wanted = job.min_accuracy
     is_degraded = wanted is not None and chosen.forecast.accuracy < wanted
     return Weighed(Admitted(chosen.plan, chosen.forecast, degraded=is_degraded), with_job)
@@ -77,8 +80,7 @@ def _keeps_promises(with_job: Bounds, without_job: Bounds, job: JobView) -> bool
 
 
 def _fitting(bounds: Bounds) -> set[str]:
-    pairs = zip(bounds.jobs, bounds.chosen, strict=True)
-    return {job.id for job, chosen in pairs if chosen is not None}
+    return {bounds.jobs[index].id for index in np.flatnonzero(bounds.chosen != LATE).tolist()}
 
 
 def _earliest_finish_s(

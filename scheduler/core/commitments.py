@@ -6,12 +6,15 @@ the branches that decode already stand in the way: engines order their queue by 
 
 from collections.abc import Sequence
 from datetime import datetime
+from functools import lru_cache
 
 import numpy as np
 
+from scheduler.core.columns import BATCHES
 from scheduler.core.fleet import Fleet
 from scheduler.core.latency import FloatArray
 from scheduler.core.occupancy import capped
+from scheduler.core.plan import Plan
 from scheduler.core.snapshot import BatchView
 
 
@@ -19,30 +22,39 @@ class Commitments:
     """Row-seconds that the live batches of a fleet still need."""
 
     def __init__(self, fleet: Fleet, batches: Sequence[BatchView], now: datetime) -> None:
-        self._rows = fleet.rows
-        self._due_at = np.array([batch.deadline_at.timestamp() for batch in batches])
-        self.open_branches = sum(batch.num_open_branches for batch in batches)
+        table = BATCHES.of(batches)
+        num_open = table["num_open_branches"]
+        self.open_branches = int(num_open.sum())
         # Branches beyond the rows wait inside the engine.
-        self._running_share = min(1.0, fleet.rows / max(self.open_branches, 1))
-        self._loads = np.array([self._load(fleet, batch, now) for batch in batches]).reshape(-1, 2)
+        running_share = min(1.0, fleet.rows / max(self.open_branches, 1))
+        pooled = fleet.pooled
+        branch = np.array([_branch_of(pooled, batch.plan) for batch in batches]).reshape(-1, 3)
+        whole, age, tpot_s = branch.T
+        running = running_share * num_open
+        elapsed = np.maximum(now.timestamp() - table["created_s"], 0.0) / tpot_s
+        # Young branches have most of their work before them; of old ones the mean remaining life
+        # is what counts, however old they are.
+        remaining = np.maximum(whole - elapsed, np.minimum(age, whole))
+        order = table["deadline_s"].argsort(kind="stable")
+        waiting_s = ((num_open - running) * whole * tpot_s)[order] / fleet.rows
+        self._due_s = table["deadline_s"][order]
+        self._waiting_s = np.concatenate([[0.0], waiting_s.cumsum()])
+        self._running_s = float((running * remaining * tpot_s).sum()) / fleet.rows
 
     def ahead_s(self, deadline_at: datetime) -> float:
         """Seconds for which the fleet's rows are kept from a job with this deadline."""
-        running, waiting = self._loads.T
-        is_before = self._due_at <= deadline_at.timestamp()
-        return float((running.sum() + waiting[is_before].sum()) / self._rows)
+        return float(self.ahead_of(np.array([deadline_at.timestamp()]))[0])
 
-    def _load(self, fleet: Fleet, batch: BatchView, now: datetime) -> FloatArray:
-        """Row-seconds of running and of waiting branches."""
-        plan = batch.plan
-        at_cap = capped(fleet.answers, (plan.num_branches,), (float(plan.max_tokens),))
-        whole = at_cap.work.item() / plan.num_branches
-        age = at_cap.age.item()
-        tpot_s = float(fleet.tpot_s(fleet.rows, plan.num_speculative_tokens, age))
-        running = self._running_share * batch.num_open_branches
-        elapsed = max((now - batch.created_at).total_seconds(), 0.0) / tpot_s
-        # Young branches have most of their work before them; of old ones the mean remaining life
-        # is what counts, however old they are.
-        remaining = max(whole - elapsed, min(age, whole))
-        waiting = batch.num_open_branches - running
-        return np.array([running * remaining, waiting * whole]) * tpot_s
+    def ahead_of(self, deadline_s: FloatArray) -> FloatArray:
+        """`ahead_s` for several deadlines, in seconds since the epoch."""
+        num_before = self._due_s.searchsorted(deadline_s, side="right")
+        return np.asarray(self._running_s + self._waiting_s[num_before])
+
+
+@lru_cache(maxsize=4096)
+def _branch_of(fleet: Fleet, plan: Plan) -> tuple[float, float, float]:
+    """Mean tokens of a branch of this plan, mean age of a running one, seconds per token."""
+    at_cap = capped(fleet.answers, (plan.num_branches,), (float(plan.max_tokens),))
+    age = at_cap.age.item()
+    tpot_s = float(fleet.tpot_s(fleet.rows, plan.num_speculative_tokens, age))
+    return at_cap.work.item() / plan.num_branches, age, tpot_s

@@ -25,6 +25,11 @@ class JobView:
         num_pending: Problems that no batch holds.
         num_in_flight: Problems dispatched or running.
         plan: The split in force, None before the first.
+        tenant_share: Share of the row-seconds due to its tenant when all tenants want more, a
+            fraction.
+        num_problems: Problems that it was submitted with; 0 when that does not matter.
+        promised_at: P95 finish that was promised at submit; None for a new job.
+        predicted_at: P95 finish that is stored now; None before the first plan.
     """
 
     id: str
@@ -41,6 +46,10 @@ class JobView:
     num_pending: int
     num_in_flight: int
     plan: Plan | None = None
+    tenant_share: float = 1.0
+    num_problems: int = 0
+    promised_at: datetime | None = None
+    predicted_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +63,7 @@ class BatchView:
         lease_owner: Incarnation of the worker that claimed it.
         num_open_problems: Problems of the batch without an answer yet.
         num_open_branches: Branches of those problems not yet finished.
+        mean_prompt_tokens: Mean prompt length of its job in tokens.
     """
 
     id: int
@@ -69,6 +79,7 @@ class BatchView:
     lease_owner: str | None
     num_open_problems: int
     num_open_branches: int
+    mean_prompt_tokens: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

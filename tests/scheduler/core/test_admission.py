@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scheduler.core.admission import admit
+from scheduler.core.bounds import LATE
 from scheduler.core.config import SchedulerConfig
 from scheduler.core.decisions import Admitted, Rejected, RejectReason
 from scheduler.core.fleet import Fleet
@@ -97,7 +98,7 @@ def test_all_admitted_jobs_keep_their_bounds(wanted: tuple[JobView, ...]) -> Non
         if isinstance(admit(snapshot(admitted), new, CONFIG), Admitted):
             admitted = (*admitted, new)
     bounds = Bounds(Fleet.of([worker()]), admitted, [], NOW, CONFIG)
-    assert all(chosen is not None for chosen in bounds.chosen)
+    assert (bounds.chosen != LATE).all()
 
 
 def test_a_job_that_would_only_slow_another_is_told_to_come_after_it() -> None:
@@ -118,7 +119,7 @@ def slows_any(admitted: tuple[JobView, ...], new: JobView) -> bool:
     """Whether an admitted job fits only while the new one leaves rows free."""
     fleet = Fleet.of([worker()])
     beside = Bounds(fleet, admitted, [], NOW, CONFIG, extra_branches=new.num_pending)
-    return any(chosen is None for chosen in beside.chosen)
+    return bool((beside.chosen == LATE).any())
 
 
 @settings(max_examples=50, deadline=None)

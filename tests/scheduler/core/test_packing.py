@@ -1,9 +1,6 @@
 """Sharing rows among jobs: demand bounds, upgrades, and an oracle for small cases."""
 
-import itertools
-
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -131,21 +128,3 @@ def test_upgrading_never_loses_a_job_or_accuracy(jobs: list[JobView]) -> None:
         if item.is_in_time:
             gain = best[job_id].forecast.accuracy - item.forecast.accuracy
             assert gain >= -CONFIG.accuracy_tie
-
-
-@pytest.mark.parametrize(
-    "sizes", [(20, 20), (100, 10), (10, 100), (150, 150)], ids=lambda sizes: f"{sizes}"
-)
-def test_greedy_upgrades_come_near_the_best_pair_of_plans(sizes: tuple[int, int]) -> None:
-    jobs = [
-        job("a", deadline_s=40.0, num_pending=sizes[0]),
-        job("b", deadline_s=60.0, num_pending=sizes[1]),
-    ]
-    total = sum(item.forecast.accuracy for item in pack(bounds_of(jobs)))
-    bounds = bounds_of(jobs)
-    best = 0.0
-    for first, second in itertools.product(*(range(len(o.accuracy)) for o in bounds.options)):
-        bounds.choose(0, first)
-        if bounds.fits(0, 0.0)[first] and bounds.fits(1, bounds.cost_s[0])[second]:
-            best = max(best, bounds.options[0].accuracy[first] + bounds.options[1].accuracy[second])
-    assert total >= best - 0.03

@@ -1,0 +1,226 @@
+"""The candidates of all jobs as stacked arrays, shared by jobs that are alike.
+
+Theory of operation: forecasts of jobs that differ by a few problems or prompt tokens differ by as
+much, so jobs are put in classes: problems and prompts are rounded up to a geometric ladder, and the
+branches of others to a sixteenth of the rows. Costs are scaled back to the job's own number of
+problems; finishes stay those of the rounded number, at most 3% late. A class is forecast once per
+fleet; its candidates are sorted by P95 finish, so those that fit a limit are the first few. Among
+these the *hull*, the plans on the upper concave envelope of accuracy over cost, is all that the
+search for upgrades needs.
+
+Everything here is a cache of pure functions of (pooled fleet, config, class), filled under a lock.
+"""
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from math import ceil, log
+from threading import Lock
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scheduler.core.config import SchedulerConfig
+from scheduler.core.fleet import Fleet
+from scheduler.core.hulls import MAX_HULL, useful, walk_hulls
+from scheduler.core.latency import FloatArray
+from scheduler.core.planner import Candidates, candidates_of
+from scheduler.core.snapshot import JobView
+
+IntArray = NDArray[np.int64]
+
+PROBLEM_STEP = 1.03
+"""Ratio of neighboring numbers of problems on the ladder, where that is more than one problem."""
+PROMPT_STEP = 1.1
+"""Ratio of neighboring prompt lengths on the ladder; the KV cache and prefill depend on them."""
+SHARES_OF_ROWS = 16
+"""Steps in which the branches of other jobs are counted."""
+NEVER_S = 1e300
+"""Cost of a candidate that is not there."""
+MAX_CLASSES = 16384
+"""Classes remembered by one menu."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What a class of jobs has in common, apart from the branches of others."""
+
+    num_problems: int
+    prompt_tokens: float
+    max_branches: int
+    max_tokens: int | None
+    stored_draft: int | None
+
+
+_KINDS: dict[Kind, int] = {}
+_KIND_JOBS: list[JobView] = []
+_KINDS_LOCK = Lock()
+
+
+def kind_id(job: JobView) -> int:
+    """Number of the kind of a job with pending problems; numbers mean nothing across processes."""
+    kind = Kind(
+        num_problems=rounded_up(job.num_pending),
+        prompt_tokens=_prompt_step(job.mean_prompt_tokens),
+        max_branches=job.max_branches,
+        max_tokens=job.max_tokens,
+        stored_draft=job.plan.num_speculative_tokens if job.plan else None,
+    )
+    found = _KINDS.get(kind)
+    if found is not None:
+        return found
+    with _KINDS_LOCK:
+        if kind not in _KINDS:
+            _KIND_JOBS.append(
+                replace(job, num_pending=kind.num_problems, mean_prompt_tokens=kind.prompt_tokens)
+            )
+            _KINDS[kind] = len(_KIND_JOBS) - 1
+        return _KINDS[kind]
+
+
+@lru_cache(maxsize=65536)
+def rounded_up(count: int) -> int:
+    """The next number of problems on the ladder."""
+    value = 1
+    while value < count:
+        value = max(value + 1, int(value * PROBLEM_STEP))
+    return value
+
+
+def _prompt_step(tokens: float) -> float:
+    return float(PROMPT_STEP ** ceil(log(max(tokens, 1.0)) / log(PROMPT_STEP)))
+
+
+class Menus:
+    """Candidates by class; arrays are (classes, candidates by P95), missing ones never fit.
+
+    Attributes:
+        options: The candidates themselves, by class.
+        order: Position in `options` of each candidate.
+        p95_s, row_seconds, accuracy: As in `Candidates`.
+        is_useful: Candidates that none beats in finish, cost and accuracy at once.
+        cheapest: (classes, candidates + 1); the cheapest of the first so many, -1 of none.
+    """
+
+    def __init__(self, fleet: Fleet, config: SchedulerConfig) -> None:
+        self._fleet = fleet
+        self._config = config
+        self._lock = Lock()
+        self._class_of = np.full((0, SHARES_OF_ROWS + 1), -1)
+        self._size = 0
+        self.options: list[Candidates] = []
+        self.order = np.zeros((0, 0), dtype=np.int64)
+        self.p95_s = self.row_seconds = self.accuracy = np.zeros((0, 0))
+        self.is_useful = np.zeros((0, 0), dtype=bool)
+        self.cheapest = np.zeros((0, 1), dtype=np.int64)
+        self._hull_of = np.zeros((0, 1), dtype=np.int64)
+        self._hulls = np.zeros((0, MAX_HULL), dtype=np.int64)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it is time for a new one."""
+        return self._size > MAX_CLASSES
+
+    def classes(self, kinds: IntArray, shares: IntArray) -> IntArray:
+        """Classes of jobs of these kinds beside so many sixteenths of the rows in use by others."""
+        with self._lock:
+            if kinds.size and len(self._class_of) <= kinds.max():
+                grown = np.full((2 * int(kinds.max()) + 1, SHARES_OF_ROWS + 1), -1)
+                grown[: len(self._class_of)] = self._class_of
+                self._class_of = grown
+            found = self._class_of[kinds, shares]
+            if (found < 0).any():
+                missing = np.unique(np.stack([kinds, shares], axis=1)[found < 0], axis=0)
+                for kind, share in missing.tolist():
+                    self._class_of[kind, share] = self._add(kind, share)
+                found = self._class_of[kinds, shares]
+            return np.asarray(found)
+
+    def num_fitting(self, classes: IntArray, limit_s: FloatArray) -> IntArray:
+        """How many candidates of these classes finish within these limits with 95%."""
+        table = self.p95_s
+        low = np.zeros(len(classes), dtype=np.int64)
+        high = np.full(len(classes), table.shape[1] if table.size else 0)
+        while (low < high).any():
+            middle = (low + high) // 2
+            fits = table[classes, np.minimum(middle, table.shape[1] - 1)] <= limit_s
+            open_ = low < high
+            low = np.where(open_ & fits, middle + 1, low)
+            high = np.where(open_ & ~fits, middle, high)
+        return low
+
+    def hulls(self, classes: IntArray, num_fitting: IntArray) -> IntArray:
+        """Hull vertices among the first so many candidates, from the cheapest up; -1 ends a row."""
+        with self._lock:
+            found = self._hull_of[classes, num_fitting]
+            if (found < 0).any():
+                pairs = np.unique(np.stack([classes, num_fitting], axis=1)[found < 0], axis=0)
+                row, fitting = pairs.T
+                allowed = self.is_useful[row] & (np.arange(self.p95_s.shape[1]) < fitting[:, None])
+                made = walk_hulls(
+                    self.row_seconds[row],
+                    self.accuracy[row],
+                    allowed,
+                    self.cheapest[row, fitting],
+                    self._config.accuracy_tie,
+                )
+                self._hull_of[row, fitting] = len(self._hulls) + np.arange(len(pairs))
+                self._hulls = np.concatenate([self._hulls, made])
+                found = self._hull_of[classes, num_fitting]
+            return np.asarray(self._hulls[found])
+
+    def _add(self, kind: int, share: int) -> int:
+        others = share * self._fleet.rows / SHARES_OF_ROWS
+        options = candidates_of(self._fleet, _KIND_JOBS[kind], self._config, others)
+        order = np.lexsort((options.accuracy, options.row_seconds, options.p95_s))
+        count, number = len(order), self._size
+        self._reserve(number + 1, count)
+        self.options.append(options)
+        self.order[number, :count] = order
+        self.p95_s[number, :count] = options.p95_s[order]
+        self.row_seconds[number, :count] = cost = options.row_seconds[order]
+        self.accuracy[number, :count] = accuracy = options.accuracy[order]
+        self.is_useful[number, :count] = useful(cost, accuracy)
+        best = -1
+        for index, key in enumerate(zip(cost.tolist(), (-accuracy).tolist(), strict=True)):
+            if best < 0 or key < (cost[best], -accuracy[best]):
+                best = index
+            self.cheapest[number, index + 1] = best
+        self._size += 1
+        return number
+
+    def _reserve(self, classes: int, candidates: int) -> None:
+        """Make room; rows that readers hold stay as they are."""
+        old_rows, old_width = self.p95_s.shape
+        if classes <= old_rows and candidates <= old_width:
+            return
+        shape = (
+            max(2 * old_rows, classes, 64) if classes > old_rows else old_rows,
+            max(old_width, candidates),
+        )
+
+        def grown(old: NDArray, fill: float, extra: int = 0) -> NDArray:
+            new = np.full((shape[0], shape[1] + extra), fill, dtype=old.dtype)
+            new[: old.shape[0], : old.shape[1]] = old
+            return new
+
+        self.order = grown(self.order, -1)
+        self.p95_s = grown(self.p95_s, np.inf)
+        self.row_seconds = grown(self.row_seconds, NEVER_S)
+        self.accuracy = grown(self.accuracy, 0.0)
+        self.is_useful = grown(self.is_useful, False)
+        self.cheapest = grown(self.cheapest, -1, 1)
+        self._hull_of = grown(self._hull_of, -1, 1)
+
+
+_menus: dict[tuple[Fleet, SchedulerConfig], Menus] = {}
+
+
+def menus_of(fleet: Fleet, config: SchedulerConfig) -> Menus:
+    """The menus of a pooled fleet, remembered."""
+    key = (fleet, config)
+    found = _menus.get(key)
+    if found is None or found.is_full:
+        if len(_menus) >= 16:
+            _menus.pop(next(iter(_menus)))
+        found = _menus[key] = Menus(fleet, config)
+    return found

@@ -1,0 +1,138 @@
+"""Better plans for jobs while all demand bounds hold: greedy along hulls, then a repair.
+
+Theory of operation: a *move* puts a dearer and more accurate candidate of one job in force. Moves
+of all jobs come in one order: within a tenant by weighted accuracy per row-second, which is the
+greedy solution of the relaxed knapsack, and between tenants by fair queueing. The tag of a move is
+the upgrade row-seconds its tenant would have spent before it, over the tenant's share, and moves go
+by ascending tags (start-time fair queueing, Goyal et al. 1996): upgrades are filled up evenly, by
+share, as long as the tenants want more, and what one leaves is for the others.
+
+Moves are tried many at a time: a run of moves that breaks no bound is taken as a whole, one that
+does is halved. A move that does not fit now never will, as slack only shrinks; so after a refusal
+all such moves are dropped at once, and few checks of all bounds are needed. Plans beside the hulls
+then use what is left, and with few jobs pairs of them exchange rows while that gains (`exchange`).
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scheduler.core.bounds import LATE, ROUNDING_S, Bounds
+from scheduler.core.exchange import MAX_EXCHANGED, exchange_pairs
+from scheduler.core.hulls import LEAST_COST
+from scheduler.core.latency import FloatArray
+
+IntArray = NDArray[np.int64]
+
+RESOLUTION = 2048
+"""Of more moves than this, neighbors are tried together: below a thousandth of what is shared."""
+MAX_POLISHED = 32
+"""Jobs whose plan is chosen anew among all candidates after the greedy pass."""
+
+
+def upgrade(bounds: Bounds) -> None:
+    """Raise the plans of the jobs that are in time."""
+    jobs = np.flatnonzero(bounds.chosen != LATE)
+    if not jobs.size:
+        return
+    take_moves(bounds, *_moves(bounds, jobs))
+    _polish(bounds, jobs)
+    if len(jobs) <= MAX_EXCHANGED:
+        exchange_pairs(bounds, jobs)
+
+
+def take_moves(bounds: Bounds, job: IntArray, candidate: IntArray) -> None:
+    """Take moves in their order, leaving out those that would break a bound."""
+    cost_s = bounds.costs_s(job, candidate)
+    start_s = bounds.must_starts_s(job, candidate)
+    alive = _can_fit(bounds, job, cost_s, start_s)
+    smallest = max(1, len(job) // RESOLUTION)
+    ranges = [(0, len(job))]
+    while ranges:
+        low, high = ranges.pop()
+        moves = low + np.flatnonzero(alive[low:high])
+        if not moves.size:
+            continue
+        # Of several moves of a job the last one stands.
+        last = np.full(len(bounds.jobs), -1)
+        np.maximum.at(last, job[moves], moves)
+        moved = np.flatnonzero(last >= 0)
+        before = bounds.cost_s[moved], bounds.must_start_s[moved]
+        bounds.cost_s[moved] = cost_s[last[moved]]
+        bounds.must_start_s[moved] = start_s[last[moved]]
+        if bounds.holds():
+            bounds.chosen[moved] = candidate[last[moved]]
+            continue
+        bounds.cost_s[moved], bounds.must_start_s[moved] = before
+        if moves.size > smallest:
+            middle = int(moves[moves.size // 2])
+            ranges += [(middle, high), (low, middle)]
+            continue
+        alive[low:high] = False
+        alive[high:] &= _can_fit(bounds, job[high:], cost_s[high:], start_s[high:])
+
+
+def _can_fit(
+    bounds: Bounds, job: IntArray, cost_s: FloatArray, start_s: FloatArray
+) -> NDArray[np.bool_]:
+    """Which moves, each taken alone, leave their job and all later ones in time."""
+    added_s = cost_s - bounds.cost_s[job]
+    is_harmless = added_s <= bounds.slack_behind_s()[job] + ROUNDING_S
+    return np.asarray(is_harmless & (start_s >= bounds.before_s()[job] - ROUNDING_S))
+
+
+def _moves(bounds: Bounds, jobs: IntArray) -> tuple[IntArray, IntArray]:
+    """Moves along the hulls of these jobs in order of their tags, as (jobs, candidates)."""
+    room_s = bounds.limit_s[jobs] - bounds.before_s()[jobs] * bounds.stretch
+    classes = bounds.classes[jobs]
+    hulls = bounds.menus.hulls(classes, bounds.menus.num_fitting(classes, room_s))
+    row, step = np.nonzero(hulls[:, 1:] >= 0)
+    job, candidate, before = jobs[row], hulls[row, step + 1], hulls[row, step]
+    cost = bounds.costs_s(job, candidate) - bounds.costs_s(job, before)
+    gain = bounds.accuracies(job, candidate) - bounds.accuracies(job, before)
+    rate = bounds.table["weight"][job] * gain / np.maximum(cost, LEAST_COST)
+    # Moves that cannot fit even now do not count as spent by their tenant.
+    start_s = bounds.must_starts_s(job, candidate)
+    possible = _can_fit(bounds, job, bounds.costs_s(job, candidate), start_s)
+    order = _by_tag(bounds, job, np.where(possible, cost, 0.0), rate)
+    return job[order], candidate[order]
+
+
+def _by_tag(bounds: Bounds, job: IntArray, cost: FloatArray, rate: FloatArray) -> IntArray:
+    """Order of moves: by rate within a tenant, by normalized spending between tenants."""
+    tenant = bounds.table["tenant"][job]
+    if (tenant == tenant[:1]).all():
+        return np.lexsort((job, -rate))
+    order = np.lexsort((job, -rate, tenant))
+    spent = cost[order].cumsum() - cost[order]
+    first = np.flatnonzero(np.diff(tenant[order], prepend=-1))
+    lengths = np.diff(np.append(first, len(order)))
+    spent -= np.repeat(spent[first], lengths)
+    tag = spent / bounds.table["tenant_share"][job[order]]
+    return np.asarray(order[np.lexsort((job[order], -rate[order], tag))])
+
+
+def _polish(bounds: Bounds, jobs: IntArray) -> None:
+    """Choose the best of all candidates for the jobs that have most to gain, one by one.
+
+    The greedy pass may stop below a step that is too dear while a smaller one beside the hull
+    still fits, or at a plan that another one equals for less.
+    """
+    menus, classes = bounds.menus, bounds.classes
+    if len(jobs) > MAX_POLISHED:
+        best = menus.accuracy.max(axis=1)[classes[jobs]]
+        lacking = bounds.table["weight"][jobs] * (
+            best - bounds.accuracies(jobs, bounds.chosen[jobs])
+        )
+        jobs = np.sort(jobs[np.argsort(-lacking, kind="stable")[:MAX_POLISHED]])
+    for index in jobs.tolist():
+        row, one = classes[index], np.array([index])
+        everything = np.arange(menus.num_fitting(classes[one], np.array([np.finfo(float).max]))[0])
+        cost_s = bounds.costs_s(one, everything[None, :])[0]
+        start_s = bounds.must_starts_s(one, everything[None, :])[0]
+        job = np.full(len(everything), index)
+        # An unchanged plan is always allowed, though rounding may leave a slack of -1e-12.
+        allowed = _can_fit(bounds, job, cost_s, start_s) | (everything == bounds.chosen[index])
+        accuracy = menus.accuracy[row, everything]
+        level = np.where(allowed, np.floor(accuracy / bounds.config.accuracy_tie), -np.inf)
+        top = np.flatnonzero(level == level.max())
+        bounds.choose(one, top[[cost_s[top].argmin()]])
