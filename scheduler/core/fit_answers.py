@@ -12,6 +12,7 @@ from dataclasses import asdict, replace
 import numpy as np
 
 from scheduler.core.accuracy import AnswerProfile
+from scheduler.core.finish_order import fit_early_correlation
 from scheduler.core.latency import FloatArray
 from scheduler.core.lengths import fit_lengths
 from scheduler.core.mixture import Mixture, fit_mixture
@@ -47,7 +48,7 @@ def fit_answers(
     mixture = fit_mixture(recordings, prior, prior_problems)
     lengths = fit_lengths(recordings, mixture, prior, prior_problems)
     rates = _answer_rates(recordings, mixture, prior, prior_problems)
-    return replace(
+    fitted = replace(
         prior,
         model=model,
         family=family,
@@ -58,6 +59,7 @@ def fit_answers(
         weights=tuple(tuple(row) for row in mixture.weights.tolist()),
         **asdict(lengths),
     )
+    return replace(fitted, early_correlation=fit_early_correlation(fitted, recordings))
 
 
 def _answer_rates(
