@@ -2,14 +2,18 @@
 
 import csv
 import gzip
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, replace
 from datetime import datetime
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
 
+from scheduler.core.fit import StepMeasurement, fit_latency
 from scheduler.core.fit_answers import RecordedProblem
-from scheduler.core.latency import FloatArray
+from scheduler.core.latency import FloatArray, LatencyProfile
+from scheduler.core.plan import EngineSpec
 from scheduler.fit_answers import read_recordings
 
 
@@ -79,3 +83,68 @@ def read_arrivals(path: Path) -> FloatArray:
         instants = [datetime.fromisoformat(row["TIMESTAMP"][:26]) for row in csv.DictReader(lines)]
     first = min(instants)
     return np.sort(np.array([(instant - first).total_seconds() for instant in instants]))
+
+
+H100_TP4 = EngineSpec(
+    engine="vllm",
+    model="",
+    max_num_seqs=128,
+    max_model_len=40_960,
+    draft_lengths=(0, 1, 2, 3, 4, 5),
+    # 4 x 80 GB at 90%, less 64 GB of weights in bf16, at 256 KiB per token (64 layers, 8 KV heads
+    # of 128 in bf16).
+    kv_capacity_tokens=854_000,
+)
+"""A 32B-class model on four H100; the rows go as far as the measurements."""
+GPUS_PER_ENGINE = 4
+
+
+def h100_tp4_latency(path: Path) -> LatencyProfile:
+    """Fit the rows of Qwen3-32B on H100, vLLM, tensor parallel 4, of a serving latency file.
+
+    Acceptance and the time of drafting are those of the shipped profile, which says where they come
+    from: a serving latency file has none.
+
+    Raises:
+        ValueError: The file has too few such rows.
+    """
+    rows = [
+        row
+        for row in read_serving(path)
+        if (row.backend, row.model, row.system) == ("vllm", "Qwen/Qwen3-32B", "h100_sxm")
+        and row.tensor_parallel == GPUS_PER_ENGINE
+        and not row.precision
+    ]
+    if len(rows) < 8:
+        raise ValueError(f"{path} has {len(rows)} rows of Qwen3-32B, vLLM, H100, TP 4: too few")
+    profiles = resources.files("scheduler") / "profiles"
+    shipped = LatencyProfile.from_dict(
+        json.loads((profiles / "h100-tp4-qwen3-32b.json").read_text(encoding="utf-8"))
+    )
+    fitted = fit_latency(
+        [
+            StepMeasurement(
+                rows=int(row.batch_size),
+                num_speculative_tokens=0,
+                context_tokens=row.batch_size * (row.isl + row.osl / 2),
+                step_time_s=row.tpot_s,
+                # While a request decodes, the others of its batch prefill once each.
+                stall_tokens=(row.batch_size - 1) * row.isl / row.osl,
+            )
+            for row in rows
+        ],
+        engine="vllm",
+        model=rows[0].model,
+        device="4x NVIDIA H100 80GB SXM",
+        method=f"least squares on {len(rows)} rows of {path.name}; drafts of the shipped profile",
+        measured_at=shipped.measured_at,
+        token_knots=(0.0,),
+    )
+    return replace(
+        fitted,
+        draft_base_s=shipped.draft_base_s,
+        draft_row_s=shipped.draft_row_s,
+        acceptance=shipped.acceptance,
+        acceptance_tries=shipped.acceptance_tries,
+        acceptance_decay_per_token=shipped.acceptance_decay_per_token,
+    )

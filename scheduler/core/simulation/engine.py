@@ -1,9 +1,9 @@
 """One engine in virtual time: rows that advance together, a queue, KV capacity and prefills.
 
 Theory of operation: the engine counts *steps*. All live rows take part in every step, and a branch
-of L tokens with draft length k ends L / mean_acceptance_length(k) steps after its start, whatever
-the steps take; so live rows stand in a heap by their last step, and nothing has to be recomputed
-when rows come and go. Only the time of a step changes: with R rows, draft lengths k_r and total
+of L tokens with draft length k ends L / mean_acceptance_length(k, L) steps after its start, however
+long the steps take (its tokens are spread over them evenly); so live rows stand in a heap by their
+last step, and nothing has to be recomputed when rows come and go. Only the time of a step changes: with R rows, draft lengths k_r and total
 context C it is `step_time_s(R, mean k_r, C)`, which verifies sum(k_r + 1) tokens. C grows by the
 tokens gained per step and the time is affine in it, so n steps take n * T + n^2 * growth / 2
 seconds, with T the time of the first; both directions have a closed form.
@@ -69,7 +69,8 @@ class EngineModel:
         self._reserved_tokens = 0
         self._live_problems: Counter[Hashable] = Counter()
         self._base_s: dict[tuple[int, int], float] = {}
-        self._gains: dict[int, float] = {}
+        self._gains: dict[tuple[int, int], float] = {}
+        self._decays = self._latency.acceptance_decay_per_token > 0
         flat, probed = (
             float(self._latency.step_time_s(1, 0, tokens)) for tokens in (0, _CONTEXT_PROBE_TOKENS)
         )
@@ -171,9 +172,11 @@ class EngineModel:
     def _gain(self, branch: Branch) -> float:
         """Tokens per step."""
         draft = branch.num_speculative_tokens
-        if draft not in self._gains:
-            self._gains[draft] = float(self._latency.mean_acceptance_length(draft))
-        return self._gains[draft]
+        # Remembered, because the profile takes microseconds to tell.
+        key = (draft, branch.tokens if self._decays else 0)
+        if key not in self._gains:
+            self._gains[key] = float(self._latency.mean_acceptance_length(*key))
+        return self._gains[key]
 
     def _start_rows(self) -> None:
         spec = self.worker.spec

@@ -1,0 +1,436 @@
+"""Does the scheduler answer more problems right in time than any fixed split, at every load?
+
+Replays an arrival trace as jobs of 1 to 50 problems with mixed deadlines on engines of the 32B
+class (H100, tensor parallel 4) in virtual time: the production code decides, recorded branches and
+a fitted latency stand in for the model. All numbers are simulated. Half of the problems are learned
+from, the jobs draw from the other half. Every engine is off from its profile by a factor that is
+drawn once with the profile's own spread, so that forecasts are tested and not confirmed.
+
+Capacity (100% load) is the rate of problems per second at which one branch for each keeps all rows
+of all engines busy, at the draft length that is best with all rows busy. So 150% cannot be served
+by anyone who gives every problem a branch, and majority voting over 8 needs 12.5%.
+Deadlines are 1, 2, 4 or 8 times the time of a median branch on a fully busy engine. Arrivals keep
+the order and the burstiness of the trace, stretched to the load.
+
+A miss counts as wrong, and so does every problem of a refused job. `goodput_at_90` is the highest
+rate of submitted problems at which at least 90% of the submitted jobs are answered in time, every
+problem of them and none refused (bisection over the load).
+
+The claims fail if production is significantly below the best fixed split, chosen in hindsight per
+load; keeps less than 99% of the promises it made; has less than 1.5 times the `goodput_at_90` of
+first come, first served with a fixed split; less than 90% of the clairvoyant bound at 60% load; or
+needs more than 60% of the tokens of fixed majority voting with the same accuracy.
+
+    python -m tests.benchmarks.load --recordings FILE --latency FILE --arrivals FILE --model M
+        --dataset D [--records FILE] [--jobs 300] [--engines 4] [--loads 0.3,0.6,0.9,1.2,1.5]
+    python -m tests.benchmarks.load --draw RECORDS --figure FILE
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from scheduler.core.config import SchedulerConfig
+from scheduler.core.fit_answers import RecordedProblem, fit_answers
+from scheduler.core.latency import FloatArray
+from scheduler.core.simulation.policy import Policy, Production
+from scheduler.core.simulation.records import Outcome
+from scheduler.core.simulation.simulator import simulate
+from scheduler.core.simulation.world import SimulatedJob, SimulatedWorker
+from scheduler.core.stopping import plurality
+from tests.benchmarks.data import (
+    GPUS_PER_ENGINE,
+    H100_TP4,
+    h100_tp4_latency,
+    read_arrivals,
+    read_halves,
+)
+from tests.benchmarks.policies.clairvoyant import most_right_answers
+from tests.benchmarks.policies.fixed import earliest_deadline_first, fifo
+from tests.benchmarks.policies.restricted import BRANCHES_ONLY, DRAFT_ONLY
+from tests.benchmarks.policies.static_greedy import static_greedy
+
+LOADS = (0.3, 0.6, 0.9, 1.2, 1.5)
+MOST_PROBLEMS = 50
+DEADLINE_FACTORS = (1.0, 2.0, 4.0, 8.0)
+PROMPT_TOKENS = 150
+"""Of a typical problem; recordings do not say."""
+FIXED_BRANCHES = 8
+"""Width of first come, first served and of the fixed split: where majority voting flattens."""
+GRID_BRANCHES = (1, 2, 3, 4, 6, 8, 12, 16)
+GRID_DRAFTS = (0, 1, 2, 3)
+GOODPUT_LOADS = (0.01, 4.0)
+GOODPUT_PRECISION = 0.05
+MAJORITY_DRAWS = 8
+
+
+@dataclass(frozen=True)
+class World:
+    """What all policies are given.
+
+    Attributes:
+        problems: The half that the jobs draw from.
+        capacity: Problems per second at 100% load.
+        branch_s: Time of a median branch on a fully busy engine.
+    """
+
+    workers: tuple[SimulatedWorker, ...]
+    problems: tuple[RecordedProblem, ...]
+    arrivals: FloatArray
+    capacity: float
+    branch_s: float
+    num_jobs: int
+    seed: int
+
+    @classmethod
+    def read(cls, options: argparse.Namespace) -> "World":
+        """Read the files that the command line names, and fit the profiles."""
+        learned, judged = read_halves(
+            options.recordings, options.model, options.dataset, seed=options.seed
+        )
+        believed = h100_tp4_latency(options.latency)
+        answers = fit_answers(
+            learned, model=options.model, family=options.dataset, source=options.recordings.name
+        )
+        rng = np.random.default_rng((options.seed, 1))
+        spec = replace(H100_TP4, model=options.model)
+        workers = tuple(
+            SimulatedWorker(
+                name=f"w{number:04}",
+                spec=spec,
+                latency=believed.scaled(float(np.exp(rng.normal(0, believed.residual_sigma)))),
+                believed_latency=believed,
+                believed_answers=answers,
+                num_gpus=GPUS_PER_ENGINE,
+            )
+            for number in range(options.engines)
+        )
+        tokens = np.concatenate([problem.tokens for problem in judged])
+        rows = spec.max_num_seqs
+        tpot_s = float(
+            believed.tpot_s(
+                rows, spec.draft_lengths, rows * (PROMPT_TOKENS + tokens.mean() / 2)
+            ).min()
+        )
+        return cls(
+            workers=workers,
+            problems=tuple(judged),
+            arrivals=read_arrivals(options.arrivals),
+            capacity=len(workers) * rows / tpot_s / float(tokens.mean()),
+            branch_s=float(np.median(tokens)) * tpot_s,
+            num_jobs=options.jobs,
+            seed=options.seed,
+        )
+
+    def jobs(self, load: float) -> list[SimulatedJob]:
+        """The same jobs at every load; only the time between them differs."""
+        rng = np.random.default_rng((self.seed, 2))
+        sizes = rng.integers(1, MOST_PROBLEMS + 1, self.num_jobs)
+        factors = rng.choice(DEADLINE_FACTORS, self.num_jobs)
+        gaps_s = self.arrivals[: self.num_jobs] - self.arrivals[0]
+        span_s = float(sizes.sum()) / (load * self.capacity)
+        arrivals_s = gaps_s / gaps_s[-1] * span_s
+        return [
+            SimulatedJob(
+                id=f"job{number:06}",
+                tenant="tenant",
+                model=self.workers[0].spec.model,
+                arrival_s=float(arrival_s),
+                deadline_s=float(arrival_s + factor * self.branch_s),
+                problems=tuple(self._draw(rng) for _ in range(size)),
+                prompt_tokens=PROMPT_TOKENS,
+            )
+            for number, (arrival_s, size, factor) in enumerate(
+                zip(arrivals_s, sizes, factors, strict=True)
+            )
+        ]
+
+    def _draw(self, rng: np.random.Generator) -> RecordedProblem:
+        problem = self.problems[rng.integers(len(self.problems))]
+        order = rng.permutation(len(problem.tokens))
+        return replace(
+            problem,
+            classes=tuple(problem.classes[i] for i in order),
+            tokens=tuple(problem.tokens[i] for i in order),
+        )
+
+
+def summarize(outcome: Outcome) -> dict[str, float]:
+    """The figures of one run."""
+    total = sum(job.num_problems for job in outcome.jobs)
+    admitted = [job for job in outcome.jobs if job.is_admitted]
+    problems = [problem for job in admitted for problem in job.problems]
+    right = sum(job.num_right for job in outcome.jobs)
+    gpu_s = sum(engine.gpu_seconds for engine in outcome.engines)
+    tokens = sum(job.tokens for job in outcome.jobs)
+    return {
+        "accuracy": right / total,
+        "accuracy_of_admitted": right / max(len(problems), 1),
+        "refused_jobs": 1 - len(admitted) / len(outcome.jobs),
+        "refused_problems": 1 - len(problems) / total,
+        "attainment_of_admitted": sum(job.met_deadline for job in admitted) / max(len(admitted), 1),
+        "attainment": sum(job.met_deadline for job in admitted) / len(outcome.jobs),
+        "degraded_problems": sum(p.is_degraded for p in problems) / max(len(problems), 1),
+        "gpu_seconds_per_right": gpu_s / max(right, 1),
+        "tokens_per_problem": tokens / max(len(problems), 1),
+        "branches_per_problem": sum(p.num_branches for p in problems) / max(len(problems), 1),
+    }
+
+
+def standard_error(outcome: Outcome, other: Outcome) -> float:
+    """Of the difference in accuracy, jobs being the independent units."""
+    total = sum(job.num_problems for job in outcome.jobs)
+    gains = [
+        job.num_right - base.num_right for job, base in zip(outcome.jobs, other.jobs, strict=True)
+    ]
+    return float(np.std(gains) * np.sqrt(len(gains)) / total)
+
+
+class Runs:
+    """Simulations of one world, each made once."""
+
+    def __init__(self, world: World, config: SchedulerConfig) -> None:
+        self.world = world
+        self.config = config
+        self._done: dict[tuple[str, float], Outcome] = {}
+
+    def outcome(self, policy: Policy, load: float) -> Outcome:
+        """The outcome under this policy and load."""
+        key = (policy.name, load)
+        if key not in self._done:
+            jobs = self.world.jobs(load)
+            self._done[key] = simulate(jobs, self.world.workers, policy, self.config)
+        return self._done[key]
+
+    def best_fixed(self, load: float) -> Policy:
+        """The split of the grid that turned out to be the most accurate at this load."""
+        grid = [earliest_deadline_first(b, g) for b in GRID_BRANCHES for g in GRID_DRAFTS]
+        return max(grid, key=lambda p: summarize(self.outcome(p, load))["accuracy"])
+
+    def goodput_at_90(self, policy_at: Callable[[float], Policy]) -> float:
+        """Highest rate of problems at which 90% of the jobs are answered in time.
+
+        Args:
+            policy_at: The policy for a load.
+        """
+
+        def attains(load: float) -> bool:
+            outcome = self.outcome(policy_at(load), load)
+            return summarize(outcome)["attainment"] >= 0.9
+
+        low, high = GOODPUT_LOADS
+        if not attains(low):
+            return 0.0
+        while high / low > 1 + GOODPUT_PRECISION:
+            middle = float(np.sqrt(low * high))
+            low, high = (middle, high) if attains(middle) else (low, middle)
+        return low * self.world.capacity
+
+
+def majority_tokens(problems: Sequence[RecordedProblem], accuracy: float) -> float | None:
+    """Tokens per problem of fixed majority voting, all branches ending, at this accuracy.
+
+    Interpolated over the width; the widest known if none is so accurate, None if one branch is
+    more accurate already.
+    """
+    rng = np.random.default_rng(0)
+    widths = [1, *range(2, 65)]
+    right, spent = np.zeros(len(widths)), np.zeros(len(widths))
+    for problem in problems:
+        for _ in range(MAJORITY_DRAWS):
+            order = rng.permutation(len(problem.tokens))
+            for column, width in enumerate(widths):
+                drawn = sorted(order[:width], key=problem.tokens.__getitem__)
+                vote = plurality([problem.classes[i] for i in drawn])
+                right[column] += vote is not None and vote.vote_class == 0
+                spent[column] += sum(problem.tokens[i] for i in drawn)
+    num_draws = MAJORITY_DRAWS * len(problems)
+    reached = np.maximum.accumulate(right / num_draws)
+    if accuracy < reached[0]:
+        return None
+    return float(np.interp(accuracy, reached, spent / num_draws))
+
+
+def records_of(outcome: Outcome, load: float, label: str) -> Iterable[dict[str, Any]]:
+    """One record per job."""
+    for job in outcome.jobs:
+        yield {
+            "load": load,
+            "policy": label,
+            "name": outcome.policy,
+            "job": job.id,
+            "time_s": job.deadline_s - job.arrival_s,
+            "is_admitted": job.is_admitted,
+            "forecast": asdict(job.forecast) if job.forecast else None,
+            "plans": [(asdict(plan), count) for plan, count in job.plans],
+            "finish_s": job.finish_s - job.arrival_s,
+            "met_deadline": job.met_deadline,
+            "num_problems": job.num_problems,
+            "num_answered": job.num_answered,
+            "num_right": job.num_right,
+            "tokens": job.tokens,
+        }
+
+
+def bench(options: argparse.Namespace) -> dict[str, Any]:
+    """Run everything; returns the summary."""
+    world = World.read(options)
+    runs = Runs(world, SchedulerConfig())
+    print(
+        f"{len(world.workers)} engines of {GPUS_PER_ENGINE} GPUs, capacity"
+        f" {world.capacity:.3f} problems/s, a median branch takes {world.branch_s:.0f} s"
+    )
+    records: list[dict[str, Any]] = []
+    by_load: dict[str, Any] = {}
+    for load in options.loads:
+        jobs = world.jobs(load)
+        bound = most_right_answers(jobs, world.workers) / sum(len(job.problems) for job in jobs)
+        policies: dict[str, Policy] = {
+            "production": Production(),
+            "fifo": fifo(FIXED_BRANCHES),
+            "edf_fixed": earliest_deadline_first(FIXED_BRANCHES, 0),
+            "branches_only": BRANCHES_ONLY,
+            "draft_only": DRAFT_ONLY,
+            "static_greedy": static_greedy(),
+            "best_fixed": runs.best_fixed(load),
+        }
+        print(f"\nload {load:.0%}, clairvoyant bound {bound:.3f}")
+        figures: dict[str, Any] = {"clairvoyant": bound}
+        for label, policy in policies.items():
+            started_s = time.monotonic()
+            outcome = runs.outcome(policy, load)
+            figures[label] = {"name": policy.name, **summarize(outcome)}
+            records += records_of(outcome, load, label)
+            print(_line(label, figures[label], time.monotonic() - started_s))
+        best, ours = (runs.outcome(policies[key], load) for key in ("best_fixed", "production"))
+        figures["gain_over_best_fixed"] = (
+            figures["production"]["accuracy"] - figures["best_fixed"]["accuracy"]
+        )
+        figures["standard_error"] = standard_error(ours, best)
+        figures["share_of_clairvoyant"] = figures["production"]["accuracy"] / max(bound, 1e-9)
+        fixed = majority_tokens(world.problems, figures["production"]["accuracy_of_admitted"])
+        figures["token_share_of_majority"] = (
+            figures["production"]["tokens_per_problem"] / fixed if fixed else None
+        )
+        print(
+            f"  over best fixed {figures['gain_over_best_fixed']:+.4f}"
+            f" (+-{figures['standard_error']:.4f}), of the bound"
+            f" {figures['share_of_clairvoyant']:.3f}, tokens of majority voting at equal accuracy"
+            f" {figures['token_share_of_majority']}"
+        )
+        by_load[f"{load:g}"] = figures
+    summary: dict[str, Any] = {
+        "benchmark": "load",
+        "simulated": True,
+        "model": options.model,
+        "dataset": options.dataset,
+        "num_jobs": options.jobs,
+        "num_engines": options.engines,
+        "capacity_problems_per_s": world.capacity,
+        "loads": by_load,
+    }
+    if not options.skip_goodput:
+        summary["goodput_at_90"] = {
+            "production": runs.goodput_at_90(lambda _: Production()),
+            "fifo": runs.goodput_at_90(lambda _: fifo(FIXED_BRANCHES)),
+            "edf_fixed": runs.goodput_at_90(lambda _: earliest_deadline_first(FIXED_BRANCHES, 0)),
+            "static_greedy": runs.goodput_at_90(lambda _: static_greedy()),
+        }
+    if options.records:
+        lines = (json.dumps(record) + "\n" for record in records)
+        options.records.write_text("".join(lines), encoding="utf-8")
+    return summary
+
+
+def draw(records: Path, figure: Path) -> None:
+    """Accuracy and attainment against load, from records."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    rows = [json.loads(line) for line in records.read_text(encoding="utf-8").splitlines()]
+    labels = list(dict.fromkeys(row["policy"] for row in rows))
+    loads = sorted({row["load"] for row in rows})
+    canvas, axes = pyplot.subplots(1, 3, figsize=(13, 4), layout="constrained")
+    for label in labels:
+        cells = [
+            [row for row in rows if row["policy"] == label and row["load"] == load]
+            for load in loads
+        ]
+        accuracy = [
+            sum(r["num_right"] for r in c) / sum(r["num_problems"] for r in c) for c in cells
+        ]
+        in_time = [np.mean([r["met_deadline"] for r in c]) for c in cells]
+        tokens = [
+            sum(r["tokens"] for r in c) / max(sum(r["num_right"] for r in c), 1) for c in cells
+        ]
+        style = {"lw": 2.5, "color": "black"} if label == "production" else {"lw": 1.2}
+        for axis, values in zip(axes, (accuracy, in_time, tokens), strict=True):
+            axis.plot([100 * load for load in loads], values, marker="o", label=label, **style)
+    titles = (
+        "Problems answered right in time",
+        "Jobs answered in time (refused: no)",
+        "Tokens per right answer",
+    )
+    for axis, title in zip(axes, titles, strict=True):
+        axis.set_title(title, fontsize=10)
+        axis.set_xlabel("load, % of capacity")
+        axis.set_ylim(bottom=0)
+        axis.grid(alpha=0.3)
+    axes[0].legend(fontsize=8)
+    canvas.suptitle("Simulated: recorded branches, fitted latency", fontsize=10)
+    figure.parent.mkdir(parents=True, exist_ok=True)
+    canvas.savefig(figure, dpi=130)
+
+
+def _line(label: str, figures: dict[str, Any], wall_s: float) -> str:
+    return (
+        f"  {label:14} {figures['name']:12} accuracy {figures['accuracy']:.3f}"
+        f" (of admitted {figures['accuracy_of_admitted']:.3f},"
+        f" refused {figures['refused_problems']:.3f}),"
+        f" attainment of admitted {figures['attainment_of_admitted']:.3f},"
+        f" all {figures['attainment']:.3f},"
+        f" GPU-s/right {figures['gpu_seconds_per_right']:.1f},"
+        f" tokens {figures['tokens_per_problem']:.0f},"
+        f" branches {figures['branches_per_problem']:.2f} [{wall_s:.1f} s]"
+    )
+
+
+def main() -> int:
+    """Run the command; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.load")
+    for name in ("recordings", "latency", "arrivals", "records", "draw", "figure"):
+        parser.add_argument(f"--{name}", type=Path)
+    parser.add_argument("--model")
+    parser.add_argument("--dataset")
+    parser.add_argument("--jobs", type=int, default=300)
+    parser.add_argument("--engines", type=int, default=4)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--skip-goodput", action="store_true", help="leave out the bisections")
+    parser.add_argument(
+        "--loads", type=lambda text: tuple(map(float, text.split(","))), default=LOADS
+    )
+    options = parser.parse_args()
+    if options.draw:
+        if not options.figure:
+            parser.error("--draw needs --figure")
+        draw(options.draw, options.figure)
+        return 0
+    needed = ("recordings", "latency", "arrivals", "model", "dataset")
+    missing = [f"--{name}" for name in needed if not getattr(options, name)]
+    if missing:
+        parser.error(f"missing {', '.join(missing)}")
+    print(json.dumps(bench(options)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
