@@ -3,10 +3,11 @@
 Theory of operation: the engine counts *steps*. All live rows take part in every step, and a branch
 of L tokens with draft length k ends L / mean_acceptance_length(k, L) steps after its start, however
 long the steps take (its tokens are spread over them evenly); so live rows stand in a heap by their
-last step, and nothing has to be recomputed when rows come and go. Only the time of a step changes: with R rows, draft lengths k_r and total
-context C it is `step_time_s(R, mean k_r, C)`, which verifies sum(k_r + 1) tokens. C grows by the
-tokens gained per step and the time is affine in it, so n steps take n * T + n^2 * growth / 2
-seconds, with T the time of the first; both directions have a closed form.
+last step, and nothing has to be recomputed when rows come and go. Only the time of a step changes:
+with R rows, draft lengths k_r and total context C it is `step_time_s(R, mean k_r, C)`, which
+verifies sum(k_r + 1) tokens. C grows by the tokens gained per step and the time is affine in it, so
+n steps take n * T + n^2 * growth / 2 seconds, with T the time of the first; both directions have a
+closed form.
 
 A prefill stalls the whole engine; branches of a problem that is live already share it. A branch
 reserves KV cache for its prompt and all its tokens when it starts, and waits while there is too

@@ -76,6 +76,7 @@ class LiveProblem:
         aborted = sum(branch.decoded_tokens for branch in self.running.values())
         self.outcome = ProblemOutcome(
             is_answered=self.num_finished > 0,
+            has_vote=leader is not None,
             is_right=leader == 0,
             is_degraded=is_degraded,
             num_branches=self.num_finished,

@@ -10,7 +10,8 @@ class ProblemOutcome:
     """How one problem ended.
 
     Attributes:
-        is_answered: It was answered at or before the deadline.
+        is_answered: It was answered at or before the deadline: a branch of it finished.
+        has_vote: A branch of it finished with an answer.
         is_right: It was, and with the right answer.
         is_degraded: The deadline, not the plan, ended it.
         num_branches: Branches that finished and voted or gave no answer.
@@ -19,6 +20,7 @@ class ProblemOutcome:
     """
 
     is_answered: bool
+    has_vote: bool
     is_right: bool
     is_degraded: bool
     num_branches: int
