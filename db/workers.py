@@ -56,6 +56,19 @@ def heartbeat(
     return beaten.first() is not None
 
 
+def refresh_latency(
+    session: Session, *, name: str, incarnation: str, latency: LatencyProfile
+) -> bool:
+    """Plan by this profile from the next tick on; False when the name is not this incarnation's."""
+    refreshed = session.execute(
+        update(Worker)
+        .where(Worker.name == name, Worker.incarnation == incarnation, Worker.stopped_at.is_(None))
+        .values(latency_profile=latency.to_dict())
+        .returning(Worker.name)
+    )
+    return refreshed.first() is not None
+
+
 def stop_worker(session: Session, *, name: str, incarnation: str, now: datetime) -> bool:
     """Take the worker out of planning; False when it is not this incarnation's to stop."""
     stopped = session.execute(

@@ -1,13 +1,15 @@
 """Measures an engine on this machine: step and prefill times, draft acceptance, a profile of them.
 
 Theory of operation: steps are timed over a grid of rows, draft lengths and context on the idle
-engine; acceptance per position is counted while real prompts are decoded. That decode is also a
-check: a model of it in the fitted profile (the replay engine's timeline, fed with the very same
-branches) says how long it should have taken, and where it took longer (admission, sampling and
-bookkeeping between steps) all times are scaled by the ratio. The profile says so in its method.
+engine; acceptance per position is counted while real prompts are decoded. Those decodes are also a
+check: the fitted profile says how long what the engine did should have taken, and all times are
+scaled by what it really took (admission, sampling and bookkeeping between steps are in that). They
+are repeated, and how far they lie apart is the spread of runs that the profile states. The same
+check, once, tells whether a profile kept from an earlier start is still true.
 """
 
 import itertools
+import math
 import statistics
 import time
 from collections.abc import Sequence
@@ -16,10 +18,18 @@ from datetime import UTC, datetime, timedelta
 from queue import SimpleQueue
 from typing import Protocol
 
-from scheduler.core.fit import PrefillMeasurement, StepMeasurement, fit_latency
+from scheduler.core.fit import PrefillMeasurement, StepMeasurement, fit_latency, with_runs
+from scheduler.core.fit_acceptance import DraftCounts, measure_acceptance
 from scheduler.core.latency import LatencyProfile
-from worker.engines.base import BranchFinished, BranchRequest, Engine, FinishReason, Sampling
-from worker.engines.replay.timeline import Row, Timeline
+from scheduler.core.spread import Z95
+from worker.engines.base import (
+    BranchFinished,
+    BranchMetrics,
+    BranchRequest,
+    Engine,
+    FinishReason,
+    Sampling,
+)
 
 GENERIC_PROMPTS = (
     "Question: Tom has 12 apples and buys 7 more. How many apples has Tom now?\nAnswer:",
@@ -51,7 +61,8 @@ class Effort:
         draft_lengths: Draft lengths to time, those that the engine serves.
         contexts: Context per row in tokens.
         repeats: Steps timed per point; their median counts.
-        num_branches: Branches decoded for acceptance.
+        num_branches: Branches decoded in each run.
+        num_runs: Runs of decoding.
         budget_s: No new point is begun after this long; the grid is visited in an order that
             covers it early.
     """
@@ -62,10 +73,11 @@ class Effort:
     prompts: tuple[int, ...]
     repeats: int
     num_branches: int
+    num_runs: int
     budget_s: float
 
 
-QUICK = Effort((1, 4, 16, 64), (0, 1, 3, 8), (96, 320), (32, 128, 384), 5, 24, 6.0)
+QUICK = Effort((1, 4, 16, 64), (0, 1, 3, 8), (96, 320), (32, 128, 384), 5, 16, 3, 6.0)
 """At the start of a worker that has no profile: under 15 s on two slow cores."""
 
 FULL = Effort(
@@ -74,7 +86,8 @@ FULL = Effort(
     (64, 256, 768),
     (16, 64, 128, 256, 512, 1024),
     20,
-    128,
+    64,
+    8,
     600.0,
 )
 """`slackline calibrate`."""
@@ -101,41 +114,40 @@ def calibrate(
         for tokens in effort.prompts
         if tokens < engine.spec.max_model_len
     ]
-    decoded, wall_s = _decode(engine, prompts or GENERIC_PROMPTS, effort.num_branches)
-    spec = engine.spec
-    profile = fit_latency(
+    fitted = fit_latency(
         steps,
-        engine=spec.engine,
-        model=spec.model,
+        engine=engine.spec.engine,
+        model=engine.spec.model,
         device=device,
         method="",
         measured_at=datetime.now(UTC).isoformat(timespec="seconds"),
         prefills=prefills,
-        acceptance=_acceptance(decoded),
     )
-    ratio = wall_s / _modeled_s(profile, spec.max_num_seqs, decoded)
-    method = (
-        f"fit to {len(steps)} measured points (median of {effort.repeats} steps each) and"
-        f" {len(prefills)} prefills, acceptance counted over {len(decoded)} decoded branches;"
-        f" that decode took {ratio:.2f} times the modeled time"
-    )
-    if ratio > 1.0:
-        return replace(scaled(profile, ratio), method=f"{method}, and all times are scaled by it")
-    return replace(profile, method=method)
-
-
-def scaled(profile: LatencyProfile, ratio: float) -> LatencyProfile:
-    """The profile with all its times multiplied."""
+    runs, decoded = [], []
+    for run in range(effort.num_runs):
+        error, branches = _decode(engine, prompts, effort.num_branches, fitted, run)
+        runs.append(error)
+        decoded += branches
+    counts = [DraftCounts(m.drafted_by_position, m.accepted_by_position) for m in decoded]
+    accepted = measure_acceptance(counts)
+    ratio = math.exp(statistics.fmean(runs))
     return replace(
-        profile,
-        base_s=profile.base_s * ratio,
-        token_slopes_s=tuple(slope * ratio for slope in profile.token_slopes_s),
-        context_s=profile.context_s * ratio,
-        draft_base_s=profile.draft_base_s * ratio,
-        draft_row_s=profile.draft_row_s * ratio,
-        prefill_base_s=profile.prefill_base_s * ratio,
-        prefill_token_s=profile.prefill_token_s * ratio,
+        with_runs(fitted, runs).scaled(ratio),
+        acceptance=accepted.acceptance,
+        acceptance_tries=accepted.tries,
+        method=(
+            f"fit to {len(steps)} measured points (median of {effort.repeats} steps each) and"
+            f" {len(prefills)} prefills, acceptance counted over {len(decoded)} decoded branches;"
+            f" {len(runs)} runs of decoding them took {ratio:.2f} times the modeled time, and all"
+            " times are scaled by it"
+        ),
     )
+
+
+def is_still_true(profile: LatencyProfile, engine: Engine, prompts: Sequence[str]) -> bool:
+    """Whether an idle engine decodes as fast as a profile measured earlier says."""
+    error, _ = _decode(engine, prompts, QUICK.num_branches, profile, 0)
+    return abs(error) <= Z95 * profile.residual_sigma
 
 
 def _measure_steps(
@@ -170,62 +182,30 @@ def _coprime(a: int, b: int) -> bool:
 
 
 def _decode(
-    engine: Engine, prompts: Sequence[str], num_branches: int
-) -> tuple[list[tuple[BranchRequest, BranchFinished]], float]:
-    """Decode branches of the prompts with the longest draft; returns them and the seconds.
-
-    They are in the order of submission, in which the model of them takes them too.
-    """
+    engine: Engine, prompts: Sequence[str], num_branches: int, profile: LatencyProfile, run: int
+) -> tuple[float, list[BranchMetrics]]:
+    """Decode branches with the longest draft; returns log(measured / modeled time) and traces."""
     events: SimpleQueue[BranchFinished] = SimpleQueue()
-    longest = max(engine.spec.draft_lengths)
-    requests = {
-        f"calibration:{i}": BranchRequest(
-            branch_id=f"calibration:{i}",
-            prompt=prompts[i % len(prompts)],
-            branch_index=i // len(prompts),
-            num_speculative_tokens=longest,
+    chosen = prompts or GENERIC_PROMPTS
+    requests = [
+        BranchRequest(
+            branch_id=f"calibration:{run}:{i}",
+            prompt=chosen[i % len(chosen)],
+            branch_index=i // len(chosen),
+            num_speculative_tokens=max(engine.spec.draft_lengths),
             max_tokens=min(256, engine.spec.max_model_len // 2),
-            sampling=Sampling(seed=i),
+            sampling=Sampling(seed=run * num_branches + i),
             priority=0,
             deadline_at=datetime.now(UTC) + timedelta(minutes=10),
         )
         for i in range(num_branches)
-    }
-    started_s = time.perf_counter()
-    engine.submit(list(requests.values()), events)
+    ]
+    before = engine.totals()
+    engine.submit(requests, events)
     finished = [events.get(timeout=600) for _ in requests]
-    wall_s = time.perf_counter() - started_s
     if failed := [event.error for event in finished if event.finish_reason is FinishReason.ERROR]:
         raise RuntimeError(f"calibration could not decode its prompts: {failed[0]}")
-    by_id = {event.branch_id: event for event in finished}
-    return [(request, by_id[branch_id]) for branch_id, request in requests.items()], wall_s
-
-
-def _acceptance(decoded: Sequence[tuple[BranchRequest, BranchFinished]]) -> tuple[float, ...]:
-    """Conditional acceptance per position: accepted there over accepted one position before."""
-    counts = [event.metrics for _, event in decoded]
-    length = max((len(m.accepted_by_position) for m in counts), default=0)
-    accepted = [
-        sum(m.accepted_by_position[j] for m in counts if len(m.accepted_by_position) > j)
-        for j in range(length)
-    ]
-    drafted = sum(m.drafted_by_position[0] for m in counts if m.drafted_by_position)
-    before = [drafted, *accepted]
-    return tuple(
-        min(1.0, now / earlier) if earlier else 0.0
-        for earlier, now in zip(before, accepted, strict=False)
-    )
-
-
-def _modeled_s(
-    profile: LatencyProfile,
-    max_num_seqs: int,
-    decoded: Sequence[tuple[BranchRequest, BranchFinished]],
-) -> float:
-    """Seconds that the same branches take by the profile."""
-    timeline = Timeline(profile, max_num_seqs=max_num_seqs, kv_capacity_tokens=10**12)
-    timeline.advance(0.0)
-    for request, event in decoded:
-        tokens = max(1, event.metrics.completion_tokens)
-        timeline.add(Row(request, event.metrics.prompt_tokens, tokens, "", 0.0))
-    return max(row.finished_at_s for row in timeline.advance(1e9))
+    window = engine.totals().since(before)
+    if not window.steps:
+        raise RuntimeError("calibration decoded branches of one token; name real prompts")
+    return math.log(window.busy_s / window.predicted_s(profile)), [e.metrics for e in finished]

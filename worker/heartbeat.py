@@ -1,4 +1,8 @@
-"""Shows that the worker lives and keeps its leases, once a second in one transaction."""
+"""Shows that the worker lives, keeps its leases and tells how fast it is, once a second.
+
+One transaction a beat. A latency profile that is no longer true is replaced with the beat; when
+the engine drifted the scheduler is woken, since its plans rest on the old one.
+"""
 
 import threading
 from collections.abc import Callable
@@ -11,6 +15,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from db import workers
 from db.leases import renew_leases
 from db.session import SessionFactory, transaction
+from db.wake import notify
+from worker.live_profile import LiveProfile
 
 log = structlog.get_logger(__name__)
 
@@ -34,6 +40,7 @@ class Heartbeat:
 
     Args:
         num_running_branches: Called for each beat.
+        live_profile: The engine's latency profile over time.
         on_replaced: Called once, when another process took the name.
     """
 
@@ -44,12 +51,14 @@ class Heartbeat:
         *,
         lease_s: float,
         num_running_branches: Callable[[], int],
+        live_profile: LiveProfile,
         on_replaced: Callable[[], None],
     ) -> None:
         self._sessions = sessions
         self._identity = identity
         self._lease_s = lease_s
         self._num_running_branches = num_running_branches
+        self._live_profile = live_profile
         self._on_replaced = on_replaced
         self._lock = threading.Lock()
         self._held: dict[int, threading.Event] = {}
@@ -88,6 +97,7 @@ class Heartbeat:
         with self._lock:
             before = dict(self._held)
         now = datetime.now(UTC)
+        due = self._live_profile.due()
         with transaction(self._sessions) as session:
             alive = workers.heartbeat(
                 session,
@@ -96,6 +106,11 @@ class Heartbeat:
                 num_running_branches=self._num_running_branches(),
                 now=now,
             )
+            if due is not None:
+                identity = {"name": self._identity.name, "incarnation": self._identity.incarnation}
+                workers.refresh_latency(session, **identity, latency=due.profile)
+                if due.has_drifted:
+                    notify(session)
             # Only of batches that run: one whose claim was committed unheard, or that could not be
             # given back, is rescued when its lease ends.
             held = renew_leases(
@@ -105,6 +120,8 @@ class Heartbeat:
                 lease_s=self._lease_s,
                 now=now,
             )
+        if due is not None:
+            self._live_profile.told(due)
         for batch_id, lost in before.items():
             if batch_id not in held:
                 lost.set()

@@ -19,6 +19,7 @@ from worker.app import create_app
 from worker.engines.factory import Served, build_engine
 from worker.equivalence import Equivalence
 from worker.heartbeat import Heartbeat, Identity
+from worker.live_profile import LiveProfile
 from worker.log import configure
 from worker.outbox import is_outage
 from worker.runner import BatchRunner
@@ -82,6 +83,7 @@ def _serve(
         identity,
         lease_s=settings.lease_s,
         num_running_branches=runner.num_running_branches,
+        live_profile=LiveProfile(served.engine.totals, served.latency),
         on_replaced=stop_replaced,
     )
     runner.follow(heartbeat)

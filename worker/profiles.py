@@ -13,7 +13,7 @@ import structlog
 from scheduler.core.accuracy import AnswerProfile
 from scheduler.core.fit import RecordedProblem, fit_answers
 from scheduler.core.latency import LatencyProfile
-from worker.calibrate import QUICK, Effort, MeasurableEngine, calibrate
+from worker.calibrate import QUICK, Effort, MeasurableEngine, calibrate, is_still_true
 from worker.settings import WorkerSettings
 
 log = structlog.get_logger(__name__)
@@ -49,15 +49,23 @@ def write_profile(profile: LatencyProfile | AnswerProfile, path: Path) -> None:
 
 
 def measured_latency(settings: WorkerSettings, engine: MeasurableEngine) -> LatencyProfile:
-    """The profile given, or that of this checkpoint on this machine, measured at its first use."""
+    """The profile given, or that of this checkpoint on this machine.
+
+    The latter is measured at its first use, and anew when the machine no longer decodes as it
+    says.
+    """
     if settings.latency_profile is not None:
         return read_latency(settings.latency_profile)
     kept = kept_profile_path(settings, engine.spec.max_num_seqs)
     if kept.exists():
         try:
-            return read_latency(kept)
+            profile = read_latency(kept)
         except ValueError as error:
             log.warning("kept profile not readable, measuring again", path=str(kept), error=error)
+        else:
+            if is_still_true(profile, engine, read_prompts(settings.problems)):
+                return profile
+            log.warning("kept profile no longer true, measuring again", path=str(kept))
     log.info("measuring this machine", model=engine.spec.model)
     return measure_latency(settings, engine, QUICK, kept)
 

@@ -18,6 +18,7 @@ from tests.worker.recorded import (
 from worker.controller import BatchController, Outcome
 from worker.engines.replay import ReplayEngine, load_recordings
 from worker.equivalence import Equivalence
+from worker.live_profile import LiveProfile
 
 OWNER = "w1-1"
 
@@ -80,6 +81,11 @@ class Bench:
 
     def solve(self, **plan_of: object) -> Outcome:
         return self.controller(self.claim(**plan_of)).run()  # type: ignore[arg-type]
+
+    def live_profile(self) -> LiveProfile:
+        """The profile of the engine over time, at first what it replays."""
+        assert self.engine is not None
+        return LiveProfile(self.engine.totals, latency_profile())
 
     def close(self) -> None:
         self.equivalence.close()

@@ -3,6 +3,7 @@
 import math
 import multiprocessing
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from queue import SimpleQueue
@@ -13,9 +14,10 @@ import pytest
 
 from scheduler.core.latency import LatencyProfile
 from scheduler.core.plan import EngineSpec
+from scheduler.core.refresh import EngineTotals
 from tests.worker.engines.checkpoints import write_checkpoint
 from tests.worker.recorded import prompt_of, write_recordings
-from worker.calibrate import Effort, calibrate, scaled
+from worker.calibrate import Effort, calibrate, is_still_true
 from worker.engines.base import BranchFinished, BranchRequest
 from worker.engines.factory import SettingsError, build_engine
 from worker.engines.replay import VirtualReplayEngine, load_recordings
@@ -38,19 +40,20 @@ TRUTH = LatencyProfile(
     acceptance=(0.8, 0.7, 0.6),
 )
 SPEC = EngineSpec("replay", "demo", 64, 2048, (0, 1, 2, 3), 64 * 2048)
-TINY_EFFORT = Effort((1, 4, 16, 64), (0, 1, 3), (64, 256), (32, 128), 5, 32, 60.0)
+TINY_EFFORT = Effort((1, 4, 16, 64), (0, 1, 3), (64, 256), (32, 128), 5, 16, 3, 60.0)
 
 
 class KnownEngine:
     """A replay engine whose steps take what the truth says, give or take two percent.
 
-    Decoding happens in no time, which is never slower than modeled.
+    Args:
+        decode_ratio: How much longer decoding takes than steps timed alone say.
     """
 
-    def __init__(self, recordings: Path) -> None:
+    def __init__(self, recordings: Path, decode_ratio: float = 1.0) -> None:
         loaded = load_recordings(recordings, recordings.with_name("problems.jsonl"))
         now = datetime.now(UTC)
-        self._virtual = VirtualReplayEngine(SPEC, TRUTH, loaded, now)
+        self._virtual = VirtualReplayEngine(SPEC, TRUTH.scaled(decode_ratio), loaded, now)
         self._rng = np.random.default_rng(0)
 
     @property
@@ -63,6 +66,9 @@ class KnownEngine:
         self._virtual.submit(requests, events)
         while (at := self._virtual.next_event_at()) is not None:
             self._virtual.advance_to(at)
+
+    def totals(self) -> EngineTotals:
+        return self._virtual.totals()
 
     def abort(self, branch_ids: Iterable[str]) -> None:
         self._virtual.abort(branch_ids)
@@ -98,11 +104,25 @@ def test_a_known_profile_is_recovered(recordings: Path) -> None:
     assert "24 measured points" in found.method
 
 
-def test_scaling_multiplies_every_time() -> None:
-    double = scaled(TRUTH, 2.0)
-    assert double.step_time_s(8, 2, 500) == pytest.approx(2 * TRUTH.step_time_s(8, 2, 500))
-    assert double.prefill_time_s(80) == pytest.approx(2 * TRUTH.prefill_time_s(80))
-    assert double.acceptance == TRUTH.acceptance
+def test_times_are_those_of_decoding_and_not_of_steps_alone(recordings: Path) -> None:
+    prompts = [prompt_of(number) for number in range(4)]
+    found = calibrate(KnownEngine(recordings, 1.3), prompts, TINY_EFFORT, device="none")
+    expected = 1.3 * float(TRUTH.step_time_s(16, 3, 5000))
+    assert float(found.step_time_s(16, 3, 5000)) == pytest.approx(expected, rel=0.05)
+    assert "1.3" in found.method
+
+
+def test_few_drafts_are_known_to_be_few(recordings: Path) -> None:
+    prompts = [prompt_of(number) for number in range(4)]
+    found = calibrate(KnownEngine(recordings), prompts, TINY_EFFORT, device="none")
+    assert len(found.acceptance_tries) == 3
+    assert found.run_sigma(3) > found.run_sigma(0)
+
+
+def test_a_kept_profile_is_true_until_the_machine_is_slower(recordings: Path) -> None:
+    prompts = [prompt_of(number) for number in range(4)]
+    assert is_still_true(TRUTH, KnownEngine(recordings), prompts)
+    assert not is_still_true(TRUTH, KnownEngine(recordings, 1.3), prompts)
 
 
 def test_workers_that_start_together_write_one_whole_profile(tmp_path: Path) -> None:
@@ -131,9 +151,18 @@ def test_a_torch_worker_measures_itself_once_and_then_remembers(tmp_path: Path) 
     assert first.latency.base_s > 0
     assert len(first.latency.acceptance) == 8
     assert math.isfinite(first.latency.residual_sigma)
+    # A shared machine may be slower by now than it said; a profile that says so is believed.
+    tolerant = replace(first.latency, residual_sigma=10.0)
+    (kept,) = (tmp_path / "data" / "profiles").iterdir()
+    write_profile(tolerant, kept)
     again = build_engine(chosen)
     again.engine.close()
-    assert again.latency == first.latency
+    assert again.latency == tolerant
+    write_profile(first.latency.scaled(1e-3), kept)
+    third = build_engine(chosen)
+    third.engine.close()
+    assert third.latency.base_s > first.latency.base_s * 1e-3
+    assert read_latency(kept) == third.latency
 
 
 def test_recordings_teach_the_answers_of_a_torch_model_and_not_of_a_replayed_one(

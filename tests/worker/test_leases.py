@@ -40,6 +40,7 @@ def test_a_lease_that_is_not_renewed_aborts_the_batch_within_a_second(bench: Ben
         Identity("w1", OWNER),
         lease_s=4.0,
         num_running_branches=lambda: 4,
+        live_profile=bench.live_profile(),
         on_replaced=lambda: None,
     )
     batch = bench.claim(num_branches=4, max_tokens=1000)
@@ -63,6 +64,7 @@ def test_a_lease_of_a_batch_that_does_not_run_here_is_left_to_end(bench: Bench) 
         Identity("w1", OWNER),
         lease_s=1000.0,
         num_running_branches=lambda: 0,
+        live_profile=bench.live_profile(),
         on_replaced=lambda: None,
     )
     # As after a claim whose commit was not heard.

@@ -15,6 +15,7 @@ from queue import SimpleQueue
 from typing import Protocol
 
 from scheduler.core.plan import EngineSpec
+from scheduler.core.refresh import EngineTotals
 
 
 class FinishReason(StrEnum):
@@ -104,6 +105,9 @@ class Engine(Protocol):
         A request that can never run (prompt too long, a draft length not in the spec) yields an
         event with `FinishReason.ERROR` and a message that says what to change.
         """
+
+    def totals(self) -> EngineTotals:
+        """What this engine did since its start; its latency profile is refreshed from it."""
 
     def abort(self, branch_ids: Iterable[str]) -> None:
         """End branches within one step; ids that are unknown or finished are ignored."""

@@ -40,6 +40,13 @@ def test_prefill_grows_with_the_prompt() -> None:
     assert float(LATENCY.prefill_time_s(1000)) == pytest.approx(0.005 + 0.02)
 
 
+def test_scaling_multiplies_every_time_and_leaves_acceptance() -> None:
+    double = LATENCY.scaled(2.0)
+    assert double.step_time_s(80, 2, 500) == pytest.approx(2 * LATENCY.step_time_s(80, 2, 500))
+    assert double.prefill_time_s(80) == pytest.approx(2 * LATENCY.prefill_time_s(80))
+    assert double.acceptance == LATENCY.acceptance
+
+
 def test_json_restores_the_profile() -> None:
     text = json.dumps(LATENCY.to_dict())
     assert LatencyProfile.from_dict(json.loads(text)) == LATENCY
@@ -56,6 +63,9 @@ def test_json_restores_the_profile() -> None:
         ({"token_knots": [0.0, 64.0, 64.0], "token_slopes_s": [0.0, 0.0, 0.0]}, "ascend"),
         ({"token_slopes_s": [1e-5]}, "one slope per knot"),
         ({"residual_sigma": float("nan")}, "residual_sigma"),
+        ({"acceptance_tries": [5.0]}, "acceptance_tries"),
+        ({"acceptance_decay_per_token": -1e-4}, "acceptance_decay_per_token"),
+        ({"step_sigma": -1.0}, "step_sigma"),
         ({"speed": 1}, "speed"),
     ],
 )

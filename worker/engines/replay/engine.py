@@ -10,9 +10,11 @@ from queue import SimpleQueue
 
 from scheduler.core.latency import LatencyProfile
 from scheduler.core.plan import EngineSpec
+from scheduler.core.refresh import EngineTotals
 from worker.engines.base import BranchFinished, BranchMetrics, BranchRequest, FinishReason
 from worker.engines.replay.recordings import Recordings, estimate_prompt_tokens
 from worker.engines.replay.timeline import Row, Timeline
+from worker.engines.tally import Tally
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 Events = SimpleQueue[BranchFinished]
@@ -34,10 +36,12 @@ class VirtualReplayEngine:
         self._recordings = recordings
         self._now_s = start_at.timestamp()
         self._queues: dict[str, Events] = {}
+        self._tally = Tally()
         self._timeline = Timeline(
             latency,
             max_num_seqs=spec.max_num_seqs,
             kv_capacity_tokens=spec.kv_capacity_tokens,
+            tally=self._tally,
         )
         self._timeline.advance(self._now_s)
 
@@ -57,6 +61,10 @@ class VirtualReplayEngine:
                 self._timeline.add(row)
         # Take them in now, so that they start at this instant and not at the next one.
         self.advance_to(_instant(self._now_s))
+
+    def totals(self) -> EngineTotals:
+        """What was replayed, in modeled time."""
+        return self._tally.totals()
 
     def abort(self, branch_ids: Iterable[str]) -> None:
         """End branches at the present instant; unknown ids are ignored."""
@@ -118,7 +126,9 @@ class VirtualReplayEngine:
 
     def _emit(self, row: Row, reason: FinishReason) -> None:
         text = f"\\boxed{{{row.answer}}}" if reason is FinishReason.STOP and row.answer else ""
-        event = BranchFinished(row.request.branch_id, text, reason, self._metrics_of(row))
+        metrics = self._metrics_of(row)
+        self._tally.count_branch(metrics)
+        event = BranchFinished(row.request.branch_id, text, reason, metrics)
         self._queues.pop(row.request.branch_id).put(event)
 
     def _metrics_of(self, row: Row) -> BranchMetrics:
@@ -137,15 +147,15 @@ class VirtualReplayEngine:
             completion_tokens=0 if first_s is None else int(row.tokens + 1e-6),
             num_steps=steps,
             drafted_by_position=(steps,) * length,
-            accepted_by_position=self._accepted(steps, length),
+            accepted_by_position=self._accepted(steps, length, row.total_tokens),
         )
 
-    def _accepted(self, steps: int, length: int) -> tuple[int, ...]:
+    def _accepted(self, steps: int, length: int, total_tokens: int) -> tuple[int, ...]:
         """Expected acceptance per position, rounded so that the total is right too.
 
         P(positions 1 to j are all accepted) is what position j adds to the mean acceptance length.
         """
-        means = self._latency.mean_acceptance_length(range(length + 1))
+        means = self._latency.mean_acceptance_length(range(length + 1), total_tokens)
         totals = [math.floor(steps * (float(mean) - 1) + 0.5) for mean in means]
         return tuple(after - before for before, after in pairwise(totals))
 
@@ -178,6 +188,14 @@ class ReplayEngine:
             self._virtual.advance_to(now)
             self._virtual.submit(requests, events)
             self._wake.notify()
+
+    def totals(self) -> EngineTotals:
+        """What was replayed up to now, in modeled time."""
+        with self._wake:
+            self._virtual.advance_to(self._now())
+            # Branches may have ended, which moves the next event.
+            self._wake.notify()
+            return self._virtual.totals()
 
     def abort(self, branch_ids: Iterable[str]) -> None:
         """End branches at once; unknown ids are ignored."""

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 from scheduler.core.latency import LatencyProfile
 from worker.engines.base import BranchRequest
+from worker.engines.tally import Tally
 
 
 @dataclass(slots=True, eq=False)
@@ -65,8 +66,14 @@ class Timeline:
     """The rows of one engine. Not thread-safe."""
 
     def __init__(
-        self, latency: LatencyProfile, *, max_num_seqs: int, kv_capacity_tokens: int
+        self,
+        latency: LatencyProfile,
+        *,
+        max_num_seqs: int,
+        kv_capacity_tokens: int,
+        tally: Tally | None = None,
     ) -> None:
+        self._tally = tally or Tally()
         self._latency = latency
         self._max_num_seqs = max_num_seqs
         self._kv_capacity_tokens = kv_capacity_tokens
@@ -79,7 +86,7 @@ class Timeline:
         self._live_prompts: Counter[str] = Counter()
         self._reserved_tokens = 0
         self._pace: _Pace | None = None
-        self._gains: dict[int, float] = {}
+        self._gains: dict[tuple[int, int], float] = {}
 
     def __contains__(self, branch_id: str) -> bool:
         return branch_id in self._rows
@@ -143,6 +150,8 @@ class Timeline:
         prefill_s = 0.0
         if not self._live_prompts[row.request.prompt]:
             prefill_s = float(self._latency.prefill_time_s(row.prompt_tokens))
+            self._tally.count_prefill(row.prompt_tokens)
+            self._tally.count_busy(prefill_s)
         self._live_prompts[row.request.prompt] += 1
         self._stalled_until_s = max(self._stalled_until_s, self._now_s) + prefill_s
         row.started_at_s = self._now_s
@@ -162,12 +171,15 @@ class Timeline:
         self._pace = None
 
     def _gain(self, row: Row) -> float:
-        """Tokens per step."""
+        """Tokens per step, the same over the whole branch."""
         length = row.request.num_speculative_tokens
-        gain = self._gains.get(length)
+        # Only where acceptance decays does the mean over a branch depend on its length.
+        tokens = row.total_tokens if self._latency.acceptance_decay_per_token else 0
+        gain = self._gains.get((length, tokens))
         if gain is None:
             # Asked for every row at every event, and the profile takes microseconds to tell.
-            gain = self._gains[length] = float(self._latency.mean_acceptance_length(length))
+            gain = float(self._latency.mean_acceptance_length(length, tokens))
+            self._gains[length, tokens] = gain
         return gain
 
     def _current_pace(self) -> _Pace:
@@ -204,7 +216,20 @@ class Timeline:
             self._decode(self._current_pace().steps_in(to_s - begin_s))
         self._now_s = max(self._now_s, to_s)
 
+    def _count(self, steps: float) -> None:
+        if self._live and steps > 0:
+            gained = steps * sum(self._gain(row) for row in self._live)
+            before = sum(row.prompt_tokens + row.tokens for row in self._live)
+            self._tally.count_busy(self._current_pace().duration_s(steps))
+            self._tally.count_steps(
+                steps,
+                rows=len(self._live),
+                draft_tokens=sum(row.request.num_speculative_tokens for row in self._live),
+                context_tokens=before + gained / 2,
+            )
+
     def _decode(self, steps: float) -> None:
+        self._count(steps)
         for row in self._live:
             row.tokens = min(row.tokens + steps * self._gain(row), float(row.total_tokens))
             row.steps += steps

@@ -1,10 +1,6 @@
 """The torch engine: serves a Llama checkpoint, with a draft, on a CPU or a CUDA device.
 
-For calibration, on an idle engine:
-
-    engine.measure_step(rows=8, num_speculative_tokens=2, context_tokens=2400, repeats=20)
-        -> tuple[float, ...]   # seconds of each repeated step; context is the total over rows
-    engine.measure_prefill(prompt_tokens=160, repeats=5) -> tuple[float, ...]   # seconds
+For calibration an idle engine times itself, with `measure_step` and `measure_prefill`.
 """
 
 from collections.abc import Iterable, Sequence
@@ -15,6 +11,7 @@ from queue import SimpleQueue
 import torch
 
 from scheduler.core.plan import EngineSpec
+from scheduler.core.refresh import EngineTotals
 from worker.engines.base import BranchFinished, BranchRequest, FinishReason
 from worker.engines.torch import timing
 from worker.engines.torch.config import LlamaConfig, UnsupportedCheckpointError
@@ -198,6 +195,10 @@ class TorchEngine:
             else:
                 row.finish(FinishReason.ERROR, now, "", why)
         self._loop.submit(rows)
+
+    def totals(self) -> EngineTotals:
+        """What was decoded since the start; steps that `measure_step` timed are not in it."""
+        return self._loop.tally.totals()
 
     def abort(self, branch_ids: Iterable[str]) -> None:
         """Ends branches within one step; ids that are unknown or finished are ignored."""

@@ -17,6 +17,7 @@ from typing import TypeVar
 import torch
 
 from worker.engines.base import FinishReason
+from worker.engines.tally import Tally
 from worker.engines.torch.rows import Row
 from worker.engines.torch.serving import Serving
 
@@ -48,6 +49,11 @@ class DecodeLoop:
         self._num_threads = num_threads
         self._thread = threading.Thread(target=self._run, name="torch-engine", daemon=True)
         self._thread.start()
+
+    @property
+    def tally(self) -> Tally:
+        """What was decoded."""
+        return self._serving.tally
 
     def submit(self, rows: Iterable[Row]) -> None:
         """Queues branches; those that cannot be held get their error event at once."""

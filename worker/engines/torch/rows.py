@@ -80,8 +80,8 @@ class Row:
 
     def finish(
         self, reason: FinishReason, now: datetime, text: str, error: str | None = None
-    ) -> None:
-        """Sends the branch's one event."""
+    ) -> BranchMetrics:
+        """Sends the branch's one event; returns its metrics."""
         self.has_ended = True
         metrics = BranchMetrics(
             queued_at=self.queued_at,
@@ -95,6 +95,7 @@ class Row:
             accepted_by_position=tuple(self.accepted),
         )
         self.events.put(BranchFinished(self.request.branch_id, text, reason, metrics, error))
+        return metrics
 
 
 def arrange(

@@ -8,11 +8,13 @@ just before a step, so that branches that join take the slots of branches that e
 
 import heapq
 import logging
+import time
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from itertools import count
 
 from worker.engines.base import FinishReason
+from worker.engines.tally import Tally
 from worker.engines.torch.batch import DecodeBatch
 from worker.engines.torch.decoder import Decoder
 from worker.engines.torch.prompts import PromptKv, PromptStore
@@ -49,6 +51,8 @@ class Serving:
         self._admitted: list[Row] = []
         self._rows: list[Row] = []
         self._batch: DecodeBatch | None = None
+        self._busy_since_s: float | None = None
+        self.tally = Tally()
 
     @property
     def is_idle(self) -> bool:
@@ -81,9 +85,14 @@ class Serving:
 
     def turn(self) -> None:
         """Admits what fits, then takes one step for all rows."""
+        started_s = time.perf_counter() if self._busy_since_s is None else self._busy_since_s
         self._admit()
         if self._rows:
             self._step()
+        now_s = time.perf_counter()
+        self.tally.count_busy(now_s - started_s)
+        # What happens between two turns with work left is time of the engine too.
+        self._busy_since_s = None if self.is_idle else now_s
 
     def _admit(self) -> None:
         """Moves waiting branches into free rows and samples their first tokens."""
@@ -117,6 +126,7 @@ class Serving:
             prompt = self.decoder.prefill(row.prompt_ids)
             self._prompts.put(key, prompt)
             num_prefilled = len(key)
+            self.tally.count_prefill(num_prefilled)
         if row.num_speculative_tokens and prompt.draft is None:
             prompt.draft = self.decoder.prefill_draft(row.prompt_ids)
         return prompt, num_prefilled
@@ -145,6 +155,12 @@ class Serving:
     def _step(self) -> None:
         batch = self._batch or self._arrange()
         num_tokens = [row.num_tokens for row in self._rows]
+        self.tally.count_steps(
+            1,
+            rows=len(self._rows),
+            draft_tokens=sum(row.num_speculative_tokens for row in self._rows),
+            context_tokens=sum(num_tokens),
+        )
         for row, (num_accepted, *tokens) in zip(
             self._rows, self.decoder.step(batch, num_tokens), strict=True
         ):
@@ -171,7 +187,7 @@ class Serving:
             error = f"the completion could not be decoded, check tokenizer.json: {undecodable}"
         # First the id, then the event: whoever sees the event may use the id again.
         self._on_end(row.request.branch_id)
-        row.finish(reason, _now(), text, error)
+        self.tally.count_branch(row.finish(reason, _now(), text, error))
 
     def _forget_ended(self) -> None:
         """Drops ended branches wherever they are."""
