@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime, timedelta
 
-from sqlalchemy import text, update
+from sqlalchemy import func, select, text, update
 from sqlalchemy.orm import Session
 
 from db import events
@@ -15,7 +15,7 @@ from db.claims import claimed_problems
 from db.jobs import start_job
 from db.leases import lock_batches
 from db.models import Batch, Job, Problem, Worker
-from db.problems import release_problems
+from db.problems import batch_outcome, release_problems
 from scheduler.core.plan import Plan
 from scheduler.core.states import (
     BATCH_TRANSITIONS,
@@ -190,7 +190,8 @@ def finish_batch(session: Session, *, batch_id: int, epoch: int, now: datetime) 
         session,
         job_id=job_id,
         kind=events.batch_kind(BatchState.DONE),
-        data={"batch_id": batch_id, "num_released": num_released},
+        data={"batch_id": batch_id, "num_released": num_released}
+        | asdict(batch_outcome(session, batch_id)),
         now=now,
     )
     return True
@@ -213,17 +214,28 @@ def _close(
     session: Session, batch_ids: Sequence[int], state: BatchState, now: datetime
 ) -> list[int]:
     """Move live ones of the locked batches to a terminal state; returns those that moved."""
+    num_open = (
+        select(func.count())
+        .select_from(Problem)
+        .where(Problem.batch_id == Batch.id, Problem.finished_at.is_(None))
+        .correlate(Batch)
+        .scalar_subquery()
+    )
     closed = session.execute(
         update(Batch)
         .where(Batch.id.in_(batch_ids), Batch.state.in_(sources_of(state, BATCH_TRANSITIONS)))
         .values(state=state, finished_at=now)
-        .returning(Batch.id, Batch.job_id, Batch.worker_name)
+        .returning(Batch.id, Batch.job_id, Batch.worker_name, num_open.label("num_open"))
     ).all()
     kind = events.batch_kind(state)
     events.record_all(
         session,
         (
-            events.Event(row.job_id, kind, {"batch_id": row.id, "worker": row.worker_name})
+            events.Event(
+                row.job_id,
+                kind,
+                {"batch_id": row.id, "worker": row.worker_name, "num_open": row.num_open},
+            )
             for row in closed
         ),
         now=now,

@@ -19,6 +19,10 @@ _FINISH_JOBS = text("""
 WITH ended AS (
     SELECT
         jobs.id,
+        num_answered,
+        num_degraded,
+        num_expired,
+        num_failed,
         CASE
             WHEN num_expired > 0 THEN 'expired'
             WHEN num_failed = jobs.num_problems THEN 'failed'
@@ -28,6 +32,8 @@ WITH ended AS (
     FROM jobs
     CROSS JOIN LATERAL (
         SELECT
+            count(*) FILTER (WHERE state = 'answered') AS num_answered,
+            count(*) FILTER (WHERE degraded) AS num_degraded,
             count(*) FILTER (WHERE state = 'expired') AS num_expired,
             count(*) FILTER (WHERE state = 'failed') AS num_failed,
             max(finished_at) AS last_at
@@ -53,7 +59,7 @@ WHERE jobs.id = ended.id
         OR (ended.state = 'expired' AND jobs.state = ANY(:expired_sources))
         OR (ended.state = 'failed' AND jobs.state = ANY(:failed_sources))
     )
-RETURNING jobs.id, jobs.state
+RETURNING jobs.id, jobs.state, num_answered, num_degraded, num_expired, num_failed
 """)
 
 
@@ -70,7 +76,19 @@ def finish_jobs(session: Session, *, now: datetime) -> list[str]:
     ).all()
     events.record_all(
         session,
-        (events.Event(row.id, events.job_kind(JobState(row.state))) for row in ended),
+        (
+            events.Event(
+                row.id,
+                events.job_kind(JobState(row.state)),
+                {
+                    "num_answered": row.num_answered,
+                    "num_degraded": row.num_degraded,
+                    "num_expired": row.num_expired,
+                    "num_failed": row.num_failed,
+                },
+            )
+            for row in ended
+        ),
         now=now,
     )
     return sorted(row.id for row in ended)

@@ -1,6 +1,6 @@
 """Job events: one row per transition or decision, so that history and latency are plain SQL."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -56,13 +56,15 @@ def record_all(session: Session, events: Iterable[Event], *, now: datetime) -> N
 
 
 def list_events(
-    session: Session, job_id: str, *, after: int = 0, limit: int = 1000
+    session: Session,
+    job_id: str,
+    *,
+    after: int = 0,
+    limit: int = 1000,
+    kinds: Collection[str] | None = None,
 ) -> list[JobEvent]:
-    """Events of the job with an id above `after`, oldest first."""
-    statement = (
-        select(JobEvent)
-        .where(JobEvent.job_id == job_id, JobEvent.id > after)
-        .order_by(JobEvent.id)
-        .limit(limit)
-    )
-    return list(session.scalars(statement))
+    """Events of the job with an id above `after`, oldest first; `kinds` filters."""
+    statement = select(JobEvent).where(JobEvent.job_id == job_id, JobEvent.id > after)
+    if kinds is not None:
+        statement = statement.where(JobEvent.kind.in_(kinds))
+    return list(session.scalars(statement.order_by(JobEvent.id).limit(limit)))

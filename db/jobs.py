@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from sqlalchemy import func, insert, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from db import events
 from db.models import Job, Problem
-from scheduler.core.decisions import Admitted
+from scheduler.core.decisions import Admitted, PlanReason
 from scheduler.core.plan import Forecast, Plan
 from scheduler.core.states import JOB_TRANSITIONS, LIVE, JobState, ProblemState, sources_of
 
@@ -55,8 +56,14 @@ class JobProgress:
         return self.num_correct / self.num_graded if self.num_graded else None
 
 
-def insert_job(session: Session, job: NewJob, admitted: Admitted) -> None:
-    """Store an admitted job with the forecast of this moment and its first plan."""
+def insert_job(
+    session: Session, job: NewJob, admitted: Admitted, *, decision: dict[str, Any] | None = None
+) -> None:
+    """Store an admitted job with the forecast of this moment and its first plan.
+
+    Args:
+        decision: The explanation of the admission as plain JSON, for the history.
+    """
     forecast = _forecast_columns(admitted.forecast, job.created_at)
     session.execute(
         insert(Job).values(
@@ -75,7 +82,7 @@ def insert_job(session: Session, job: NewJob, admitted: Admitted) -> None:
             num_problems=job.num_problems,
             mean_prompt_tokens=job.mean_prompt_tokens,
             created_at=job.created_at,
-            verdict="accepted_degraded" if admitted.degraded else "accepted",
+            verdict=admitted.verdict,
             admitted_finish_at=forecast["predicted_finish_at"],
             admitted_finish_p95_at=forecast["predicted_finish_p95_at"],
             admitted_accuracy=admitted.forecast.accuracy,
@@ -87,7 +94,12 @@ def insert_job(session: Session, job: NewJob, admitted: Admitted) -> None:
         session,
         job_id=job.id,
         kind=events.job_kind(JobState.QUEUED),
-        data={"num_problems": job.num_problems, "degraded": admitted.degraded},
+        data={
+            "num_problems": job.num_problems,
+            "degraded": admitted.degraded,
+            "verdict": admitted.verdict,
+            "decision": decision,
+        },
         now=job.created_at,
     )
 
@@ -142,12 +154,18 @@ def jobs_progress(session: Session, job_ids: Sequence[str]) -> dict[str, JobProg
 
 
 def store_plan(
-    session: Session, job_id: str, plan: Plan, forecast: Forecast, *, now: datetime
+    session: Session,
+    job_id: str,
+    plan: Plan,
+    forecast: Forecast,
+    *,
+    now: datetime,
+    reason: PlanReason | None = None,
 ) -> bool:
     """Put a split in force with its forecast; False when the job is no longer live.
 
-    An event is recorded only when the split differs from the one before, so that refreshed
-    forecasts do not flood the history.
+    An event with both splits is recorded only when they differ, so that refreshed forecasts do not
+    flood the history.
     """
     before = session.execute(
         select(Job.num_branches, Job.num_speculative_tokens, Job.plan_max_tokens, Job.wave_size)
@@ -172,6 +190,8 @@ def store_plan(
                 "finish_p50_s": forecast.finish_p50_s,
                 "finish_p95_s": forecast.finish_p95_s,
                 "accuracy": forecast.accuracy,
+                "reason": reason,
+                "before": None if before.num_branches is None else before._asdict(),
             },
             now=now,
         )

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import bindparam, select, update
+from sqlalchemy import and_, bindparam, func, select, update
 from sqlalchemy.orm import Session
 
 from db.leases import hold_batch
@@ -140,6 +140,39 @@ def release_problems(session: Session, batch_ids: Sequence[int]) -> int:
         .values(state=ProblemState.PENDING, batch_id=None, dispatched_at=None)
     )
     return len(open_ids)
+
+
+@dataclass(frozen=True, slots=True)
+class BatchOutcome:
+    """How the problems of a batch ended.
+
+    Attributes:
+        num_stopped: Answered before all planned branches ended, because more would not have paid.
+        num_branches_spared: Branches that these did not need.
+    """
+
+    num_answered: int
+    num_failed: int
+    num_degraded: int
+    num_stopped: int
+    num_branches_spared: int
+
+
+def batch_outcome(session: Session, batch_id: int) -> BatchOutcome:
+    """Count what became of a batch's problems."""
+    answered = Problem.state == ProblemState.ANSWERED
+    spared = Problem.num_branches - Problem.num_branches_finished
+    stopped = and_(answered, Problem.degraded.is_(False), spared > 0)
+    row = session.execute(
+        select(
+            func.count().filter(answered),
+            func.count().filter(Problem.state == ProblemState.FAILED),
+            func.count().filter(answered, Problem.degraded.is_(True)),
+            func.count().filter(stopped),
+            func.coalesce(func.sum(spared).filter(stopped), 0),
+        ).where(Problem.batch_id == batch_id)
+    ).one()
+    return BatchOutcome(*row)
 
 
 def cancel_job_problems(session: Session, job_id: str, *, now: datetime) -> int:

@@ -94,7 +94,14 @@ class Scheduler:
         messages = []
         with transaction(self._sessions) as session:
             for planned in sorted(decisions.plans, key=lambda planned: planned.job_id):
-                store_plan(session, planned.job_id, planned.plan, planned.forecast, now=now)
+                store_plan(
+                    session,
+                    planned.job_id,
+                    planned.plan,
+                    planned.forecast,
+                    now=now,
+                    reason=planned.reason,
+                )
             for batch in decisions.new_batches:
                 batch_id = create_batch(
                     session,
