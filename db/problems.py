@@ -169,10 +169,11 @@ def batch_outcome(session: Session, batch_id: int) -> BatchOutcome:
             func.count().filter(Problem.state == ProblemState.FAILED),
             func.count().filter(answered, Problem.degraded.is_(True)),
             func.count().filter(stopped),
-            func.coalesce(func.sum(spared).filter(stopped), 0),
+            func.sum(spared).filter(stopped),
         ).where(Problem.batch_id == batch_id)
     ).one()
-    return BatchOutcome(*row)
+    # A sum over no rows is NULL.
+    return BatchOutcome(*(int(count or 0) for count in row))
 
 
 def cancel_job_problems(session: Session, job_id: str, *, now: datetime) -> int:
