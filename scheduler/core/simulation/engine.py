@@ -84,6 +84,10 @@ class EngineModel:
         """Branches that decode now."""
         return self._rows
 
+    def tpot_s(self, num_speculative_tokens: int) -> float:
+        """Seconds per token of a live row with this draft length, at the present rows."""
+        return self._step_s() / float(self._latency.mean_acceptance_length(num_speculative_tokens))
+
     def submit(self, branches: list[Branch], now_s: float) -> None:
         """Queue branches by priority, those of equal priority as they come."""
         self._move(now_s)

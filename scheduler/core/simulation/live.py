@@ -1,8 +1,8 @@
 """Jobs, batches and problems while they run, with the counts that a snapshot shows.
 
 Theory of operation: what `worker.controller` does with threads and a store happens here at single
-instants: branches are submitted breadth first, each finished branch votes, a vote that no running
-branch can change ends its problem, and at the deadline guard the votes there are decide. Views for
+instants: branches are submitted breadth first, each finished branch votes, and the production stop
+rule ends or extends its problem; at the deadline guard the votes there are decide. Views for
 the snapshot are kept until a count changes, so a tick costs as much as there are live jobs and
 batches. Not modeled: comparing answers and committing take no time.
 """
@@ -17,7 +17,6 @@ from scheduler.core.simulation.records import JobOutcome, ProblemOutcome
 from scheduler.core.simulation.world import SimulatedJob
 from scheduler.core.snapshot import BatchView, JobView
 from scheduler.core.states import BatchState, JobState
-from scheduler.core.stopping import is_decided
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 """The instant of virtual time 0."""
@@ -61,13 +60,20 @@ class LiveProblem:
         if is_whole and vote_class is not None:
             self.counts[vote_class] = self.counts.get(vote_class, 0) + 1
 
-    def is_over(self, plan: Plan) -> bool:
-        """Whether the plan ends the problem now."""
-        if not self.running:
-            return True
-        if not self.num_finished or plan.stop_gain < 0:
-            return False
-        return is_decided(tuple(self.counts.values()), len(self.running))
+    @property
+    def waits(self) -> bool:
+        """Whether a branch of it waits for a row."""
+        return any(branch.start_step is None for branch in self.running.values())
+
+    @property
+    def class_counts(self) -> tuple[int, ...]:
+        """Votes per class in the order of their first vote."""
+        return tuple(self.counts.values())
+
+    @property
+    def num_unanswered(self) -> int:
+        """Branches that finished without an answer."""
+        return self.num_finished - sum(self.counts.values())
 
     def close(self, now_s: float, *, is_degraded: bool) -> None:
         """End the problem with the votes there are, its branches in flight being aborted."""
@@ -163,6 +169,12 @@ class LiveBatch:
     def __post_init__(self) -> None:
         self.num_open_problems = len(self.problems)
         self.num_open_branches = len(self.problems) * self.plan.num_branches
+
+    @property
+    def free_rows(self) -> int:
+        """Branches that the plan granted for all problems and that are neither waiting nor live."""
+        granted = len(self.problems) * self.plan.num_branches
+        return granted - sum(len(p.running) for p in self.problems if p.outcome is None)
 
     def count(self, *, branches: int, problems: int = 0) -> None:
         """Take ended branches and problems off the open ones."""

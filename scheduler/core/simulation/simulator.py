@@ -1,23 +1,23 @@
 """The event loop: arrivals, ticks, batches on engines, branches that end, deadlines.
 
-Theory of operation: one heap of events in virtual time. An arrival asks the policy for admission,
-as the API does, and wakes a tick; a tick hands the policy a snapshot and puts its decisions into
-effect; a batch reaches its engine `dispatch_s` later. An engine stands in the heap with the end of
-its next branch; what changes its rows puts it there anew, and the old entry is void. Ticks come on
-arrivals and batch ends, at least `MIN_TICK_S` apart, and every `TICK_S` while a job is live.
+Theory of operation: an arrival asks the policy for admission, as the API does, and wakes a tick; a
+tick hands the policy a snapshot and puts its decisions into effect; a batch reaches its worker
+`dispatch_s` later. Ticks come on arrivals and batch ends, at least `MIN_TICK_S` apart, and every
+`TICK_S` while a job is live.
 
 Workers never fail here: their heartbeats and leases are always fresh, and a policy that gives up a
 batch is in error. Every event costs O(log n); a tick costs what the policy makes of the live jobs,
 batches and workers.
 """
 
-import heapq
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 
 from scheduler.core.config import SchedulerConfig
 from scheduler.core.decisions import NewBatch, Rejected
-from scheduler.core.simulation.engine import Branch, EngineModel
+from scheduler.core.simulation.clock import Clock
+from scheduler.core.simulation.controllers import Controllers
 from scheduler.core.simulation.live import (
     NEVER,
     LiveBatch,
@@ -66,16 +66,19 @@ class _Simulation:
         self._arrivals = sorted(jobs, key=lambda job: (job.arrival_s, job.id))
         self._policy = policy
         self._config = config
-        self._engines = {worker.name: EngineModel(worker) for worker in workers}
+        self._clock = Clock()
         self._worker_views = tuple(_worker_view(worker) for worker in workers)
-        self._events: list[tuple[float, int, Callable[[], None]]] = []
-        self._order = itertools.count()
+        self._controllers = Controllers(
+            self._clock,
+            workers,
+            policy,
+            config,
+            on_problem_end=self._end_problem,
+            on_batch_end=self._end_batch,
+        )
         self._batch_ids = itertools.count(1)
-        self._now_s = 0.0
         self._jobs: dict[str, LiveJob] = {}
         self._batches: dict[int, LiveBatch] = {}
-        self._batch_of: dict[LiveProblem, LiveBatch] = {}
-        self._entries: dict[str, int] = {}
         self._next_tick_s: float | None = None
         self._last_tick_s = -MIN_TICK_S
         self._num_ticks = 0
@@ -83,23 +86,18 @@ class _Simulation:
 
     def run(self) -> Outcome:
         for job in self._arrivals:
-            self._at(job.arrival_s, lambda job=job: self._arrive(job))  # type: ignore[misc]
-        while self._events:
-            self._now_s, _, happen = heapq.heappop(self._events)
-            happen()
+            self._clock.at(job.arrival_s, partial(self._arrive, job))
+        self._clock.run()
         return Outcome(
             policy=self._policy.name,
             jobs=tuple(self._outcomes[job.id] for job in self._arrivals),
-            engines=tuple(engine.outcome() for engine in self._engines.values()),
+            engines=self._controllers.outcomes(),
             num_ticks=self._num_ticks,
         )
 
-    def _at(self, at_s: float, happen: Callable[[], None]) -> None:
-        heapq.heappush(self._events, (at_s, next(self._order), happen))
-
     def _snapshot(self) -> Snapshot:
         return Snapshot(
-            now=instant(self._now_s),
+            now=instant(self._clock.now_s),
             jobs=tuple(job.view() for job in self._jobs.values()),
             batches=tuple(batch.view() for batch in self._batches.values()),
             workers=self._worker_views,
@@ -114,14 +112,14 @@ class _Simulation:
         problems = [LiveProblem(recorded) for recorded in job.problems]
         live = LiveJob(job, verdict.plan, verdict.forecast, problems)
         self._jobs[job.id] = live
-        self._at(job.deadline_s, lambda: self._strike(live))
+        self._clock.at(job.deadline_s, partial(self._strike, live))
         self._wake()
 
     def _wake(self, delay_s: float = 0.0) -> None:
-        at_s = max(self._now_s + delay_s, self._last_tick_s + MIN_TICK_S)
+        at_s = max(self._clock.now_s + delay_s, self._last_tick_s + MIN_TICK_S)
         if self._next_tick_s is None or at_s < self._next_tick_s:
             self._next_tick_s = at_s
-            self._at(at_s, lambda: self._tick(at_s))
+            self._clock.at(at_s, partial(self._tick, at_s))
 
     def _tick(self, at_s: float) -> None:
         if at_s != self._next_tick_s:
@@ -141,77 +139,20 @@ class _Simulation:
 
     def _create(self, new: NewBatch) -> None:
         job = self._jobs[new.job_id]
-        problems = job.take(new.num_problems, new.plan)
         batch = LiveBatch(
-            next(self._batch_ids), job, new.worker_name, new.plan, self._now_s, problems
+            id=next(self._batch_ids),
+            job=job,
+            worker_name=new.worker_name,
+            plan=new.plan,
+            created_s=self._clock.now_s,
+            problems=job.take(new.num_problems, new.plan),
         )
         self._batches[batch.id] = batch
-        self._batch_of.update(dict.fromkeys(problems, batch))
-        self._at(self._now_s + self._config.dispatch_s, lambda: self._claim(batch))
+        self._controllers.send(batch)
 
-    def _claim(self, batch: LiveBatch) -> None:
-        if batch.id not in self._batches:
-            return
-        batch.claim()
-        job, plan = batch.job.job, batch.plan
-        priority = self._policy.priority(instant(job.arrival_s), instant(job.deadline_s))
-        # Breadth first: every problem gets its first vote before any gets its second.
-        branches = [
-            problem.branch(index, job.prompt_tokens, plan, priority)
-            for index in range(plan.num_branches)
-            for problem in batch.problems
-        ]
-        engine = self._engines[batch.worker_name]
-        engine.submit(branches, self._now_s)
-        self._expect(engine)
-        guard_s = max(job.deadline_s - self._config.reserve_s, self._now_s)
-        self._at(guard_s, lambda: self._guard(batch))
-
-    def _expect(self, engine: EngineModel) -> None:
-        """Put the engine's next end into the heap, in place of any other entry of it."""
-        at_s = engine.next_end_s()
-        name = engine.worker.name
-        entry = self._entries[name] = self._entries.get(name, 0) + 1
-        if at_s is not None:
-            self._at(at_s, lambda: self._end_branches(engine, entry))
-
-    def _end_branches(self, engine: EngineModel, entry: int) -> None:
-        if entry != self._entries[engine.worker.name]:
-            return
-        for branch in engine.advance(self._now_s):
-            problem = branch.problem
-            # Branches that end together: an earlier one may have closed the problem.
-            if isinstance(problem, LiveProblem) and problem.outcome is None:
-                self._vote(engine, problem, branch)
-        self._expect(engine)
-
-    def _vote(self, engine: EngineModel, problem: LiveProblem, branch: Branch) -> None:
-        batch = self._batch_of[problem]
-        problem.vote(branch)
-        batch.count(branches=1)
-        if problem.is_over(batch.plan):
-            self._close(engine, batch, problem)
-        elif self._now_s >= batch.job.job.deadline_s - self._config.reserve_s:
-            self._close(engine, batch, problem, is_degraded=True)
-
-    def _close(
-        self,
-        engine: EngineModel,
-        batch: LiveBatch,
-        problem: LiveProblem,
-        *,
-        is_degraded: bool = False,
-    ) -> None:
-        """End a problem of a batch and free its rows."""
-        num_open = batch.plan.num_branches - problem.num_finished
-        engine.abort(list(problem.running.values()), self._now_s)
-        problem.close(self._now_s, is_degraded=is_degraded)
-        del self._batch_of[problem]
-        batch.count(branches=num_open, problems=1)
-        if not batch.num_open_problems:
-            del self._batches[batch.id]
-            self._wake()
-        self._end_problem(batch.job)
+    def _end_batch(self, batch: LiveBatch) -> None:
+        del self._batches[batch.id]
+        self._wake()
 
     def _end_problem(self, job: LiveJob) -> None:
         job.close_one()
@@ -219,27 +160,12 @@ class _Simulation:
             self._outcomes[job.job.id] = job.outcome()
             del self._jobs[job.job.id]
 
-    def _guard(self, batch: LiveBatch) -> None:
-        """Answer from the votes there are; a problem without any waits for its first one."""
-        engine = self._engines[batch.worker_name]
-        for problem in batch.problems:
-            if problem.outcome is None and problem.num_finished:
-                self._close(engine, batch, problem, is_degraded=True)
-        self._expect(engine)
-
     def _strike(self, job: LiveJob) -> None:
         """The deadline: what has no vote expires."""
         for problem in job.problems:
-            if problem.outcome is not None:
-                continue
-            batch = self._batch_of.get(problem)
-            if batch is None:
-                problem.close(self._now_s, is_degraded=True)
+            if problem.outcome is None and not self._controllers.expire(problem):
+                problem.close(self._clock.now_s, is_degraded=True)
                 self._end_problem(job)
-                continue
-            engine = self._engines[batch.worker_name]
-            self._close(engine, batch, problem, is_degraded=True)
-            self._expect(engine)
 
 
 def _refused(job: SimulatedJob) -> JobOutcome:
