@@ -110,11 +110,11 @@ def _earliest_finish_s(
             # A later deadline may let more of the running work go first.
             held_s = beside_job.held.ahead_s(now + timedelta(seconds=due_s))
             late_s = pessimistic(fleet, held_s + float(cost_s[rank]))
-            needed_s = float(options.p95_s.min()) + late_s + config.reserve_s + MARGIN_S
+            needed_s = float(options.needed_s.min()) + late_s + config.reserve_s + MARGIN_S
             if needed_s <= due_s:
                 break
             due_s = needed_s
-        fits = options.p95_s + late_s <= due_s - config.reserve_s
+        fits = options.needed_s + late_s <= due_s - config.reserve_s
         added_s = float(options.row_seconds[fits].min(initial=np.inf)) / fleet.rows
         is_before_next = rank == len(left_s) or due_s < left_s[rank]
         if is_before_next and added_s <= float(slack_s[rank:].min(initial=np.inf)):

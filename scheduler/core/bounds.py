@@ -52,7 +52,7 @@ class Packed:
 class Bounds:
     """Jobs of one fleet in order of deadline, each with a chosen candidate, and their slack.
 
-    Arrays are over jobs. Candidates of a job are positions in its menu, sorted by P95 finish.
+    Arrays are over jobs. Candidates of a job are positions in its menu, sorted by `needed_s`.
 
     Attributes:
         chosen: Candidate in force, `LATE` when none fits.
@@ -117,7 +117,7 @@ class Bounds:
     def fits(self, index: int, ahead_s: float) -> NDArray[np.bool_]:
         """Which of the job's `options` finish in time behind this much work."""
         limit_s = self.limit_s[index] - ahead_s * self.stretch
-        return np.asarray(self.menus.options[self.classes[index]].p95_s <= limit_s)
+        return np.asarray(self.menus.options[self.classes[index]].needed_s <= limit_s)
 
     def slack_s(self) -> FloatArray:
         """Seconds of further work that each job can let pass before it; infinite if it is late."""
@@ -141,7 +141,7 @@ class Bounds:
     def must_starts_s(self, jobs: NDArray[np.int64], candidates: NDArray[np.int64]) -> FloatArray:
         """`must_start_s` under candidates of these jobs; shapes as in `costs_s`."""
         jobs = jobs.reshape(jobs.shape + (1,) * (candidates.ndim - jobs.ndim))
-        own_s = self.menus.p95_s[self.classes[jobs], candidates]
+        own_s = self.menus.needed_s[self.classes[jobs], candidates]
         return np.asarray((self.limit_s[jobs] - own_s) / self.stretch)
 
     def accuracies(self, jobs: NDArray[np.int64], candidates: NDArray[np.int64]) -> FloatArray:
@@ -166,7 +166,9 @@ class Bounds:
             return Packed(job, *late, is_in_time=False)
         original = int(self.menus.order[self.classes[index], chosen])
         options = self.options[index]
-        forecast = options.forecast(original, ahead_s, ahead_s * self.stretch)
+        forecast = options.forecast(
+            original, ahead_s, ahead_s * self.stretch, float(self.limit_s[index])
+        )
         return Packed(job, options.plan(original), forecast, is_in_time=True)
 
     def packed(self) -> list[Packed]:
@@ -200,7 +202,7 @@ class Bounds:
         for index in range(first, len(self.jobs)):
             row = self.classes[index]
             limit_s = self.limit_s[index] - (self.running_s[index] + ahead_s) * self.stretch
-            fitting = int(self.menus.p95_s[row].searchsorted(limit_s, side="right"))
+            fitting = int(self.menus.needed_s[row].searchsorted(limit_s, side="right"))
             best = int(self.menus.cheapest[row, fitting])
             self.chosen[index], self.cost_s[index] = best, 0.0
             if best != LATE:

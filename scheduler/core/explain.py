@@ -133,7 +133,7 @@ def explain(bounds: Bounds, job_id: str, plan: Plan, forecast: Forecast) -> Expl
         candidates=tuple(
             _considered(
                 options.plan(i),
-                options.forecast(i, ahead_s, ahead_p95_s),
+                options.forecast(i, ahead_s, ahead_p95_s, float(bounds.limit_s[index])),
                 fate_of(options, i, chosen, fits, tie),
             )
             for i in extract(options, chosen, fits, bounds.config)
@@ -200,7 +200,7 @@ def fate_of(
     if gain >= -tie:
         return Fate.NO_GAIN
     is_cheaper = options.row_seconds[index] < options.row_seconds[chosen]
-    is_earlier = options.p95_s[index] < options.p95_s[chosen]
+    is_earlier = options.needed_s[index] < options.needed_s[chosen]
     return Fate.LESS_ACCURATE if is_cheaper or is_earlier else Fate.DOMINATED
 
 
@@ -219,12 +219,12 @@ def extract(
     )
     shown.update(in_time[-1:], late[:1])
     shown.update(i for i in (chosen, *rivals) if i is not None)
-    return sorted(shown, key=lambda i: (float(options.p95_s[i]), i))
+    return sorted(shown, key=lambda i: (float(options.needed_s[i]), i))
 
 
 def frontier(options: Candidates) -> NDArray[np.intp]:
     """Candidates that no other beats in both P95 finish and accuracy, by finish."""
-    order = np.lexsort((options.row_seconds, -options.accuracy, options.p95_s))
+    order = np.lexsort((options.row_seconds, -options.accuracy, options.needed_s))
     accuracy = options.accuracy[order]
     before = np.concatenate([[-np.inf], np.maximum.accumulate(accuracy)[:-1]])
     return np.asarray(order[accuracy > before])

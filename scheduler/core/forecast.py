@@ -16,8 +16,11 @@ per token at the rows that are busy: all of them in the throughput phase, their 
 
 The 95th percentile adds, as a root of squares around the median: the spread of the total work, that
 of the drain, the engine's residual spread (which does not average out over steps when an engine is
-slower today) and what a profile learned from few problems does not know. A job whose branches all
-start at once ends at the cap at the latest, whatever its work.
+slower today) and what a profile learned from few problems does not know.
+
+A plan whose branches all start at once needs no such margin: at the deadline the worker answers
+from the branches that ended, and the accuracy counts only those within the cap. So it fits wherever
+the time to its cap does.
 
 Limits: prompts count with their mean length, workers are pooled (one queue, no imbalance), and
 batch boundaries cost nothing.
@@ -42,7 +45,8 @@ class ForecastGrid:
 
     Attributes:
         p50_s: Median seconds from the moment when the job has the rows to its last answer.
-        p95_s: 95th percentile of the same.
+        p95_s: 95th percentile of the same, when nothing cuts it.
+        needed_s: Seconds that must be left for the plan to be chosen.
         accuracy: Expected fraction of problems answered right.
         row_seconds: Expected row-seconds spent.
     """
@@ -52,6 +56,7 @@ class ForecastGrid:
     caps: FloatArray
     p50_s: FloatArray
     p95_s: FloatArray
+    needed_s: FloatArray
     accuracy: FloatArray
     row_seconds: FloatArray
 
@@ -103,9 +108,7 @@ def forecast_plans(
         + (Z95 * table.relative_spread * p50) ** 2 / max(fleet.answers.num_problems_seen, 1)
     )
     p95 = p50 + np.sqrt(spread)
-    last_s = prefill_s + caps[None, None, :] * drain_s
-    at_cap_s = last_s * (1.0 + Z95 * fleet.residual_sigma)
-    p95 = np.where(queued[:, None], p95, np.minimum(p95, at_cap_s))
+    at_cap_s = prefill_s + caps * drain_s
     row_seconds = num_problems * work[:, None] * full_s + prefill_s * fleet.rows
     return ForecastGrid(
         branches=branches,
@@ -113,6 +116,7 @@ def forecast_plans(
         caps=caps,
         p50_s=p50,
         p95_s=p95,
+        needed_s=np.where(queued[:, None], p95, np.minimum(p95, at_cap_s)),
         accuracy=np.broadcast_to(at_cap.accuracy[:, None], p50.shape),
         row_seconds=row_seconds,
     )

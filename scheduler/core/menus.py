@@ -96,7 +96,7 @@ class Menus:
     Attributes:
         options: The candidates themselves, by class.
         order: Position in `options` of each candidate.
-        p95_s, row_seconds, accuracy: As in `Candidates`.
+        needed_s, row_seconds, accuracy: As in `Candidates`.
         is_useful: Candidates that none beats in finish, cost and accuracy at once.
         cheapest: (classes, candidates + 1); the cheapest of the first so many, -1 of none.
     """
@@ -109,7 +109,7 @@ class Menus:
         self._size = 0
         self.options: list[Candidates] = []
         self.order = np.zeros((0, 0), dtype=np.int64)
-        self.p95_s = self.row_seconds = self.accuracy = np.zeros((0, 0))
+        self.needed_s = self.row_seconds = self.accuracy = np.zeros((0, 0))
         self.is_useful = np.zeros((0, 0), dtype=bool)
         self.cheapest = np.zeros((0, 1), dtype=np.int64)
         self._hull_of = np.zeros((0, 1), dtype=np.int64)
@@ -137,7 +137,7 @@ class Menus:
 
     def num_fitting(self, classes: IntArray, limit_s: FloatArray) -> IntArray:
         """How many candidates of these classes finish within these limits with 95%."""
-        table = self.p95_s
+        table = self.needed_s
         low = np.zeros(len(classes), dtype=np.int64)
         high = np.full(len(classes), table.shape[1] if table.size else 0)
         while (low < high).any():
@@ -155,7 +155,9 @@ class Menus:
             if (found < 0).any():
                 pairs = np.unique(np.stack([classes, num_fitting], axis=1)[found < 0], axis=0)
                 row, fitting = pairs.T
-                allowed = self.is_useful[row] & (np.arange(self.p95_s.shape[1]) < fitting[:, None])
+                allowed = self.is_useful[row] & (
+                    np.arange(self.needed_s.shape[1]) < fitting[:, None]
+                )
                 made = walk_hulls(
                     self.row_seconds[row],
                     self.accuracy[row],
@@ -171,12 +173,12 @@ class Menus:
     def _add(self, kind: int, share: int) -> int:
         others = share * self._fleet.rows / SHARES_OF_ROWS
         options = candidates_of(self._fleet, _KIND_JOBS[kind], self._config, others)
-        order = np.lexsort((options.accuracy, options.row_seconds, options.p95_s))
+        order = np.lexsort((options.accuracy, options.row_seconds, options.needed_s))
         count, number = len(order), self._size
         self._reserve(number + 1, count)
         self.options.append(options)
         self.order[number, :count] = order
-        self.p95_s[number, :count] = options.p95_s[order]
+        self.needed_s[number, :count] = options.needed_s[order]
         self.row_seconds[number, :count] = cost = options.row_seconds[order]
         self.accuracy[number, :count] = accuracy = options.accuracy[order]
         self.is_useful[number, :count] = useful(cost, accuracy)
@@ -190,7 +192,7 @@ class Menus:
 
     def _reserve(self, classes: int, candidates: int) -> None:
         """Make room; rows that readers hold stay as they are."""
-        old_rows, old_width = self.p95_s.shape
+        old_rows, old_width = self.needed_s.shape
         if classes <= old_rows and candidates <= old_width:
             return
         shape = (
@@ -204,7 +206,7 @@ class Menus:
             return new
 
         self.order = grown(self.order, -1)
-        self.p95_s = grown(self.p95_s, np.inf)
+        self.needed_s = grown(self.needed_s, np.inf)
         self.row_seconds = grown(self.row_seconds, NEVER_S)
         self.accuracy = grown(self.accuracy, 0.0)
         self.is_useful = grown(self.is_useful, False)

@@ -1,5 +1,6 @@
 """The split of one job: candidates, the best that fits, and what to do when nothing fits."""
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -14,9 +15,12 @@ from scheduler.core.latency import FloatArray
 from scheduler.core.plan import Forecast, Plan
 from scheduler.core.snapshot import JobView
 
-CAP_QUANTILES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.87, 0.92, 0.95, 0.975, 0.99, 0.999)
-"""Caps offered, as shares of branches that finish. Cutting more branches lets more of them run,
-of which the shortest finish."""
+NUM_CAPS = 18
+"""Caps offered, each about a fifth longer than the one before: the error of a cap's accuracy and
+time is half a step at most, and candidates cost time."""
+CAP_QUANTILES = (0.03, 0.999)
+"""The shortest and the longest cap, as shares of branches that finish. Cutting many branches lets
+more of them run, of which the shortest finish."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -25,12 +29,15 @@ class Candidates:
 
     Attributes:
         p50_s, p95_s: Finish once the job has the rows, as in `ForecastGrid`.
+        needed_s: Seconds that must be left once the job has the rows.
         row_seconds: Cost.
-        plans: (num_branches, num_speculative_tokens, max_tokens); (candidates, 3).
+        plans: (num_branches, num_speculative_tokens, max_tokens); (candidates, 3). Where the
+            deadline may cut the branches, the cap leaves room for a faster engine.
     """
 
     p50_s: FloatArray
     p95_s: FloatArray
+    needed_s: FloatArray
     accuracy: FloatArray
     row_seconds: FloatArray
     plans: NDArray[np.int64]
@@ -41,16 +48,19 @@ class Candidates:
         width, draft, cap = (int(value) for value in self.plans[index])
         return Plan(width, draft, cap, wave_size=max(1, self.wave_rows // (2 * width)))
 
-    def forecast(self, index: int, ahead_s: float, delay_p95_s: float) -> Forecast:
+    def forecast(
+        self, index: int, ahead_s: float, delay_p95_s: float, limit_s: float = math.inf
+    ) -> Forecast:
         """What the plan promises when other work takes the rows first.
 
         Args:
             ahead_s: Expected seconds until the job has the rows.
             delay_p95_s: Pessimistic value of the same.
+            limit_s: Seconds until the deadline ends what still runs.
         """
         return Forecast(
-            finish_p50_s=float(ahead_s + self.p50_s[index]),
-            finish_p95_s=float(delay_p95_s + self.p95_s[index]),
+            finish_p50_s=float(min(ahead_s + self.p50_s[index], limit_s)),
+            finish_p95_s=float(min(delay_p95_s + self.p95_s[index], limit_s)),
             accuracy=float(self.accuracy[index]),
             row_seconds=float(self.row_seconds[index]),
         )
@@ -63,7 +73,7 @@ class Candidates:
         # Rounding down to steps, unlike comparing pairs, keeps the order transitive: a plan that
         # becomes possible can only raise the step.
         step = np.floor(self.accuracy[allowed] / config.accuracy_tie)
-        order = np.lexsort((self.p95_s[allowed], self.row_seconds[allowed], -step))
+        order = np.lexsort((self.needed_s[allowed], self.row_seconds[allowed], -step))
         return int(allowed[order[0]])
 
     def find(self, plan: Plan | None) -> int | None:
@@ -111,7 +121,7 @@ def _candidates(
     """`candidates_of`, remembered: most jobs do not change between two ticks."""
     widths = _widths(config, max_branches)
     bound = _token_bound(fleet, prompt_tokens, max_tokens)
-    caps = np.floor(np.minimum(caps_of(fleet.answers), bound))
+    caps = np.unique(np.floor(np.minimum(caps_of(fleet.answers), bound)))
     grid = forecast_plans(
         fleet,
         num_problems=num_problems,
@@ -123,23 +133,22 @@ def _candidates(
     )
     # Of the draft lengths only the fastest and the cheapest for each width and cap can ever be
     # chosen, besides the one in force.
-    keep = np.zeros(grid.p95_s.shape, dtype=bool)
-    for value in (grid.p95_s, grid.row_seconds):
+    keep = np.zeros(grid.needed_s.shape, dtype=bool)
+    for value in (grid.needed_s, grid.row_seconds):
         np.put_along_axis(keep, value.argmin(axis=1, keepdims=True), True, axis=1)
     if stored_draft in grid.draft_lengths:
         keep[:, grid.draft_lengths.index(stored_draft)] = True
-    # A bound on tokens makes caps coincide; the first of equals is enough.
-    keep[:, :, 1:] &= np.diff(grid.caps) > 0
     answered = fleet.answers.answered_grid(widths, grid.caps)
     enough = min(config.min_answered, float(answered.max()))
     keep &= (answered >= enough)[:, None, :]
-    return _flatten(fleet, grid, keep, config)
+    return _flatten(fleet, grid, keep, bound, config)
 
 
 @lru_cache(maxsize=256)
 def caps_of(answers: AnswerProfile) -> FloatArray:
     """Caps worth considering, ascending."""
-    return np.maximum(np.ceil(answers.length_quantile(CAP_QUANTILES)), 1.0)
+    shortest, longest = np.maximum(answers.length_quantile(CAP_QUANTILES), 1.0)
+    return np.ceil(np.geomspace(shortest, longest, NUM_CAPS))
 
 
 def _widths(config: SchedulerConfig, max_branches: int) -> tuple[int, ...]:
@@ -170,11 +179,11 @@ def best_plan(
         The plan and its forecast from now; None when nothing fits.
     """
     options = candidates_of(fleet, job, config, other_branches)
-    late_s = pessimistic(fleet, ahead_s)
-    index = options.best(options.p95_s + late_s <= time_left_s - config.reserve_s, config)
+    late_s, limit_s = pessimistic(fleet, ahead_s), time_left_s - config.reserve_s
+    index = options.best(options.needed_s + late_s <= limit_s, config)
     if index is None:
         return None
-    return options.plan(index), options.forecast(index, ahead_s, late_s)
+    return options.plan(index), options.forecast(index, ahead_s, late_s, limit_s)
 
 
 def fallback(
@@ -204,18 +213,18 @@ def fallback(
         draft_lengths=fleet.draft_lengths,
         caps=caps,
     )
-    options = _flatten(fleet, grid, np.ones(grid.p50_s.shape, dtype=bool), config)
+    options = _flatten(fleet, grid, np.ones(grid.p50_s.shape, dtype=bool), bound, config)
     late_s = pessimistic(fleet, ahead_s)
-    index = options.best(options.p95_s + late_s <= room_s, config)
+    index = options.best(options.needed_s + late_s <= room_s, config)
     if index is None:
         index = options.best(options.p50_s + ahead_s <= room_s, config)
     if index is not None:
-        return options.plan(index), options.forecast(index, ahead_s, late_s)
+        return options.plan(index), options.forecast(index, ahead_s, late_s, room_s)
     narrowest = options.plans[:, 0] == options.plans[:, 0].min()
     tpot_s = fleet.tpot_s(fleet.rows, np.asarray(fleet.draft_lengths), job.mean_prompt_tokens)
     cap = float(np.clip(room_s / tpot_s.min(), caps[0], caps[-1]))
     possible = caps[caps <= cap][-1]
-    same_cap = narrowest & (options.plans[:, 2] == possible)
+    same_cap = narrowest & (np.broadcast_to(grid.caps, grid.p50_s.shape).ravel() == possible)
     index = int(np.flatnonzero(same_cap)[options.p50_s[same_cap].argmin()])
     forecast = options.forecast(index, ahead_s, late_s)
     share = min(1.0, room_s / max(forecast.finish_p50_s, 1e-9))
@@ -233,20 +242,27 @@ def pessimistic(fleet: Fleet, ahead_s: float) -> float:
 
 
 def _flatten(
-    fleet: Fleet, grid: ForecastGrid, keep: NDArray[np.bool_], config: SchedulerConfig
+    fleet: Fleet,
+    grid: ForecastGrid,
+    keep: NDArray[np.bool_],
+    bound: float,
+    config: SchedulerConfig,
 ) -> Candidates:
     width, draft, cap = np.nonzero(keep)
+    longer = np.append(grid.caps[1:], max(np.floor(bound), grid.caps[-1]))
+    is_cut_by_deadline = (grid.needed_s < grid.p95_s)[keep]
     plans = np.stack(
         [
             np.asarray(grid.branches)[width],
             np.asarray(grid.draft_lengths)[draft],
-            grid.caps[cap].astype(np.int64),
+            np.where(is_cut_by_deadline, longer[cap], grid.caps[cap]).astype(np.int64),
         ],
         axis=1,
     )
     return Candidates(
         p50_s=grid.p50_s[keep] + config.dispatch_s,
         p95_s=grid.p95_s[keep] + config.dispatch_s,
+        needed_s=grid.needed_s[keep] + config.dispatch_s,
         accuracy=grid.accuracy[keep],
         row_seconds=grid.row_seconds[keep],
         plans=plans,

@@ -85,10 +85,10 @@ def test_nothing_beats_a_candidate_of_the_frontier() -> None:
     options = candidates_of(Fleet.of([worker()]), job(), CONFIG)
     line = frontier(options)
     for i in line:
-        beats = (options.p95_s <= options.p95_s[i]) & (options.accuracy >= options.accuracy[i])
+        beats = (options.needed_s <= options.needed_s[i]) & (options.accuracy >= options.accuracy[i])
         assert not np.delete(beats & (options.accuracy > options.accuracy[i]), i).any()
     assert options.accuracy[line].max() == options.accuracy.max()
-    assert options.p95_s[line].min() == options.p95_s.min()
+    assert options.needed_s[line].min() == options.needed_s.min()
 
 
 def test_an_explanation_is_small_enough_for_an_event() -> None:

@@ -117,13 +117,16 @@ def test_a_deadline_may_be_quoted_beside_the_default_ones() -> None:
     assert beside == {17.0, 2.0} | {point.deadline_s for point in grid}
 
 
-def test_a_deadline_behind_other_work_is_quoted_with_an_earlier_one_that_is_not() -> None:
+def test_a_deadline_behind_other_work_is_quoted_with_an_earlier_one_that_buys_more() -> None:
     wanted = job(num_pending=10)
-    assert isinstance(admitted_at(BUSY, wanted, 40.0), Rejected)
-    (point,) = quoted(BUSY, wanted, 40.0).deadlines
+    behind = admitted_at(BUSY, wanted, 50.0)
+    assert isinstance(behind, Admitted)
+    (point,) = quoted(BUSY, wanted, 50.0).deadlines
     assert point.submit_deadline_s is not None
-    assert point.submit_deadline_s < 40.0
+    assert point.submit_deadline_s < 50.0
     assert point.admitted == admitted_at(BUSY, wanted, point.submit_deadline_s)
+    assert point.admitted is not None
+    assert point.admitted.forecast.accuracy > behind.forecast.accuracy
 
 
 def test_a_deadline_before_the_earliest_finish_is_infeasible() -> None:
