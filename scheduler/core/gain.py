@@ -88,38 +88,39 @@ def _wins(types: TypeGrid, counts: tuple[int, ...], hypothesis: int, num_votes: 
     """P(the class of the hypothesis wins) given X more votes for it; (concentrations, X)."""
     is_seen = hypothesis < len(counts)
     own = counts[hypothesis] if is_seen else 0
-    # Rivals that are alike count once, to the power of how many they are.
+    # Rivals that are alike are taken together; that of no votes is a class not seen yet.
     alike = Counter((c, i < hypothesis) for i, c in enumerate(counts) if i != hypothesis)
-    size = np.array([c for c, _ in alike], dtype=np.int64)[:, None]
-    wins_ties = np.array([earlier for _, earlier in alike], dtype=np.int64)[:, None]
-    number = np.array(list(alike.values()))
+    size = np.array([*(c for c, _ in alike), 0])
+    wins_ties = np.array([*(earlier for _, earlier in alike), False])
+    number = np.array([*alike.values(), 1.0])
+
+    more = np.arange(num_votes + 1)
+    total = own + more[:, None, None]  # (X, 1, 1)
+    grown = size[:, None] + more  # (rivals, y)
+    passes = number[:, None] * (grown > total - wins_ties[:, None])  # (X, rivals, y)
+    if not is_seen:
+        # An unseen right class came first as likely as an unseen wrong one of its size.
+        passes[:, -1] += 0.5 * (more == more[:, None])
+    passes *= more <= (num_votes - more)[:, None, None]
+    passes[:, -1, 0] = 0.0
+    right, rival, votes = np.nonzero(passes)
+    rest = num_votes - right  # wrong votes in all
+    left = rest - votes  # those of them for others than the rival
     wrong = sum(counts) - own
-
-    right = np.arange(num_votes + 1)
-    rest = num_votes - right[:, None]  # (X, 1): more wrong votes
-    more = right[None, :]  # (1, y): those of them for one rival
-    left = np.maximum(rest - more, 0)
-    ways = np.where(
-        more <= rest, LOG_GAMMA[rest + 1] - LOG_GAMMA[more + 1] - LOG_GAMMA[left + 1], -np.inf
-    )
+    others = wrong - size[rival]
+    fixed = LOG_GAMMA[rest + 1] - LOG_GAMMA[votes + 1] - LOG_GAMMA[left + 1]
+    fixed += LOG_GAMMA[grown[rival, votes]] - LOG_GAMMA[size[rival]]
     gamma = types.log_gamma  # (concentrations, k)
-    all_ways = ways - (gamma[:, wrong + rest] - gamma[:, wrong, None, None])
-
-    others = wrong - size[:, :, None]  # (rivals, 1, 1)
-    grows = LOG_GAMMA[size + more] - LOG_GAMMA[size]  # (rivals, y)
-    stays = gamma[:, others + left] - gamma[:, others]  # (concentrations, rivals, X, y)
-    passes = more > (own + right - size - wins_ties)[:, :, None]  # (rivals, X, y)
-    odds = np.exp(all_ways[:, None] + grows[:, None, :] + stays) * passes
-    passed = (odds.sum(axis=3) * number[:, None]).sum(axis=1)
-
-    # A class not seen yet founds itself with weight theta; an unseen right class is as likely
-    # to have come first as a wrong one of its size.
-    found = np.log(types.theta)[:, None, None] + LOG_GAMMA[more]
-    stays = gamma[:, wrong + left] - gamma[:, wrong, None, None]
-    total = own + right[:, None]
-    passes = (more > total) + (0.0 if is_seen else 0.5) * (more == total)
-    founded = np.exp(all_ways + found + stays) * np.where(more > 0, passes, 0.0)
-    wins = np.maximum(1.0 - passed - founded.sum(axis=2), 0.0)
+    log = (
+        gamma[:, others + left]
+        - gamma[:, others]
+        - (gamma[:, wrong + rest] - gamma[:, wrong, None])
+    )
+    # A new class founds itself with weight theta.
+    log += fixed + np.log(types.theta)[:, None] * (rival == len(size) - 1)
+    odds = np.exp(log) * passes[right, rival, votes]
+    lost = np.stack([np.bincount(right, row, minlength=num_votes + 1) for row in odds])
+    wins = np.maximum(1.0 - lost, 0.0)
     if not is_seen:
         wins[:, 0] = 0.0
     return np.asarray(wins)

@@ -1,8 +1,8 @@
 """How long branches hold rows and how long problems last, by width and cap.
 
 Theory of operation: the B branches of a problem start together. Given the share u of such branches
-that end within x tokens, the number ended by x is Binomial(B, u), and the vote is decided with the
-odds D_B(n) of `votes.decided`; a decided vote frees the rows of the branches still running. So
+that end within x tokens, the number ended by x is Binomial(B, u), and the problem has stopped with
+the odds D_B(n) of `early_stops`, which frees the rows of the branches still running. So
 
     P(problem lasts longer than x)   = sum over n < B of Binomial(n; B, u) * (1 - D_B(n))
     P(branch holds its row after x)  = the same sum with the factor 1 - n / B
@@ -12,6 +12,7 @@ and integrated over x once per profile; a cap ends everything at the cap. All is
 come in only with an engine.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -19,6 +20,7 @@ import numpy as np
 
 from scheduler.core.accuracy import AnswerProfile
 from scheduler.core.curves import SHARE_GRID, interpolate_share
+from scheduler.core.early_stops import Stops, stops_of
 from scheduler.core.latency import FloatArray
 from scheduler.core.votes import binomial
 
@@ -75,11 +77,14 @@ class Capped:
 
 
 @lru_cache(maxsize=32)
-def occupancy_of(profile: AnswerProfile, branches: tuple[int, ...]) -> Occupancy:
-    """Tabulate a profile for these widths."""
+def occupancy_of(
+    profile: AnswerProfile, branches: tuple[int, ...], stop_gain: float = 0.0
+) -> Occupancy:
+    """Tabulate a profile for these widths and plans of this stop gain."""
+    stops = [stops_of(profile, width, stop_gain) for width in branches]
     tokens = _token_grid(profile)
     ended = profile.finished_share_by_type(tokens)  # (difficulties, scales, tokens)
-    holds_curves, lasts_curves = _survival_curves(profile, branches)
+    holds_curves, lasts_curves = _survival_curves(branches, stops)
     holds = interpolate_share(holds_curves, ended)  # (branches, difficulties, scales, tokens)
     lasts = interpolate_share(lasts_curves, ended)
     weights = np.asarray(profile.weights).sum(axis=1) / ended.shape[1]
@@ -93,10 +98,13 @@ def occupancy_of(profile: AnswerProfile, branches: tuple[int, ...]) -> Occupancy
     between = width**2 * _mix(weights, mean**2) - work**2
     work_variance = within + np.maximum(between, 0.0)
     lasts_mixed = _mix(weights, lasts)
+    # What a stop costs is sampled; chance is not to promise that it gains.
+    lost = np.maximum([stop.loss @ np.asarray(profile.weights).sum(axis=1) for stop in stops], 0.0)
     return Occupancy(
         branches=branches,
         tokens=tokens,
-        accuracy=profile.accuracy_grid(branches, tokens),
+        accuracy=profile.accuracy_grid(branches, tokens)
+        - lost[:, None] * profile.finished_share(tokens),
         work=work,
         work_variance=work_variance,
         age=_mix(weights, square) / (2.0 * np.maximum(_mix(weights, mean), 1e-9)),
@@ -107,9 +115,14 @@ def occupancy_of(profile: AnswerProfile, branches: tuple[int, ...]) -> Occupancy
 
 
 @lru_cache(maxsize=256)
-def capped(profile: AnswerProfile, branches: tuple[int, ...], caps: tuple[float, ...]) -> Capped:
+def capped(
+    profile: AnswerProfile,
+    branches: tuple[int, ...],
+    caps: tuple[float, ...],
+    stop_gain: float = 0.0,
+) -> Capped:
     """Interpolate the tables of a profile at these caps; jobs of one model share them."""
-    table = occupancy_of(profile, branches)
+    table = occupancy_of(profile, branches, stop_gain)
     tokens = table.tokens
     left = np.clip(np.searchsorted(tokens, caps, side="right") - 1, 0, len(tokens) - 2)
     part = np.clip((np.asarray(caps) - tokens[left]) / (tokens[left + 1] - tokens[left]), 0.0, 1.0)
@@ -144,13 +157,13 @@ def _token_grid(profile: AnswerProfile) -> FloatArray:
 
 
 def _survival_curves(
-    profile: AnswerProfile, branches: tuple[int, ...]
+    branches: tuple[int, ...], stops: Sequence[Stops]
 ) -> tuple[FloatArray, FloatArray]:
     """P(row held) and P(problem open) over the ended share; (branches, difficulties, grid)."""
     odds = binomial(branches, SHARE_GRID)  # (branches, grid, ended)
-    open_odds = np.zeros((len(branches), len(profile.difficulty), odds.shape[2]))
+    open_odds = np.zeros((len(branches), len(stops[0].loss), odds.shape[2]))
     for row, width in enumerate(branches):
-        open_odds[row, :, : width + 1] = 1.0 - profile.decided_after(width)
+        open_odds[row, :, : width + 1] = 1.0 - stops[row].stopped
     ended = np.arange(odds.shape[2], dtype=np.float64)
     running = np.maximum(1.0 - ended / np.asarray(branches, dtype=np.float64)[:, None], 0.0)
     holds = np.einsum("bgn,bpn,bn->bpg", odds, open_odds, running)
