@@ -8,7 +8,10 @@ A subclass named `Test...` provides two fixtures and inherits every test:
 * `prompts`: at least two different prompts that the engine can serve.
 """
 
+import time
 from queue import SimpleQueue
+
+import pytest
 
 from tests.worker.engines.branches import (
     PATIENCE_S,
@@ -57,6 +60,39 @@ class EngineContract:
             assert event.finish_reason in (FinishReason.STOP, FinishReason.LENGTH)
             assert event.metrics.prompt_tokens > 0
             assert_consistent(request, event)
+
+    def test_totals_are_those_of_the_branches(self, engine: Engine, prompts: list[str]) -> None:
+        events: Events = SimpleQueue()
+        draft = max(engine.spec.draft_lengths)
+        requests = [
+            branch(
+                f"{i}", prompts[i % 2], branch_index=i, max_tokens=24, num_speculative_tokens=draft
+            )
+            for i in range(8)
+        ]
+        before = engine.totals()
+        engine.submit(requests, events)
+        traces = [event.metrics for event in collect(events, 8).values()]
+        did = engine.totals().since(before)
+        row_steps = sum(trace.num_steps for trace in traces)
+        # A trace rounds its steps up to whole ones.
+        assert row_steps - len(traces) <= did.rows <= row_steps + 1e-6
+        assert did.draft_tokens == pytest.approx(draft * did.rows)
+        assert did.rows / 4 - 1e-6 <= did.steps <= did.rows
+        assert did.context_tokens > did.rows * min(trace.prompt_tokens for trace in traces)
+        # A prompt may be prefilled again once no branch of it is live.
+        assert 2 <= did.prefills <= 8
+        assert did.prefill_tokens >= 2 * min(trace.prompt_tokens for trace in traces)
+        stepped = [trace for trace in traces if trace.num_steps]
+        assert did.branches == len(stepped)
+        assert did.completion_tokens == sum(trace.completion_tokens for trace in stepped)
+        assert sum(did.accepted) == sum(sum(trace.accepted_by_position) for trace in traces)
+        assert did.busy_s > 0
+
+    def test_an_idle_engine_is_not_busy(self, engine: Engine) -> None:
+        before = engine.totals()
+        time.sleep(0.05)
+        assert engine.totals() == before
 
     def test_at_most_max_num_seqs_branches_run_together(
         self, engine: Engine, prompts: list[str]
