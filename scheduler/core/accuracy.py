@@ -96,6 +96,10 @@ class AnswerProfile:
         if any(weight < 0 for weight in flat) or not math.isclose(sum(flat), 1, abs_tol=1e-6):
             raise ValueError("weights must not be negative and must add up to 1")
 
+    def __hash__(self) -> int:
+        # Profiles are keys of many caches; the tables are for equality to compare.
+        return hash((self.model, self.family, self.num_branches_seen, self.wrong_length_ratio))
+
     def finished_share(self, max_tokens: ArrayLike) -> FloatArray:
         """Share of branches that stop by themselves within the cap, over all problems."""
         caps = np.asarray(max_tokens, dtype=np.float64)

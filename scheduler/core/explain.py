@@ -114,7 +114,7 @@ def explain(bounds: Bounds, job_id: str, plan: Plan, forecast: Forecast) -> Expl
     chosen = options.find(plan)
     tie = bounds.config.accuracy_tie
     return Explanation(
-        basis=basis_of(fleet),
+        basis=basis_of(fleet.informed(job.answers)),
         num_workers=len(fleet.members),
         rows=fleet.rows,
         draft_lengths=fleet.draft_lengths,
@@ -200,7 +200,7 @@ def fate_of(
     if gain >= -tie:
         return Fate.NO_GAIN
     is_cheaper = options.row_seconds[index] < options.row_seconds[chosen]
-    is_earlier = options.needed_s[index] < options.needed_s[chosen]
+    is_earlier = options.p95_s[index] < options.p95_s[chosen]
     return Fate.LESS_ACCURATE if is_cheaper or is_earlier else Fate.DOMINATED
 
 

@@ -75,6 +75,12 @@ class Fleet:
     def _hash(self) -> int:
         return hash((self.members, self.answers))
 
+    def informed(self, answers: AnswerProfile | None) -> "Fleet":
+        """The same workers with what was learned of a task family, when that says more."""
+        if answers is None or (answers.num_problems_seen == 0 < self.answers.num_problems_seen):
+            return self
+        return _informed(self, answers)
+
     @cached_property
     def pooled(self) -> "Fleet":
         """The same workers without names, pooled by kind and rounded: what forecasts see."""
@@ -165,6 +171,11 @@ def fleets_by_model(workers: Iterable[WorkerView]) -> dict[str, Fleet]:
 
 def _prefill_s(latency: LatencyProfile, prompt_tokens: float) -> float:
     return float(latency.prefill_time_s(prompt_tokens))
+
+
+@lru_cache(maxsize=256)
+def _informed(fleet: Fleet, answers: AnswerProfile) -> Fleet:
+    return Fleet(fleet.members, answers)
 
 
 @lru_cache(maxsize=64)

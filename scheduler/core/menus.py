@@ -19,6 +19,7 @@ from threading import Lock
 import numpy as np
 from numpy.typing import NDArray
 
+from scheduler.core.accuracy import AnswerProfile
 from scheduler.core.config import SchedulerConfig
 from scheduler.core.fleet import Fleet
 from scheduler.core.hulls import MAX_HULL, useful, walk_hulls
@@ -49,6 +50,7 @@ class Kind:
     max_branches: int
     max_tokens: int | None
     stored_draft: int | None
+    answers: AnswerProfile | None
 
 
 _KINDS: dict[Kind, int] = {}
@@ -64,6 +66,7 @@ def kind_id(job: JobView) -> int:
         max_branches=job.max_branches,
         max_tokens=job.max_tokens,
         stored_draft=job.plan.num_speculative_tokens if job.plan else None,
+        answers=job.answers,
     )
     found = _KINDS.get(kind)
     if found is not None:

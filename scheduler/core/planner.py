@@ -94,7 +94,7 @@ def candidates_of(
         other_branches: Branches of other jobs that fill the rows which this job leaves free.
     """
     return _candidates(
-        fleet,
+        fleet.informed(job.answers),
         config,
         num_problems=job.num_pending,
         prompt_tokens=job.mean_prompt_tokens,
@@ -201,6 +201,7 @@ def fallback(
     draft length is cut where the time ends, and the predicted accuracy counts the share of the
     work that fits in.
     """
+    fleet = fleet.informed(job.answers)
     room_s = max(time_left_s - config.reserve_s, 0.0)
     widths = _widths(config, job.max_branches)
     bound = _token_bound(fleet, job.mean_prompt_tokens, job.max_tokens)

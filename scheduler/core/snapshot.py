@@ -30,6 +30,8 @@ class JobView:
         num_problems: Problems that it was submitted with; 0 when that does not matter.
         promised_at: P95 finish that was promised at submit; None for a new job.
         predicted_at: P95 finish that is stored now; None before the first plan.
+        answers: What was learned of its model on its task family; None where the workers' own
+            profile is all there is.
     """
 
     id: str
@@ -50,6 +52,7 @@ class JobView:
     num_problems: int = 0
     promised_at: datetime | None = None
     predicted_at: datetime | None = None
+    answers: AnswerProfile | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +67,7 @@ class BatchView:
         num_open_problems: Problems of the batch without an answer yet.
         num_open_branches: Branches of those problems not yet finished.
         mean_prompt_tokens: Mean prompt length of its job in tokens.
+        answers: As in `JobView`.
     """
 
     id: int
@@ -80,6 +84,7 @@ class BatchView:
     num_open_problems: int
     num_open_branches: int
     mean_prompt_tokens: float = 0.0
+    answers: AnswerProfile | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +107,18 @@ class WorkerView:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Everything that one tick decides on."""
+    """Everything that one tick decides on.
+
+    Attributes:
+        learned: Answer profiles learned from finished branches, one per model and task family.
+    """
 
     now: datetime
     jobs: tuple[JobView, ...]
     batches: tuple[BatchView, ...]
     workers: tuple[WorkerView, ...]
+    learned: tuple[AnswerProfile, ...] = ()
+
+    def answers_of(self, model: str, family: str) -> AnswerProfile | None:
+        """What was learned of a model on a task family; None when nothing was."""
+        return next((p for p in self.learned if (p.model, p.family) == (model, family)), None)
