@@ -19,9 +19,10 @@ from api.submission import Submission
 from db import jobs, keys, wake, workers
 from db.problems import NewProblem, insert_problems
 from db.snapshot import read_snapshot
-from scheduler.core.admission import admit
+from scheduler.core.admission import weigh
 from scheduler.core.config import SchedulerConfig
 from scheduler.core.decisions import Admitted, Rejected, RejectReason
+from scheduler.core.explain import Explanation, explain
 from scheduler.core.snapshot import JobView, Snapshot
 from scheduler.core.states import JobState
 
@@ -82,8 +83,8 @@ def store(
         ),
         now=now,
     )
-    admitted = _admit(session, job, snapshot, settings.scheduler)
-    jobs.insert_job(session, job, admitted)
+    admitted, explanation = _admit(session, job, snapshot, settings.scheduler)
+    jobs.insert_job(session, job, admitted, decision=explanation.to_dict())
     if idempotency_key is not None:
         keys.claim_idempotency_key(
             session,
@@ -143,17 +144,19 @@ def new_job(
 
 def _admit(
     session: Session, job: jobs.NewJob, snapshot: Snapshot, config: SchedulerConfig
-) -> Admitted:
-    """The verdict on what is live now.
+) -> tuple[Admitted, Explanation]:
+    """The verdict on what is live now, and why.
 
     Raises:
         ApiError: The model is unknown, nobody serves it, or the deadline cannot be met.
     """
     check_model(session, job.model)
-    verdict = admit(snapshot, view_of(job), config)
+    weighed = weigh(snapshot, view_of(job), config)
+    verdict = weighed.verdict
     if isinstance(verdict, Rejected):
         raise _refusal(verdict, job, snapshot.now)
-    return verdict
+    assert weighed.bounds is not None
+    return verdict, explain(weighed.bounds, job.id, verdict.plan, verdict.forecast)
 
 
 def check_model(session: Session, model: str) -> None:

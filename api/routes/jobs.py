@@ -11,6 +11,8 @@ from api.auth import Caller
 from api.body import ReceivedBody
 from api.dependencies import Sessions, Settings, utc_now
 from api.errors import ApiError, invalid, not_found
+from api.explanations import explanation_of
+from api.schemas.explanations import ExplanationOut
 from api.schemas.jobs import EventOut, EventPage, JobOut, JobPage
 from api.schemas.operations import ErrorOut
 from api.schemas.submission import openapi_request
@@ -156,6 +158,21 @@ def list_events(
         has_more=has_more,
         next_after=str(page[-1].id) if has_more else None,
     )
+
+
+@router.get("/{job_id}/explain", summary="Why a job is run as it is", responses=NOT_FOUND)
+def explain(
+    job_id: JobId, caller: Caller, settings: Settings, sessions: Sessions
+) -> ExplanationOut:
+    """Inputs, plans weighed and the reason why one won, at the admission and now, and the history.
+
+    What other jobs do is told in sums only.
+    """
+    now = utc_now()
+    with transaction(sessions) as session:
+        session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
+        job = own_job(session, caller, job_id)
+        return explanation_of(session, job, settings.scheduler, now=now)
 
 
 @router.post(

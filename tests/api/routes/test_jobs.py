@@ -181,6 +181,7 @@ def test_a_job_of_another_tenant_does_not_exist(
         ("GET", f"{path}/results"),
         ("GET", f"{path}/results?format=ndjson"),
         ("GET", f"{path}/events"),
+        ("GET", f"{path}/explain"),
         ("POST", f"{path}/cancel"),
     ):
         response = stranger.request(*request)

@@ -1,0 +1,91 @@
+"""Explains a job: the decision at its admission, the one of now, and its history in words."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from pydantic import ValidationError
+from sqlalchemy.orm import Session
+
+from api.schemas.explanations import (
+    CandidateOut,
+    DecisionOut,
+    ExplanationOut,
+    HistoryOut,
+    OutcomeOut,
+)
+from api.words import event_words, fate_words, why_words
+from db import events
+from db.jobs import job_progress
+from db.models import Job
+from db.snapshot import read_snapshot
+from scheduler.core.config import SchedulerConfig
+from scheduler.core.explain import explain_live
+from scheduler.core.states import LIVE, BatchState, JobState
+
+HISTORY_SHOWN = 200
+_ADMISSION = events.job_kind(JobState.QUEUED)
+_SHOWN_KINDS = (
+    *(events.job_kind(state) for state in JobState),
+    events.PLAN_STORED,
+    events.DEADLINE_STRUCK,
+    events.batch_kind(BatchState.LOST),
+)
+
+
+def explanation_of(
+    session: Session, job: Job, config: SchedulerConfig, *, now: datetime
+) -> ExplanationOut:
+    """The explanation of a job at this moment."""
+    found = events.list_events(session, job.id, kinds=_SHOWN_KINDS, limit=HISTORY_SHOWN + 1)
+    stored = next((event.data.get("decision") for event in found if event.kind == _ADMISSION), None)
+    live = None
+    if job.state in LIVE:
+        live = explain_live(read_snapshot(session, now), job.id, config)
+    return ExplanationOut(
+        job_id=job.id,
+        state=JobState(job.state),
+        verdict=job.verdict,
+        admission=None if stored is None else _decision(stored),
+        now=None if live is None else _decision(live.to_dict()),
+        history=[
+            HistoryOut(
+                at=event.at,
+                kind=event.kind,
+                what=event_words(event.kind, event.data),
+                # Shown as `admission`.
+                data={name: value for name, value in event.data.items() if name != "decision"},
+            )
+            for event in found[:HISTORY_SHOWN]
+        ],
+        history_has_more=len(found) > HISTORY_SHOWN,
+        outcome=_outcome(session, job),
+    )
+
+
+def _decision(stored: Mapping[str, Any]) -> DecisionOut | None:
+    """A decision with its words; None for one that another release wrote differently."""
+    try:
+        decision = DecisionOut.model_validate(stored)
+    except ValidationError:
+        return None
+    chosen = CandidateOut.model_validate(
+        {**decision.plan.model_dump(), **decision.forecast.model_dump(), "fate": "chosen"}
+    )
+    for candidate in decision.candidates:
+        candidate.why = fate_words(candidate, chosen, decision)
+    decision.why = why_words(decision)
+    return decision
+
+
+def _outcome(session: Session, job: Job) -> OutcomeOut | None:
+    if job.finished_at is None:
+        return None
+    return OutcomeOut(
+        finished_at=job.finished_at,
+        admitted_finish_at=job.admitted_finish_at,
+        admitted_finish_p95_at=job.admitted_finish_p95_at,
+        within_p95=job.finished_at <= job.admitted_finish_p95_at,
+        accuracy=job_progress(session, job.id).accuracy,
+        admitted_accuracy=job.admitted_accuracy,
+    )

@@ -1,0 +1,104 @@
+"""Decisions in plain words."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from api.schemas.explanations import CandidateOut, DecisionOut
+from db import events
+from scheduler.core.decisions import PlanReason
+from scheduler.core.explain import Fate
+from scheduler.core.states import BatchState, JobState
+
+_REASONS = {
+    PlanReason.FIRST_PLAN: "the first plan",
+    PlanReason.DEADLINE_AT_RISK: "no plan finishes in time with 95% any more, so this one answers"
+    " what can still be answered",
+    PlanReason.NO_LONGER_OFFERED: "workers or their profiles changed, and the plan before is no"
+    " candidate now",
+    PlanReason.WOULD_BE_LATE: "the plan before would no longer finish in time with 95%",
+    PlanReason.MORE_ACCURATE: "there is room for a more accurate plan",
+    PlanReason.ROWS_NEEDED: "it costs less, and other jobs need the rows",
+}
+_ENDS = {"num_answered": "answered", "num_degraded": "of them cut short by the deadline"} | {
+    f"num_{state}": state for state in ("expired", "failed", "cancelled")
+}
+
+
+def why_words(decision: DecisionOut) -> str:
+    """Why the plan won."""
+    if not decision.is_in_time:
+        return (
+            "No plan finishes in time with 95%, so this one answers what can still be answered"
+            " before the deadline."
+        )
+    words = (
+        f"Of {decision.num_candidates} plans {decision.num_in_time} finish in time with 95%."
+        " This one is "
+    )
+    fates = {candidate.fate for candidate in decision.candidates}
+    if Fate.ROWS_NEEDED in fates:
+        return words + (
+            "the best that leaves other jobs the rows they need or gain more from; more accurate"
+            " plans would be in time, too."
+        )
+    if Fate.NO_GAIN in fates:
+        return words + "the cheapest of the most accurate."
+    return words + "the most accurate of them."
+
+
+def fate_words(candidate: CandidateOut, chosen: CandidateOut, decision: DecisionOut) -> str:
+    """What speaks against a candidate, or for it."""
+    points = 100.0 * (candidate.accuracy - chosen.accuracy)
+    match candidate.fate:
+        case Fate.CHOSEN:
+            return "in force"
+        case Fate.TOO_LATE:
+            late_s = candidate.finish_p95_s - (decision.time_left_s - decision.reserve_s)
+            return f"too late: P95 finish {late_s:.1f} s beyond the time left"
+        case Fate.ROWS_NEEDED:
+            return f"{points:.1f} points more accurate, but others need the rows"
+        case Fate.NO_GAIN:
+            cost = candidate.row_seconds / max(chosen.row_seconds, 1e-9) - 1.0
+            return f"no gain: {points:+.1f} points at {cost:+.0%} cost"
+        case Fate.LESS_ACCURATE:
+            return f"{-points:.1f} points less accurate"
+        case Fate.DOMINATED:
+            return f"{-points:.1f} points less accurate, and neither earlier nor cheaper"
+
+
+def event_words(kind: str, data: Mapping[str, Any]) -> str:
+    """What happened, in one line; the kind itself for what has no words."""
+    if kind == events.job_kind(JobState.QUEUED):
+        below = ", below the accuracy asked for" if data.get("degraded") else ""
+        return f"Accepted{below}: {_count(data.get('num_problems'), 'problem')}"
+    if kind == events.job_kind(JobState.RUNNING):
+        return "A worker began"
+    if kind == events.job_kind(JobState.CANCELLING):
+        return "Asked to stop"
+    if kind == events.PLAN_STORED:
+        before = data.get("before")
+        instead = f" instead of {_split(before)}" if before else ""
+        reason = data.get("reason")
+        because = f": {_REASONS[PlanReason(reason)]}" if reason in set(PlanReason) else ""
+        return f"{_split(data)}{instead}{because}"
+    if kind == events.batch_kind(BatchState.LOST):
+        back = _count(data.get("num_open"), "problem")
+        return f"{data.get('worker')} was lost; rescued {back}"
+    if kind == events.DEADLINE_STRUCK:
+        closed = ", ".join(f"{count} {state}" for state, count in data.items())
+        return f"The deadline closed what was open: {closed}"
+    if kind in {events.job_kind(state) for state in JobState}:
+        ended = [f"{data[name]} {word}" for name, word in _ENDS.items() if data.get(name)]
+        return f"{kind.removeprefix('job.').capitalize()}: {', '.join(ended) or 'nothing left'}"
+    return kind
+
+
+def _split(plan: Mapping[str, Any]) -> str:
+    return (
+        f"{_count(plan['num_branches'], 'branch', 'branches')} x draft"
+        f" {plan['num_speculative_tokens']}, {plan['plan_max_tokens']} tokens"
+    )
+
+
+def _count(number: Any, one: str, many: str | None = None) -> str:
+    return f"{number} {one if number == 1 else many or one + 's'}"
