@@ -28,8 +28,8 @@ class Commitments:
         # Branches beyond the rows wait inside the engine.
         running_share = min(1.0, fleet.rows / max(self.open_branches, 1))
         pooled = fleet.pooled
-        branch = np.array([_branch_of(pooled.informed(batch.answers), batch.plan) for batch in batches]).reshape(-1, 3)
-        whole, age, tpot_s = branch.T
+        branch = [_branch_of(pooled.informed(b.answers), b.plan) for b in batches]
+        whole, age, tpot_s = np.array(branch).reshape(-1, 3).T
         running = running_share * num_open
         elapsed = np.maximum(now.timestamp() - table["created_s"], 0.0) / tpot_s
         # Young branches have most of their work before them; of old ones the mean remaining life

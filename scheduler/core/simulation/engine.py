@@ -85,7 +85,7 @@ class EngineModel:
         return self._rows
 
     def tpot_s(self, num_speculative_tokens: int) -> float:
-        """Seconds per token of a live row with this draft length, at the present rows."""
+        """Seconds per token of a row with this draft length beside the live ones."""
         return self._step_s() / float(self._latency.mean_acceptance_length(num_speculative_tokens))
 
     def submit(self, branches: list[Branch], now_s: float) -> None:
@@ -163,11 +163,12 @@ class EngineModel:
         return 2 * decoding_s / (step_s + math.sqrt(step_s**2 + 2 * growth_s * decoding_s))
 
     def _step_s(self) -> float:
-        key = (self._rows, self._drafted)
+        rows = max(self._rows, 1)
+        key = (rows, self._drafted)
         base_s = self._base_s.get(key)
         if base_s is None:
-            mean_draft = self._drafted / self._rows
-            base_s = float(self._latency.step_time_s(self._rows, mean_draft, 0.0))
+            mean_draft = self._drafted / rows
+            base_s = float(self._latency.step_time_s(rows, mean_draft, 0.0))
             self._base_s[key] = base_s
         return base_s + self._context_s * self._context
 
