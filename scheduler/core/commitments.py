@@ -54,7 +54,8 @@ class Commitments:
 @lru_cache(maxsize=4096)
 def _branch_of(fleet: Fleet, plan: Plan) -> tuple[float, float, float]:
     """Mean tokens of a branch of this plan, mean age of a running one, seconds per token."""
-    at_cap = capped(fleet.answers, (plan.num_branches,), (float(plan.max_tokens),))
+    cap = (float(plan.max_tokens),)
+    at_cap = capped(fleet.answers, (plan.num_branches,), cap, plan.stop_gain)
     age = at_cap.age.item()
     tpot_s = float(fleet.tpot_s(fleet.rows, plan.num_speculative_tokens, age))
     return at_cap.work.item() / plan.num_branches, age, tpot_s

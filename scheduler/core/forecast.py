@@ -70,10 +70,11 @@ def forecast_plans(
     draft_lengths: tuple[int, ...],
     caps: FloatArray,
     other_branches: float = 0.0,
+    stop_gain: float = 0.0,
 ) -> ForecastGrid:
     """Forecast `num_problems` problems, at least 1, under every plan of a grid."""
-    table = occupancy_of(fleet.answers, branches)
-    at_cap = capped(fleet.answers, branches, tuple(caps.tolist()))
+    table = occupancy_of(fleet.answers, branches, stop_gain)
+    at_cap = capped(fleet.answers, branches, tuple(caps.tolist()), stop_gain)
     width = np.asarray(branches, dtype=np.float64)[:, None]  # (branches, 1)
     work, age = at_cap.work, at_cap.age  # (branches, caps)
     wanted = num_problems * width

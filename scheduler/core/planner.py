@@ -42,11 +42,13 @@ class Candidates:
     row_seconds: FloatArray
     plans: NDArray[np.int64]
     wave_rows: int
+    stop_gain: float
 
     def plan(self, index: int) -> Plan:
         """The plan at a position; a batch of it fills about half of a worker's rows."""
         width, draft, cap = (int(value) for value in self.plans[index])
-        return Plan(width, draft, cap, wave_size=max(1, self.wave_rows // (2 * width)))
+        wave_size = max(1, self.wave_rows // (2 * width))
+        return Plan(width, draft, cap, wave_size, stop_gain=self.stop_gain)
 
     def forecast(
         self, index: int, ahead_s: float, delay_p95_s: float, limit_s: float = math.inf
@@ -130,6 +132,7 @@ def _candidates(
         draft_lengths=fleet.draft_lengths,
         caps=caps,
         other_branches=other_branches,
+        stop_gain=config.stop_gain,
     )
     # Of the draft lengths only the fastest and the cheapest for each width and cap can ever be
     # chosen, besides the one in force.
@@ -213,6 +216,7 @@ def fallback(
         branches=widths,
         draft_lengths=fleet.draft_lengths,
         caps=caps,
+        stop_gain=config.stop_gain,
     )
     options = _flatten(fleet, grid, np.ones(grid.p50_s.shape, dtype=bool), bound, config)
     late_s = pessimistic(fleet, ahead_s)
@@ -268,4 +272,5 @@ def _flatten(
         row_seconds=grid.row_seconds[keep],
         plans=plans,
         wave_rows=min(member.spec.max_num_seqs for member in fleet.members),
+        stop_gain=config.stop_gain,
     )
