@@ -59,6 +59,9 @@ class Bounds:
         cost_s: Seconds for which its expected work keeps the fleet's rows.
         must_start_s: Seconds before which the rows must be free; infinite for late jobs.
         is_last: Late jobs that go behind all others.
+        limit_s: Seconds within which it has to finish with 95%.
+        ceiling: Accuracy beyond which a job gets no better plan.
+        stored: Candidate that is the plan in force, -1 when it is none.
     """
 
     def __init__(
@@ -82,7 +85,8 @@ class Bounds:
         order = _deadline_order(jobs, table)
         self.jobs: list[JobView] = [jobs[index] for index in order.tolist()]
         self.table = table = table[order]
-        self.time_left_s = table["deadline_s"] - now.timestamp()
+        self.now_s = now.timestamp()
+        self.time_left_s = table["deadline_s"] - self.now_s
         self.limit_s = self.time_left_s - config.reserve_s
         self.held = Commitments(fleet, batches, now)
         self.running_s = self.held.ahead_of(table["deadline_s"])
@@ -99,6 +103,8 @@ class Bounds:
         self.cost_s = np.zeros(len(self.jobs))
         self.must_start_s = np.full(len(self.jobs), np.inf)
         self.is_last = np.zeros(len(self.jobs), dtype=bool)
+        self.ceiling = np.full(len(self.jobs), np.inf)
+        self.stored = self.menus.find(self.classes, table["plan_code"])
         self._choose_cheapest()
 
     @property
@@ -148,6 +154,18 @@ class Bounds:
         """Expected accuracies of candidates of these jobs; shapes as in `costs_s`."""
         jobs = jobs.reshape(jobs.shape + (1,) * (candidates.ndim - jobs.ndim))
         return np.asarray(self.menus.accuracy[self.classes[jobs], candidates])
+
+    def needed_s(self) -> FloatArray:
+        """Seconds within which each job's chosen plan finishes with 95%; infinite if it is late."""
+        own_s = self.menus.needed_s[self.classes, np.maximum(self.chosen, 0)]
+        finish_s = self.before_s() * self.stretch + own_s
+        return np.asarray(np.where(self.chosen == LATE, np.inf, finish_s))
+
+    def limit(self, limit_s: FloatArray) -> None:
+        """Measure slack against other limits from now on."""
+        self.limit_s = limit_s
+        planned = np.flatnonzero(self.chosen != LATE)
+        self.must_start_s[planned] = self.must_starts_s(planned, self.chosen[planned])
 
     def choose(self, jobs: NDArray[np.int64], candidates: NDArray[np.int64]) -> None:
         """Put candidates in force, one for each of these jobs."""

@@ -12,7 +12,8 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from scheduler.core.menus import kind_id
+from scheduler.core.menus import kind_id, plan_code
+from scheduler.core.plan import Plan
 from scheduler.core.snapshot import BatchView, JobView
 from scheduler.core.states import LIVE, BatchState
 
@@ -66,8 +67,15 @@ def _job_row(job: JobView) -> tuple[Any, ...]:
         job.tenant_share,
         job.num_pending * (plan.num_branches if plan else 1),
         kind_id(job) if job.num_pending > 0 else -1,
+        int(plan_code(*_split(plan))) if plan else -1,
+        job.promised_at.timestamp() if job.promised_at else np.inf,
+        job.predicted_at.timestamp() if job.predicted_at else np.nan,
         job.state in LIVE,
     )
+
+
+def _split(plan: Plan) -> tuple[int, int, int]:
+    return plan.num_branches, plan.num_speculative_tokens, plan.max_tokens
 
 
 def _batch_row(batch: BatchView) -> tuple[Any, ...]:
@@ -97,6 +105,9 @@ JOBS: Columns[JobView] = Columns(
             ("tenant_share", float),
             ("wanted", np.int64),  # branches of pending problems under the plan in force
             ("kind", np.int64),
+            ("plan_code", np.int64),  # of the plan in force, -1 before the first
+            ("promised_s", float),
+            ("predicted_s", float),
             ("is_live", bool),
         ]
     ),

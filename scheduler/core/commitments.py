@@ -28,8 +28,10 @@ class Commitments:
         # Branches beyond the rows wait inside the engine.
         running_share = min(1.0, fleet.rows / max(self.open_branches, 1))
         pooled = fleet.pooled
-        branch = [_branch_of(pooled.informed(b.answers), b.plan) for b in batches]
-        whole, age, tpot_s = np.array(branch).reshape(-1, 3).T
+        branch = np.array(
+            [_branch_of(pooled.informed(batch.answers), batch.plan) for batch in batches]
+        ).reshape(-1, 3)
+        whole, age, tpot_s = branch.T
         running = running_share * num_open
         elapsed = np.maximum(now.timestamp() - table["created_s"], 0.0) / tpot_s
         # Young branches have most of their work before them; of old ones the mean remaining life
@@ -59,3 +61,8 @@ def _branch_of(fleet: Fleet, plan: Plan) -> tuple[float, float, float]:
     age = at_cap.age.item()
     tpot_s = float(fleet.tpot_s(fleet.rows, plan.num_speculative_tokens, age))
     return at_cap.work.item() / plan.num_branches, age, tpot_s
+
+
+def held_tokens(fleet: Fleet, plan: Plan, prompt_tokens: float) -> float:
+    """Tokens of KV cache that a running branch of this plan holds on average."""
+    return prompt_tokens + _branch_of(fleet, plan)[1]

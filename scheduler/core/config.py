@@ -24,6 +24,11 @@ class SchedulerConfig:
             a fitted profile can tell apart.
         replan_gain: A stored plan that still fits is kept unless another is this much more
             accurate, so that plans do not flicker with every tick.
+        raise_share: A job gets a better plan only while this share of its open problems is still
+            to be handed out, so that its last problems are not treated better than its first.
+        refresh_s: A stored P95 finish is written anew when it is off by this much, or by a
+            twentieth of the time left when that is more.
+        max_refreshed: Bound on such writes in one tick.
     """
 
     branch_grid: tuple[int, ...] = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64)
@@ -37,3 +42,6 @@ class SchedulerConfig:
     stop_gain: float = 0.002
     accuracy_tie: float = 0.002
     replan_gain: float = 0.01
+    raise_share: float = 0.8
+    refresh_s: float = 1.0
+    max_refreshed: int = 64

@@ -1,6 +1,6 @@
 """What `decide` returns: the writes and messages of one tick."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 
 from scheduler.core.plan import Forecast, Plan
@@ -79,6 +79,14 @@ class JobPlanned:
 
 
 @dataclass(frozen=True, slots=True)
+class PlanFailure:
+    """The job could not be planned in this tick: `error` says why. A later tick tries again."""
+
+    job_id: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
 class NewBatch:
     """Give `num_problems` pending problems of the job, in order of position, to the worker."""
 
@@ -98,10 +106,12 @@ class Decisions:
         plans: Plans to store.
         new_batches: Batches to create and send.
         resend_batches: Ids of planned batches whose message seems lost.
+        plan_failures: Jobs that could not be planned, by id.
     """
 
     lost_batches: tuple[int, ...] = ()
     expired_jobs: tuple[str, ...] = ()
     plans: tuple[JobPlanned, ...] = ()
     new_batches: tuple[NewBatch, ...] = ()
-    resend_batches: tuple[int, ...] = field(default=())
+    resend_batches: tuple[int, ...] = ()
+    plan_failures: tuple[PlanFailure, ...] = ()

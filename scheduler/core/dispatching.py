@@ -1,12 +1,25 @@
 """Handing out pending problems: batches for alive workers, nearest deadline first."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from heapq import heapify, heappop, heappush
 
+from scheduler.core.bounds import Packed
+from scheduler.core.commitments import held_tokens
 from scheduler.core.config import SchedulerConfig
 from scheduler.core.decisions import NewBatch
 from scheduler.core.fleet import Fleet
-from scheduler.core.packing import Packed
 from scheduler.core.snapshot import BatchView
+
+
+@dataclass(slots=True)
+class _Room:
+    """What one worker can still take: branches, tokens of KV cache, batches."""
+
+    name: str
+    branches: int
+    kv_tokens: float
+    num_live: int
 
 
 def hand_out(
@@ -17,36 +30,67 @@ def hand_out(
 ) -> list[NewBatch]:
     """Fill the fleet's workers up to their queue depth.
 
-    A worker gets problems while their branches fit in its queue depth; an idle one gets at least
-    one problem, however wide. A job that finds no room ends the round, so that wide jobs are not
-    starved by narrow ones with later deadlines.
+    A worker gets problems while their branches fit in its queue depth, in rows and in the KV cache
+    that branches hold on average; an idle one gets at least one problem, however wide. A job that
+    finds no room ends the round, so that wide jobs are not starved by narrow ones with later
+    deadlines.
 
     Args:
         packed: Plans in force, nearest deadline first.
         batches: Live batches, those given up in this tick excluded.
     """
-    free, live = {}, {}
-    for member in fleet.members:
-        mine = [batch for batch in batches if batch.worker_name == member.name]
-        depth = int(config.queue_depth * member.spec.max_num_seqs)
-        free[member.name] = depth - sum(batch.num_open_branches for batch in mine)
-        live[member.name] = len(mine)
+    rooms = _rooms(fleet, batches, config)
+    queue = [(-room.branches, number) for number, room in enumerate(rooms)]
+    queue = [entry for entry in queue if rooms[entry[1]].num_live < config.max_batches_per_worker]
+    heapify(queue)
     result: list[NewBatch] = []
     for item in packed:
         plan, pending = item.plan, item.job.num_pending
+        need_tokens = held_tokens(fleet.pooled, plan, item.job.mean_prompt_tokens)
         # A small job is spread over the fleet rather than queued on one worker.
         share = -(-pending // len(fleet.members))
-        while pending:
-            open_to_more = [n for n in free if live[n] < config.max_batches_per_worker]
-            if not open_to_more:
-                return result
-            name = max(open_to_more, key=lambda n: free[n])
-            room = max(free[name] // plan.num_branches, 0 if live[name] else 1)
-            size = min(plan.wave_size, share, pending, room)
+        aside = []
+        while pending and queue:
+            _, number = entry = heappop(queue)
+            room = rooms[number]
+            fitting = min(room.branches, room.kv_tokens // need_tokens) // plan.num_branches
+            size = min(plan.wave_size, share, pending, int(max(fitting, 0 if room.num_live else 1)))
             if size < 1:
-                return result
-            result.append(NewBatch(item.job.id, name, size, plan))
+                aside.append(entry)
+                if room.branches < plan.num_branches:
+                    # Nobody else has more rows free.
+                    break
+                continue
+            result.append(NewBatch(item.job.id, room.name, size, plan))
             pending -= size
-            free[name] -= size * plan.num_branches
-            live[name] += 1
+            room.branches -= size * plan.num_branches
+            room.kv_tokens -= size * plan.num_branches * need_tokens
+            room.num_live += 1
+            if room.num_live < config.max_batches_per_worker:
+                heappush(queue, (-room.branches, number))
+        for entry in aside:
+            heappush(queue, entry)
+        if pending:
+            break
     return result
+
+
+def _rooms(fleet: Fleet, batches: Sequence[BatchView], config: SchedulerConfig) -> list[_Room]:
+    rooms = {
+        member.name: _Room(
+            member.name,
+            int(config.queue_depth * member.spec.max_num_seqs),
+            config.queue_depth * member.spec.kv_capacity_tokens,
+            0,
+        )
+        for member in fleet.members
+    }
+    pooled = fleet.pooled
+    for batch in batches:
+        room = rooms.get(batch.worker_name)
+        if room is not None:
+            need_tokens = held_tokens(pooled, batch.plan, batch.mean_prompt_tokens)
+            room.branches -= batch.num_open_branches
+            room.kv_tokens -= batch.num_open_branches * need_tokens
+            room.num_live += 1
+    return list(rooms.values())

@@ -64,4 +64,6 @@ def _exchange(bounds: Bounds, a: int, b: int) -> bool:
 
 def _worthwhile(bounds: Bounds, index: int) -> IntArray:
     """Candidates that none beats in finish, cost and accuracy at once."""
-    return np.flatnonzero(bounds.menus.is_useful[bounds.classes[index]])
+    useful = np.flatnonzero(bounds.menus.is_useful[bounds.classes[index]])
+    accuracy = bounds.menus.accuracy[bounds.classes[index], useful]
+    return useful[accuracy <= bounds.ceiling[index] + bounds.config.accuracy_tie]

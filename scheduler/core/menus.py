@@ -15,9 +15,10 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import ceil, log
 from threading import Lock
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from scheduler.core.accuracy import AnswerProfile
 from scheduler.core.config import SchedulerConfig
@@ -37,6 +38,7 @@ SHARES_OF_ROWS = 16
 """Steps in which the branches of other jobs are counted."""
 NEVER_S = 1e300
 """Cost of a candidate that is not there."""
+NO_CODE = np.iinfo(np.int64).max
 MAX_CLASSES = 16384
 """Classes remembered by one menu."""
 
@@ -93,6 +95,12 @@ def _prompt_step(tokens: float) -> float:
     return float(PROMPT_STEP ** ceil(log(max(tokens, 1.0)) / log(PROMPT_STEP)))
 
 
+def plan_code(width: ArrayLike, draft: ArrayLike, cap: ArrayLike) -> IntArray:
+    """What makes a plan a candidate, in one integer: the cap in the lower 32 bits."""
+    high = np.asarray(width, dtype=np.int64) << 40 | np.asarray(draft, dtype=np.int64) << 32
+    return np.asarray(high | np.asarray(cap, dtype=np.int64))
+
+
 class Menus:
     """Candidates by class; arrays are (classes, candidates by P95), missing ones never fit.
 
@@ -100,6 +108,7 @@ class Menus:
         options: The candidates themselves, by class.
         order: Position in `options` of each candidate.
         needed_s, row_seconds, accuracy: As in `Candidates`.
+        code: The plan, see `plan_code`.
         is_useful: Candidates that none beats in finish, cost and accuracy at once.
         cheapest: (classes, candidates + 1); the cheapest of the first so many, -1 of none.
     """
@@ -113,6 +122,7 @@ class Menus:
         self.options: list[Candidates] = []
         self.order = np.zeros((0, 0), dtype=np.int64)
         self.needed_s = self.row_seconds = self.accuracy = np.zeros((0, 0))
+        self.code = self._codes = self._code_order = np.zeros((0, 0), dtype=np.int64)
         self.is_useful = np.zeros((0, 0), dtype=bool)
         self.cheapest = np.zeros((0, 1), dtype=np.int64)
         self._hull_of = np.zeros((0, 1), dtype=np.int64)
@@ -140,16 +150,15 @@ class Menus:
 
     def num_fitting(self, classes: IntArray, limit_s: FloatArray) -> IntArray:
         """How many candidates of these classes finish within these limits with 95%."""
-        table = self.needed_s
-        low = np.zeros(len(classes), dtype=np.int64)
-        high = np.full(len(classes), table.shape[1] if table.size else 0)
-        while (low < high).any():
-            middle = (low + high) // 2
-            fits = table[classes, np.minimum(middle, table.shape[1] - 1)] <= limit_s
-            open_ = low < high
-            low = np.where(open_ & fits, middle + 1, low)
-            high = np.where(open_ & ~fits, middle, high)
-        return low
+        return _bisect(self.needed_s, classes, limit_s)
+
+    def find(self, classes: IntArray, codes: IntArray) -> IntArray:
+        """Candidates with these plans, -1 where a plan is none."""
+        if not classes.size:
+            return classes
+        spot = np.maximum(_bisect(self._codes, classes, codes) - 1, 0)
+        is_found = self._codes[classes, spot] == codes
+        return np.asarray(np.where(is_found, self._code_order[classes, spot], -1))
 
     def hulls(self, classes: IntArray, num_fitting: IntArray) -> IntArray:
         """Hull vertices among the first so many candidates, from the cheapest up; -1 ends a row."""
@@ -185,6 +194,10 @@ class Menus:
         self.row_seconds[number, :count] = cost = options.row_seconds[order]
         self.accuracy[number, :count] = accuracy = options.accuracy[order]
         self.is_useful[number, :count] = useful(cost, accuracy)
+        width, draft, cap = options.plans[order, :3].T
+        self.code[number, :count] = code = plan_code(width, draft, cap)
+        self._code_order[number, :count] = by_code = code.argsort()
+        self._codes[number, :count] = code[by_code]
         best = -1
         for index, key in enumerate(zip(cost.tolist(), (-accuracy).tolist(), strict=True)):
             if best < 0 or key < (cost[best], -accuracy[best]):
@@ -203,7 +216,7 @@ class Menus:
             max(old_width, candidates),
         )
 
-        def grown(old: NDArray, fill: float, extra: int = 0) -> NDArray:
+        def grown(old: NDArray[Any], fill: float, extra: int = 0) -> NDArray[Any]:
             new = np.full((shape[0], shape[1] + extra), fill, dtype=old.dtype)
             new[: old.shape[0], : old.shape[1]] = old
             return new
@@ -213,6 +226,9 @@ class Menus:
         self.row_seconds = grown(self.row_seconds, NEVER_S)
         self.accuracy = grown(self.accuracy, 0.0)
         self.is_useful = grown(self.is_useful, False)
+        self.code = grown(self.code, -1)
+        self._codes = grown(self._codes, NO_CODE)
+        self._code_order = grown(self._code_order, -1)
         self.cheapest = grown(self.cheapest, -1, 1)
         self._hull_of = grown(self._hull_of, -1, 1)
 
@@ -229,3 +245,16 @@ def menus_of(fleet: Fleet, config: SchedulerConfig) -> Menus:
             _menus.pop(next(iter(_menus)))
         found = _menus[key] = Menus(fleet, config)
     return found
+
+
+def _bisect(table: NDArray[Any], rows: IntArray, values: NDArray[Any]) -> IntArray:
+    """How many entries of these rows of an ascending table are up to these values."""
+    low = np.zeros(len(rows), dtype=np.int64)
+    high = np.full(len(rows), table.shape[1])
+    while (low < high).any():
+        middle = (low + high) // 2
+        is_up_to = table[rows, np.minimum(middle, table.shape[1] - 1)] <= values
+        is_open = low < high
+        low = np.where(is_open & is_up_to, middle + 1, low)
+        high = np.where(is_open & ~is_up_to, middle, high)
+    return low

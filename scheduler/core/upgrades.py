@@ -34,17 +34,43 @@ def upgrade(bounds: Bounds) -> None:
     jobs = np.flatnonzero(bounds.chosen != LATE)
     if not jobs.size:
         return
+    hard_limit_s = bounds.limit_s
+    bounds.limit(_promised_limit_s(bounds))
+    bounds.ceiling = _ceiling(bounds)
     take_moves(bounds, *_moves(bounds, jobs))
     _polish(bounds, jobs)
     if len(jobs) <= MAX_EXCHANGED:
         exchange_pairs(bounds, jobs)
+    bounds.limit(hard_limit_s)
+
+
+def _promised_limit_s(bounds: Bounds) -> FloatArray:
+    """Limits that also hold the finishes promised at submit, where cheapest plans hold them.
+
+    What is gained by upgrades is a luxury: it may not make any job later than was promised.
+    """
+    promised_s = bounds.table["promised_s"] - bounds.now_s
+    is_held = bounds.needed_s() <= promised_s
+    return np.asarray(np.where(is_held, np.minimum(bounds.limit_s, promised_s), bounds.limit_s))
+
+
+def _ceiling(bounds: Bounds) -> FloatArray:
+    """No better plan for a job most of whose open problems run under the present one.
+
+    Otherwise the time left over would be spent on its last problems only.
+    """
+    table, has_plan = bounds.table, bounds.stored >= 0
+    num_open = table["num_pending"] + table["num_in_flight"]
+    is_tail = table["num_pending"] < bounds.config.raise_share * num_open
+    present = bounds.accuracies(np.arange(len(has_plan)), np.maximum(bounds.stored, 0))
+    return np.asarray(np.where(has_plan & is_tail, present, np.inf))
 
 
 def take_moves(bounds: Bounds, job: IntArray, candidate: IntArray) -> None:
     """Take moves in their order, leaving out those that would break a bound."""
     cost_s = bounds.costs_s(job, candidate)
     start_s = bounds.must_starts_s(job, candidate)
-    alive = _can_fit(bounds, job, cost_s, start_s)
+    alive = can_fit(bounds, job, cost_s, start_s) & is_offered(bounds, job, candidate)
     smallest = max(1, len(job) // RESOLUTION)
     ranges = [(0, len(job))]
     while ranges:
@@ -68,16 +94,22 @@ def take_moves(bounds: Bounds, job: IntArray, candidate: IntArray) -> None:
             ranges += [(middle, high), (low, middle)]
             continue
         alive[low:high] = False
-        alive[high:] &= _can_fit(bounds, job[high:], cost_s[high:], start_s[high:])
+        alive[high:] &= can_fit(bounds, job[high:], cost_s[high:], start_s[high:])
 
 
-def _can_fit(
+def can_fit(
     bounds: Bounds, job: IntArray, cost_s: FloatArray, start_s: FloatArray
 ) -> NDArray[np.bool_]:
     """Which moves, each taken alone, leave their job and all later ones in time."""
     added_s = cost_s - bounds.cost_s[job]
     is_harmless = added_s <= bounds.slack_behind_s()[job] + ROUNDING_S
     return np.asarray(is_harmless & (start_s >= bounds.before_s()[job] - ROUNDING_S))
+
+
+def is_offered(bounds: Bounds, job: IntArray, candidate: IntArray) -> NDArray[np.bool_]:
+    """Which candidates stay below the ceilings of these jobs."""
+    tie = bounds.config.accuracy_tie
+    return np.asarray(bounds.accuracies(job, candidate) <= bounds.ceiling[job] + tie)
 
 
 def _moves(bounds: Bounds, jobs: IntArray) -> tuple[IntArray, IntArray]:
@@ -92,7 +124,8 @@ def _moves(bounds: Bounds, jobs: IntArray) -> tuple[IntArray, IntArray]:
     rate = bounds.table["weight"][job] * gain / np.maximum(cost, LEAST_COST)
     # Moves that cannot fit even now do not count as spent by their tenant.
     start_s = bounds.must_starts_s(job, candidate)
-    possible = _can_fit(bounds, job, bounds.costs_s(job, candidate), start_s)
+    possible = can_fit(bounds, job, bounds.costs_s(job, candidate), start_s)
+    possible &= is_offered(bounds, job, candidate)
     order = _by_tag(bounds, job, np.where(possible, cost, 0.0), rate)
     return job[order], candidate[order]
 
@@ -131,7 +164,8 @@ def _polish(bounds: Bounds, jobs: IntArray) -> None:
         start_s = bounds.must_starts_s(one, everything[None, :])[0]
         job = np.full(len(everything), index)
         # An unchanged plan is always allowed, though rounding may leave a slack of -1e-12.
-        allowed = _can_fit(bounds, job, cost_s, start_s) | (everything == bounds.chosen[index])
+        allowed = can_fit(bounds, job, cost_s, start_s) & is_offered(bounds, job, everything)
+        allowed |= everything == bounds.chosen[index]
         accuracy = menus.accuracy[row, everything]
         level = np.where(allowed, np.floor(accuracy / bounds.config.accuracy_tie), -np.inf)
         top = np.flatnonzero(level == level.max())

@@ -1,0 +1,165 @@
+"""The plans of one model's jobs in one tick, and what becomes of a job that cannot be planned.
+
+Theory of operation: jobs are packed and stored plans settled all at once; `Packed` values are built
+only for jobs that are handed out or change, which are few among thousands. An exception while
+planning is an error of this program or of a profile. It must not keep the other jobs from their
+deadlines: each job is then tried by itself, those that fail are reported and left out.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+import numpy as np
+
+from scheduler.core.bounds import LATE, Bounds, Packed
+from scheduler.core.config import SchedulerConfig
+from scheduler.core.decisions import JobPlanned, PlanFailure, PlanReason
+from scheduler.core.fleet import Fleet
+from scheduler.core.settling import is_similar, settle
+from scheduler.core.snapshot import BatchView, JobView
+from scheduler.core.upgrades import upgrade
+
+RELATIVE_REFRESH = 0.05
+"""Error of a stored finish that is left alone, as a share of the time left."""
+
+
+@dataclass(slots=True)
+class Planned:
+    """Plans in force for jobs in order of deadline."""
+
+    bounds: Bounds | None
+    reasons: list[PlanReason | None]
+    failures: list[PlanFailure] = field(default_factory=list)
+    _items: dict[int, Packed] = field(default_factory=dict)
+
+    def in_line(self) -> Iterator[Packed]:
+        """Jobs in the order in which they get rows, built as they are asked for."""
+        if self.bounds is None:
+            return
+        is_last = self.bounds.is_last
+        for index in [*np.flatnonzero(~is_last).tolist(), *np.flatnonzero(is_last).tolist()]:
+            item = self._item(index)
+            if item is not None:
+                yield item
+
+    def decisions(self) -> list[JobPlanned]:
+        """Plans that change, and stored forecasts that went stale; call it after `in_line`.
+
+        Late jobs that were not reached in line keep what is stored: their fallback is chosen when
+        they get rows.
+        """
+        if self.bounds is None:
+            return []
+        changed = [index for index, reason in enumerate(self.reasons) if reason is not None]
+        in_time = (index for index in changed if self.bounds.chosen[index] != LATE)
+        for index in in_time:
+            self._item(index)
+        stale = self._stale()
+        items = sorted((index, item) for index, item in self._items.items())
+        return [
+            JobPlanned(item.job.id, item.plan, item.forecast, item.reason)
+            for index, item in items
+            if item.plan != item.job.plan
+        ] + [
+            JobPlanned(item.job.id, item.plan, item.forecast)
+            for item in map(self._item, stale)
+            if item is not None and item.plan == item.job.plan
+        ]
+
+    def _stale(self) -> list[int]:
+        """Jobs whose stored P95 finish is off, nearest deadline first."""
+        assert self.bounds is not None
+        bounds, config = self.bounds, self.bounds.config
+        finish_s = np.minimum(bounds.needed_s(), bounds.limit_s)
+        off_s = np.abs(bounds.table["predicted_s"] - bounds.now_s - finish_s)
+        allowed_s = np.maximum(config.refresh_s, RELATIVE_REFRESH * bounds.time_left_s)
+        is_stale = (off_s > allowed_s) & (bounds.chosen != LATE)
+        return [int(index) for index in np.flatnonzero(is_stale)[: config.max_refreshed]]
+
+    def _item(self, index: int) -> Packed | None:
+        """The plan in force of one job; None when it cannot be forecast."""
+        assert self.bounds is not None
+        if index not in self._items:
+            job = self.bounds.jobs[index]
+            try:
+                item = self.bounds.item(index)
+            except Exception as error:
+                self.failures.append(_failure(job, error))
+                return None
+            self._items[index] = _in_force(item, self.reasons[index])
+        return self._items[index]
+
+
+def plan_jobs(
+    fleet: Fleet,
+    jobs: Sequence[JobView],
+    batches: Sequence[BatchView],
+    now: datetime,
+    config: SchedulerConfig,
+) -> Planned:
+    """Plan the jobs of one fleet; a stored plan stays unless a change pays.
+
+    Args:
+        jobs: Jobs with pending problems and time to answer them.
+        batches: Live batches of the fleet.
+    """
+    if not jobs:
+        return Planned(None, [])
+    try:
+        return _plan(fleet, jobs, batches, now, config)
+    except Exception as error:
+        failures = _culprits(fleet, jobs, now, config)
+        faulty = {failure.job_id for failure in failures}
+        rest = [job for job in jobs if job.id not in faulty]
+        if not faulty:
+            # No job by itself is to blame, so none is spared.
+            return Planned(None, [], [_failure(job, error) for job in jobs])
+        planned = plan_jobs(fleet, rest, batches, now, config)
+        planned.failures += failures
+        return planned
+
+
+def _plan(
+    fleet: Fleet,
+    jobs: Sequence[JobView],
+    batches: Sequence[BatchView],
+    now: datetime,
+    config: SchedulerConfig,
+) -> Planned:
+    bounds = Bounds(fleet, jobs, batches, now, config)
+    upgrade(bounds)
+    return Planned(bounds, settle(bounds))
+
+
+def _culprits(
+    fleet: Fleet, jobs: Sequence[JobView], now: datetime, config: SchedulerConfig
+) -> list[PlanFailure]:
+    """Jobs that cannot even be planned alone."""
+    failures = []
+    for job in jobs:
+        try:
+            _plan(fleet, [job], [], now, config)
+        except Exception as error:
+            failures.append(_failure(job, error))
+    return failures
+
+
+def _failure(job: JobView, error: Exception) -> PlanFailure:
+    return PlanFailure(job.id, f"{type(error).__name__}: {error}")
+
+
+def _in_force(item: Packed, reason: PlanReason | None) -> Packed:
+    stored = item.job.plan
+    if item.is_in_time:
+        # A plan like the stored one counts as it, wave size included.
+        return (
+            replace(item, plan=stored)
+            if reason is None and stored
+            else replace(item, reason=reason)
+        )
+    if stored is None:
+        return replace(item, reason=PlanReason.FIRST_PLAN)
+    if is_similar(stored, item.plan):
+        return replace(item, plan=stored)
+    return replace(item, reason=PlanReason.DEADLINE_AT_RISK)
