@@ -42,10 +42,10 @@ WITH job AS (
 ), batch AS (
     INSERT INTO batches (
         job_id, worker_name, state, num_problems, num_branches, num_speculative_tokens,
-        max_tokens, wave_size, created_at
+        max_tokens, wave_size, stop_gain, max_branches, created_at
     )
     SELECT :job_id, :worker_name, 'planned', count(*), :num_branches, :num_speculative_tokens,
-        :max_tokens, :wave_size, :now
+        :max_tokens, :wave_size, :stop_gain, :max_branches, :now
     FROM picked
     HAVING count(*) > 0
     RETURNING id, num_problems
@@ -136,6 +136,8 @@ def claim_batch(
             Batch.num_speculative_tokens,
             Batch.max_tokens,
             Batch.wave_size,
+            Batch.stop_gain,
+            Batch.max_branches,
             Job.deadline_at,
             Job.temperature,
             Job.top_p,
@@ -164,6 +166,8 @@ def claim_batch(
             num_speculative_tokens=claimed.num_speculative_tokens,
             max_tokens=claimed.max_tokens,
             wave_size=claimed.wave_size,
+            stop_gain=claimed.stop_gain,
+            max_branches=claimed.max_branches,
         ),
         temperature=claimed.temperature,
         top_p=claimed.top_p,

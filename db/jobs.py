@@ -12,6 +12,7 @@ from db import events
 from db.models import Job, Problem
 from scheduler.core.decisions import Admitted, PlanReason
 from scheduler.core.plan import Forecast, Plan
+from scheduler.core.shrinkage import ANY_FAMILY
 from scheduler.core.states import JOB_TRANSITIONS, LIVE, JobState, ProblemState, sources_of
 
 
@@ -33,6 +34,7 @@ class NewJob:
     num_problems: int
     mean_prompt_tokens: float
     created_at: datetime
+    family: str = ANY_FAMILY
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,7 @@ def insert_job(
             tenant_id=job.tenant_id,
             name=job.name,
             model=job.model,
+            family=job.family,
             state=JobState.QUEUED,
             deadline_at=job.deadline_at,
             weight=job.weight,
@@ -167,14 +170,14 @@ def store_plan(
     An event with both splits is recorded only when they differ, so that refreshed forecasts do not
     flood the history.
     """
+    columns = _plan_columns(plan)
     before = session.execute(
-        select(Job.num_branches, Job.num_speculative_tokens, Job.plan_max_tokens, Job.wave_size)
+        select(*(getattr(Job, name) for name in columns))
         .where(Job.id == job_id, Job.state.in_(LIVE))
         .with_for_update(key_share=True)
     ).first()
     if before is None:
         return False
-    columns = _plan_columns(plan)
     session.execute(
         update(Job)
         .where(Job.id == job_id, Job.state.in_(LIVE))
@@ -229,12 +232,14 @@ def request_cancel(session: Session, tenant_id: str, job_id: str, *, now: dateti
     return True
 
 
-def _plan_columns(plan: Plan) -> dict[str, int]:
+def _plan_columns(plan: Plan) -> dict[str, int | float]:
     return {
         "num_branches": plan.num_branches,
         "num_speculative_tokens": plan.num_speculative_tokens,
         "plan_max_tokens": plan.max_tokens,
         "wave_size": plan.wave_size,
+        "stop_gain": plan.stop_gain,
+        "plan_max_branches": plan.max_branches,
     }
 
 

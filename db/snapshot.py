@@ -82,6 +82,8 @@ def _job_view(row: Row[tuple[object, ...]]) -> JobView:
             num_speculative_tokens=row.num_speculative_tokens,
             max_tokens=row.plan_max_tokens,
             wave_size=row.wave_size,
+            stop_gain=row.stop_gain,
+            max_branches=row.plan_max_branches,
         )
     return JobView(
         id=row.id,
@@ -113,6 +115,8 @@ def _batch_view(row: Row[tuple[object, ...]]) -> BatchView:
             num_speculative_tokens=row.num_speculative_tokens,
             max_tokens=row.max_tokens,
             wave_size=row.wave_size,
+            stop_gain=row.stop_gain,
+            max_branches=row.max_branches,
         ),
         deadline_at=row.deadline_at,
         created_at=row.created_at,

@@ -65,6 +65,8 @@ class Job(Base):
     num_speculative_tokens: Mapped[int | None] = mapped_column(Integer)
     plan_max_tokens: Mapped[int | None] = mapped_column(Integer)
     wave_size: Mapped[int | None] = mapped_column(Integer)
+    stop_gain: Mapped[float | None]
+    plan_max_branches: Mapped[int | None] = mapped_column(Integer)
     predicted_finish_at: Mapped[datetime | None]
     predicted_finish_p95_at: Mapped[datetime | None]
     predicted_accuracy: Mapped[float | None]

@@ -51,6 +51,8 @@ class Batch(Base):
     num_speculative_tokens: Mapped[int] = mapped_column(Integer)
     max_tokens: Mapped[int] = mapped_column(Integer)
     wave_size: Mapped[int] = mapped_column(Integer)
+    stop_gain: Mapped[float] = mapped_column(server_default=text("0"))
+    max_branches: Mapped[int] = mapped_column(Integer, server_default=text("0"))
     created_at: Mapped[datetime]
     sent_at: Mapped[datetime | None]
     claimed_at: Mapped[datetime | None]

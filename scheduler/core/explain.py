@@ -1,11 +1,12 @@
 """Why a plan won: what the decision saw, which plans it weighed, what spoke against each.
 
 Theory of operation: a decision is explained from the `Bounds` on which it was taken, so nothing is
-forecast a second time. A job has hundreds of candidates. Shown are those on the frontier of finish
+forecast a second time. A job has hundreds of candidates. Shown are those on the frontier of time
 against accuracy, thinned; where the time ends; and two rivals that people ask about, the best plan
 with one branch and the best without a draft.
 """
 
+import math
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
@@ -14,13 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scheduler.core.basis import ForecastBasis, basis_of
+from scheduler.core.bounds import Bounds
 from scheduler.core.config import SchedulerConfig
 from scheduler.core.decide import is_lost, jobs_to_plan
 from scheduler.core.fleet import alive_workers, fleets_by_model
-from scheduler.core.packing import Bounds, pack
 from scheduler.core.plan import Forecast, Plan
 from scheduler.core.planner import Candidates
-from scheduler.core.snapshot import JobView, Snapshot
+from scheduler.core.planning import plan_jobs
+from scheduler.core.snapshot import Snapshot
 from scheduler.core.states import LIVE
 
 FRONTIER_SHOWN = 8
@@ -32,9 +34,11 @@ class Fate(StrEnum):
 
     CHOSEN = "chosen"
     TOO_LATE = "too_late"
-    """Its P95 finish misses the deadline less the reserve."""
+    """It needs more than the time left less the reserve."""
     ROWS_NEEDED = "rows_needed"
     """More accurate and in time, but other jobs need the rows or gain more from them."""
+    NOT_WORTH_CHANGING = "not_worth_changing"
+    """More accurate than the plan in force, by less than what a change of plan takes."""
     NO_GAIN = "no_gain"
     """As accurate as the chosen plan within what a profile can tell apart, and not cheaper."""
     LESS_ACCURATE = "less_accurate"
@@ -45,13 +49,19 @@ class Fate(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Considered:
-    """One candidate with its forecast, the work ahead included; units as in `Forecast`."""
+    """One candidate with its forecast, the work ahead included; units as in `Forecast`.
+
+    Attributes:
+        needed_s: Seconds that must be left for it with 95%. A finish may be earlier, where the
+            deadline may cut some branches, and is unbounded by the deadline if it is too late.
+    """
 
     num_branches: int
     num_speculative_tokens: int
     max_tokens: int
     finish_p50_s: float
     finish_p95_s: float
+    needed_s: float
     accuracy: float
     row_seconds: float
     fate: Fate
@@ -69,9 +79,9 @@ class Explanation:
         ahead_p95_s: 95th percentile of the same.
         reserve_s: Seconds of the time left that no plan may use.
         num_candidates: Plans weighed.
-        num_in_time: Those of them whose P95 finish fits.
+        num_in_time: Those of them for which the time left suffices.
         is_in_time: Whether the plan in force is one of them.
-        candidates: An extract, by P95 finish.
+        candidates: An extract, by the seconds that must be left for them.
     """
 
     basis: ForecastBasis
@@ -99,12 +109,22 @@ class Explanation:
         return rounded
 
 
-def explain(bounds: Bounds, job_id: str, plan: Plan, forecast: Forecast) -> Explanation:
+def explain(
+    bounds: Bounds,
+    job_id: str,
+    plan: Plan,
+    forecast: Forecast,
+    *,
+    in_force: Plan | None = None,
+    change_gain: float = 0.0,
+) -> Explanation:
     """Explain the plan of one of the jobs that share the bounds.
 
     Args:
-        bounds: After `pack`.
-        plan: The plan in force; one that is no candidate was a fallback.
+        bounds: With the upgrades that the decision made.
+        plan: The chosen plan; one that is no candidate was a fallback.
+        in_force: The plan shown, where that is a stored one with nearly the same cap.
+        change_gain: Accuracy that another plan must gain to replace this one.
     """
     index = next(i for i, job in enumerate(bounds.jobs) if job.id == job_id)
     job, options, fleet = bounds.jobs[index], bounds.options[index], bounds.fleet
@@ -112,7 +132,8 @@ def explain(bounds: Bounds, job_id: str, plan: Plan, forecast: Forecast) -> Expl
     ahead_p95_s = ahead_s * bounds.stretch
     fits = bounds.fits(index, ahead_s)
     chosen = options.find(plan)
-    tie = bounds.config.accuracy_tie
+    ties = (bounds.config.accuracy_tie, change_gain)
+    limit_s = float(bounds.limit_s[index])
     return Explanation(
         basis=basis_of(fleet.informed(job.answers)),
         num_workers=len(fleet.members),
@@ -128,13 +149,14 @@ def explain(bounds: Bounds, job_id: str, plan: Plan, forecast: Forecast) -> Expl
         num_candidates=len(fits),
         num_in_time=int(fits.sum()),
         is_in_time=chosen is not None and bool(fits[chosen]),
-        plan=plan,
+        plan=in_force or plan,
         forecast=forecast,
         candidates=tuple(
             _considered(
                 options.plan(i),
-                options.forecast(i, ahead_s, ahead_p95_s, float(bounds.limit_s[index])),
-                fate_of(options, i, chosen, fits, tie),
+                options.forecast(i, ahead_s, ahead_p95_s, limit_s if fits[i] else math.inf),
+                float(options.needed_s[i] + ahead_p95_s),
+                fate_of(options, i, chosen, fits, *ties),
             )
             for i in extract(options, chosen, fits, bounds.config)
         ),
@@ -162,33 +184,35 @@ def explain_live(snapshot: Snapshot, job_id: str, config: SchedulerConfig) -> Ex
         for batch in snapshot.batches
         if batch.worker_name in by_name and not is_lost(batch, by_name[batch.worker_name], now)
     ]
-    bounds = Bounds(fleet, jobs, batches, now, config)
-    packed = next(item for item in pack(bounds) if item.job.id == job_id)
-    plan, forecast = packed.plan, packed.forecast
-    stored = _in_force(bounds, job)
-    if stored is not None:
-        plan, forecast = stored
-    return explain(bounds, job_id, plan, forecast)
-
-
-def _in_force(bounds: Bounds, job: JobView) -> tuple[Plan, Forecast] | None:
-    """The stored plan with its forecast of now; None when it is no candidate."""
-    index = bounds.jobs.index(job)
-    options = bounds.options[index]
-    found = options.find(job.plan)
-    if found is None or job.plan is None:
+    planned = plan_jobs(fleet, jobs, batches, now, config)
+    item = next((item for item in planned.in_line() if item.job.id == job_id), None)
+    if planned.bounds is None or item is None:
         return None
-    ahead_s = bounds.ahead_s(index)
-    return job.plan, options.forecast(found, ahead_s, ahead_s * bounds.stretch)
+    chosen = planned.bounds.item(planned.bounds.jobs.index(job))
+    return explain(
+        planned.bounds,
+        job_id,
+        chosen.plan,
+        chosen.forecast,
+        in_force=item.plan,
+        change_gain=0.0 if job.plan is None else config.replan_gain,
+    )
 
 
 def fate_of(
-    options: Candidates, index: int, chosen: int | None, fits: NDArray[np.bool_], tie: float
+    options: Candidates,
+    index: int,
+    chosen: int | None,
+    fits: NDArray[np.bool_],
+    tie: float,
+    change_gain: float = 0.0,
 ) -> Fate:
     """Why a candidate is in force, or is not.
 
     Args:
         chosen: None for a fallback: then no candidate fits.
+        tie: Accuracies this close count as equal.
+        change_gain: As in `explain`.
     """
     if index == chosen:
         return Fate.CHOSEN
@@ -196,18 +220,18 @@ def fate_of(
         return Fate.TOO_LATE
     gain = options.accuracy[index] - options.accuracy[chosen]
     if gain > tie:
-        return Fate.ROWS_NEEDED
+        return Fate.NOT_WORTH_CHANGING if gain < change_gain else Fate.ROWS_NEEDED
     if gain >= -tie:
         return Fate.NO_GAIN
     is_cheaper = options.row_seconds[index] < options.row_seconds[chosen]
-    is_earlier = options.p95_s[index] < options.p95_s[chosen]
+    is_earlier = options.needed_s[index] < options.needed_s[chosen]
     return Fate.LESS_ACCURATE if is_cheaper or is_earlier else Fate.DOMINATED
 
 
 def extract(
     options: Candidates, chosen: int | None, fits: NDArray[np.bool_], config: SchedulerConfig
 ) -> list[int]:
-    """Positions of the candidates worth showing, by P95 finish."""
+    """Positions of the candidates worth showing, by the seconds that must be left for them."""
     line = frontier(options)
     thinned = np.unique(np.linspace(0, len(line) - 1, FRONTIER_SHOWN).round().astype(int))
     shown = {int(line[i]) for i in thinned}
@@ -223,20 +247,21 @@ def extract(
 
 
 def frontier(options: Candidates) -> NDArray[np.intp]:
-    """Candidates that no other beats in both P95 finish and accuracy, by finish."""
+    """Candidates that no other beats in both the seconds needed and accuracy, by the former."""
     order = np.lexsort((options.row_seconds, -options.accuracy, options.needed_s))
     accuracy = options.accuracy[order]
     before = np.concatenate([[-np.inf], np.maximum.accumulate(accuracy)[:-1]])
     return np.asarray(order[accuracy > before])
 
 
-def _considered(plan: Plan, forecast: Forecast, fate: Fate) -> Considered:
+def _considered(plan: Plan, forecast: Forecast, needed_s: float, fate: Fate) -> Considered:
     return Considered(
         num_branches=plan.num_branches,
         num_speculative_tokens=plan.num_speculative_tokens,
         max_tokens=plan.max_tokens,
         finish_p50_s=forecast.finish_p50_s,
         finish_p95_s=forecast.finish_p95_s,
+        needed_s=needed_s,
         accuracy=forecast.accuracy,
         row_seconds=forecast.row_seconds,
         fate=fate,

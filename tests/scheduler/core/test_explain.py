@@ -62,11 +62,11 @@ def test_each_fate_follows_from_the_numbers(
     assert chosen.finish_p95_s == pytest.approx(found.forecast.finish_p95_s)
     limit_s = found.time_left_s - found.reserve_s
     assert len(found.candidates) <= 13
-    finishes = [c.finish_p95_s for c in found.candidates]
-    assert finishes == sorted(finishes)
+    needed_s = [c.needed_s for c in found.candidates]
+    assert needed_s == sorted(needed_s)
     for other in found.candidates:
         gain = other.accuracy - chosen.accuracy
-        assert (other.finish_p95_s > limit_s + 1e-9) == (other.fate is Fate.TOO_LATE)
+        assert (other.needed_s > limit_s + 1e-9) == (other.fate is Fate.TOO_LATE)
         match other.fate:
             case Fate.ROWS_NEEDED:
                 assert gain > TIE
@@ -77,7 +77,7 @@ def test_each_fate_follows_from_the_numbers(
                 assert gain < -TIE
             case Fate.DOMINATED:
                 assert gain < -TIE
-                assert other.finish_p95_s >= chosen.finish_p95_s
+                assert other.needed_s >= chosen.needed_s
                 assert other.row_seconds >= chosen.row_seconds
 
 
@@ -85,7 +85,9 @@ def test_nothing_beats_a_candidate_of_the_frontier() -> None:
     options = candidates_of(Fleet.of([worker()]), job(), CONFIG)
     line = frontier(options)
     for i in line:
-        beats = (options.needed_s <= options.needed_s[i]) & (options.accuracy >= options.accuracy[i])
+        beats = (options.needed_s <= options.needed_s[i]) & (
+            options.accuracy >= options.accuracy[i]
+        )
         assert not np.delete(beats & (options.accuracy > options.accuracy[i]), i).any()
     assert options.accuracy[line].max() == options.accuracy.max()
     assert options.needed_s[line].min() == options.needed_s.min()
@@ -97,14 +99,32 @@ def test_an_explanation_is_small_enough_for_an_event() -> None:
     assert len(json.dumps(found.to_dict())) < 4096
 
 
-def test_a_live_job_is_explained_with_the_plan_in_force() -> None:
+def test_a_live_job_is_explained_with_the_plan_that_the_next_tick_leaves_in_force() -> None:
     (planned,) = decide(snapshot((job(),)), CONFIG).plans
     live = job(plan=planned.plan, num_pending=30, deadline_s=50.0)
-    found = explain_live(snapshot((live, *BUSY), (batch(num_open_branches=20),)), live.id, CONFIG)
-    assert found is not None
-    assert found.plan == planned.plan
-    assert found.num_problems == 30
-    assert found.ahead_s > 0.0
+    for others, is_kept in (((), True), (BUSY, False)):
+        world = snapshot((live, *others), (batch(num_open_branches=20),))
+        changed = {plan.job_id: plan.plan for plan in decide(world, CONFIG).plans}
+        found = explain_live(world, live.id, CONFIG)
+        assert found is not None
+        assert found.plan == changed.get(live.id, planned.plan)
+        assert (found.plan == planned.plan) == is_kept
+        assert found.num_problems == 30
+        assert found.ahead_s > 0.0
+        assert [c.fate for c in found.candidates].count(Fate.CHOSEN) == 1
+
+
+def test_a_gain_too_small_for_a_change_of_plan_is_called_so() -> None:
+    (first,) = decide(snapshot((job(deadline_s=50.0),)), CONFIG).plans
+    for deadline_s in np.linspace(50.0, 70.0, 21).tolist():
+        live = job(plan=first.plan, deadline_s=deadline_s)
+        found = explain_live(snapshot((live,)), live.id, CONFIG)
+        assert found is not None
+        fates = {candidate.fate for candidate in found.candidates}
+        assert Fate.ROWS_NEEDED not in fates, "it has the rows for itself"
+        if Fate.NOT_WORTH_CHANGING in fates:
+            return
+    pytest.fail("no deadline offers a small gain")
 
 
 def test_a_job_that_gets_no_plan_is_not_explained_live() -> None:
