@@ -60,7 +60,12 @@ def quantile(acceptance: ArrayLike, tries: ArrayLike, level: float) -> FloatArra
 def relative_sigma(
     acceptance: ArrayLike, tries: ArrayLike, num_speculative_tokens: ArrayLike
 ) -> FloatArray:
-    """Standard error of the mean length, relative to it; broadcasts over draft lengths."""
+    """Standard error of the mean length, relative to it; broadcasts over draft lengths.
+
+    An easy problem accepts more at every position, so the errors of positions add up. Taking them
+    as independent covers 57-75% of what should be 90% on random halves of the questions of
+    Spec-Bench, and adding them up 93-98%.
+    """
     values = np.asarray(acceptance, dtype=np.float64)
     counted = np.asarray(tries, dtype=np.float64)
     draft = np.minimum(np.asarray(num_speculative_tokens, dtype=np.int64), len(values))
@@ -71,7 +76,7 @@ def relative_sigma(
     for k in range(1, len(values) + 1):
         gradient = np.array([_derivative(values[:k], i) for i in range(k)])
         length = 1.0 + float(np.cumprod(values[:k]).sum())
-        relative.append(float(np.sqrt(gradient**2 @ variance[:k])) / length)
+        relative.append(float(gradient @ np.sqrt(variance[:k])) / length)
     return np.asarray(np.asarray(relative)[draft])
 
 

@@ -70,9 +70,11 @@ def test_few_drafts_leave_more_open_than_many() -> None:
     assert relative_sigma([0.7], [10], 0) == 0
 
 
-def test_the_error_of_the_length_is_that_of_a_simulation() -> None:
+def test_the_error_of_the_length_is_that_of_positions_that_move_together() -> None:
     rng = np.random.default_rng(2)
-    drawn = rng.beta([140.5, 80.5], [60.5, 60.5], (20_000, 2))
+    level = rng.standard_normal(20_000)[:, None]
+    means, sigmas = np.array([0.7, 80 / 140]), np.sqrt([0.21 / 201, 12 / 49 / 141])
+    drawn = means + sigmas * level
     lengths = 1 + drawn[:, 0] + drawn[:, 0] * drawn[:, 1]
     expected = lengths.std() / lengths.mean()
     assert float(relative_sigma([0.7, 80 / 140], [200, 140], 2)) == pytest.approx(
