@@ -88,7 +88,7 @@ def main() -> None:
     """Runs all deadlines and policies, or draws records of earlier runs."""
     args = parse_arguments()
     if args.draw:
-        draw([read_records(path) for path in args.records], args.draw)
+        draw([summarize(read_records(path)) for path in args.records], args.draw)
         return
     (path,) = args.records
     records = []
@@ -98,7 +98,7 @@ def main() -> None:
             file.write(json.dumps(record) + "\n")
     summary = summarize(records)
     print_table(summary)
-    print(json.dumps({"model": args.model, "dataset": args.dataset, **summary}))
+    print(json.dumps(summary))
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -192,6 +192,8 @@ def replay(
         (problem,) = job.problems
         plan, _ = job.plans[-1] if job.plans else (None, 0)
         yield {
+            "model": worker.spec.model,
+            "dataset": worker.believed_answers.family,
             "deadline_s": deadline_s,
             "policy": policy.name,
             "problem": number,
@@ -232,7 +234,8 @@ def summarize(records: Sequence[Record]) -> Record:
             }
         rivals = [name for name in rows if name != JOINT]
         deadlines[f"{deadline_s:g}"] = {"best_rival": rivals[0], "policies": rows}
-    return {"deadlines": deadlines}
+    where = {"model": records[0]["model"], "dataset": records[0]["dataset"]}
+    return {**where, "deadlines": deadlines}
 
 
 def by_problem(records: Sequence[Record], policy: str) -> FloatArray:
