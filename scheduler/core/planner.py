@@ -15,10 +15,10 @@ from scheduler.core.latency import FloatArray
 from scheduler.core.plan import Forecast, Plan
 from scheduler.core.snapshot import JobView
 
-NUM_CAPS = 18
+NUM_CAPS = 20
 """Caps offered, each about a fifth longer than the one before: the error of a cap's accuracy and
 time is half a step at most, and candidates cost time."""
-CAP_QUANTILES = (0.03, 0.999)
+CAP_QUANTILES = (0.003, 0.999)
 """The shortest and the longest cap, as shares of branches that finish. Cutting many branches lets
 more of them run, of which the shortest finish."""
 
@@ -141,7 +141,7 @@ def _candidates(
         np.put_along_axis(keep, value.argmin(axis=1, keepdims=True), True, axis=1)
     if stored_draft in grid.draft_lengths:
         keep[:, grid.draft_lengths.index(stored_draft)] = True
-    answered = fleet.answers.answered_grid(widths, grid.caps)
+    answered = _answered(fleet.answers, widths, tuple(grid.caps.tolist()))
     enough = min(config.min_answered, float(answered.max()))
     keep &= (answered >= enough)[:, None, :]
     return _flatten(fleet, grid, keep, bound, config)
@@ -152,6 +152,14 @@ def caps_of(answers: AnswerProfile) -> FloatArray:
     """Caps worth considering, ascending."""
     shortest, longest = np.maximum(answers.length_quantile(CAP_QUANTILES), 1.0)
     return np.ceil(np.geomspace(shortest, longest, NUM_CAPS))
+
+
+@lru_cache(maxsize=1024)
+def _answered(
+    answers: AnswerProfile, widths: tuple[int, ...], caps: tuple[float, ...]
+) -> FloatArray:
+    """`answered_grid`, which jobs of one model share."""
+    return answers.answered_grid(widths, np.asarray(caps))
 
 
 def _widths(config: SchedulerConfig, max_branches: int) -> tuple[int, ...]:
@@ -271,6 +279,6 @@ def _flatten(
         accuracy=grid.accuracy[keep],
         row_seconds=grid.row_seconds[keep],
         plans=plans,
-        wave_rows=min(member.spec.max_num_seqs for member in fleet.members),
+        wave_rows=fleet.least_rows,
         stop_gain=config.stop_gain,
     )
