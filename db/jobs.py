@@ -89,6 +89,7 @@ def insert_job(
             admitted_finish_at=forecast["predicted_finish_at"],
             admitted_finish_p95_at=forecast["predicted_finish_p95_at"],
             admitted_accuracy=admitted.forecast.accuracy,
+            forecast_basis=None if decision is None else decision["basis"],
             **_plan_columns(admitted.plan),
             **forecast,
         )

@@ -11,6 +11,7 @@ from sqlalchemy import (
     Integer,
     text,
 )
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from db.models.base import Base, one_of
@@ -60,6 +61,8 @@ class Job(Base):
     admitted_finish_at: Mapped[datetime]
     admitted_finish_p95_at: Mapped[datetime]
     admitted_accuracy: Mapped[float]
+    # What that forecast rested on; NULL for jobs of older releases.
+    forecast_basis: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
     # The split in force; the scheduler rewrites it while problems are pending.
     num_branches: Mapped[int | None] = mapped_column(Integer)
     num_speculative_tokens: Mapped[int | None] = mapped_column(Integer)

@@ -43,12 +43,12 @@ def test_an_admission_keeps_its_verdict_and_its_explanation(session: Session) ->
     ensure_local_tenant(session, now=NOW)
     job = new_job()
     admitted = Admitted(plan=plan(), forecast=forecast(), degraded=True)
-    insert_job(session, job, admitted, decision={"rows": 32})
+    insert_job(session, job, admitted, decision={"basis": {"source": "a test"}})
 
     (admission,) = data_of(session, job.id, "job.queued")
 
     assert admission["verdict"] == "accepted_degraded"
-    assert admission["decision"] == {"rows": 32}
+    assert admission["decision"] == {"basis": {"source": "a test"}}
 
 
 def test_a_new_plan_keeps_the_one_before_and_its_reason(session: Session) -> None:
