@@ -37,6 +37,20 @@ class Stored:
     is_replay: bool
 
 
+class Refused(Exception):
+    """Admission refused the job.
+
+    Attributes:
+        error: What the client is told.
+    """
+
+    def __init__(self, rejected: Rejected, job: jobs.NewJob) -> None:
+        super().__init__(rejected.reason)
+        self.rejected = rejected
+        self.job = job
+        self.error = _refusal(rejected, job)
+
+
 def store(
     session: Session,
     submission: Submission,
@@ -55,8 +69,8 @@ def store(
         now: When its turn came, from which the forecast counts.
 
     Raises:
-        ApiError: 400 for a deadline or model that cannot be, 409 for a reused key, 422 and 503
-            when admission refuses.
+        ApiError: 400 for a deadline or model that cannot be, 409 for a reused key.
+        Refused: Admission refuses, which leaves no job.
     """
     if idempotency_key is not None:
         used = keys.find_idempotency_key(session, tenant_id=tenant_id, key=idempotency_key)
@@ -129,6 +143,7 @@ def new_job(
         tenant_id=tenant_id,
         name=options.name,
         model=options.model,
+        family=options.family,
         deadline_at=due_at,
         weight=options.weight,
         max_branches=options.max_branches,
@@ -148,13 +163,14 @@ def _admit(
     """The verdict on what is live now, and why.
 
     Raises:
-        ApiError: The model is unknown, nobody serves it, or the deadline cannot be met.
+        ApiError: The model is unknown.
+        Refused: Nobody serves it, or the deadline cannot be met.
     """
     check_model(session, job.model)
-    weighed = weigh(snapshot, view_of(job), config)
+    weighed = weigh(snapshot, view_of(job, snapshot), config)
     verdict = weighed.verdict
     if isinstance(verdict, Rejected):
-        raise _refusal(verdict, job, snapshot.now)
+        raise Refused(verdict, job)
     assert weighed.bounds is not None
     return verdict, explain(weighed.bounds, job.id, verdict.plan, verdict.forecast)
 
@@ -185,10 +201,10 @@ def no_capacity(model: str) -> ApiError:
     )
 
 
-def _refusal(rejected: Rejected, job: jobs.NewJob, now: datetime) -> ApiError:
+def _refusal(rejected: Rejected, job: jobs.NewJob) -> ApiError:
     if rejected.earliest_finish_s is None:
         return no_capacity(job.model)
-    earliest_at = now + timedelta(seconds=rejected.earliest_finish_s)
+    earliest_at = job.created_at + timedelta(seconds=rejected.earliest_finish_s)
     return ApiError(
         422,
         rejected.reason.value,
@@ -203,7 +219,7 @@ def _refusal(rejected: Rejected, job: jobs.NewJob, now: datetime) -> ApiError:
     )
 
 
-def view_of(job: jobs.NewJob) -> JobView:
+def view_of(job: jobs.NewJob, snapshot: Snapshot) -> JobView:
     """The job as the planner sees it, not stored yet."""
     return JobView(
         id=job.id,
@@ -219,4 +235,5 @@ def view_of(job: jobs.NewJob) -> JobView:
         mean_prompt_tokens=job.mean_prompt_tokens,
         num_pending=job.num_problems,
         num_in_flight=0,
+        answers=snapshot.answers_of(job.model, job.family),
     )

@@ -8,7 +8,7 @@ from api.body import Body
 from api.deadlines import check_form, deadline_at
 from api.errors import invalid
 from api.problem_set import check
-from api.schemas.explanations import ForecastBasisOut
+from api.schemas.forecasts import ForecastBasisOut
 from api.schemas.quotes import QuotedDeadlineOut, QuoteOptions, QuoteOut
 from api.settings import ApiSettings
 from api.submission import read_options, read_parts
@@ -89,9 +89,10 @@ def make_quote(
         mean_prompt_tokens=mean_tokens,
         now=now,
     )
+    view = view_of(job, snapshot)
     quoted = quote(
         snapshot,
-        view_of(job),
+        view,
         settings.scheduler,
         longest_s=settings.max_deadline_s,
         deadlines_s=[(at - now).total_seconds() for at in due_at],
@@ -109,7 +110,9 @@ def make_quote(
         earliest_finish_s=quoted.earliest_finish_s,
         min_accuracy=options.min_accuracy,
         shortest_deadline_s=quoted.shortest_s,
-        forecast_basis=ForecastBasisOut.model_validate(asdict(basis_of(fleet))),
+        forecast_basis=ForecastBasisOut.model_validate(
+            asdict(basis_of(fleet.informed(view.answers)))
+        ),
         deadlines=[_deadline_view(point, now) for point in quoted.deadlines],
     )
 

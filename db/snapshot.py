@@ -6,10 +6,12 @@ from sqlalchemy import Row, select, text
 from sqlalchemy.orm import Session
 
 from db.branches import FINISHED
+from db.learning import learned_profiles
 from db.models import Worker
 from scheduler.core.accuracy import AnswerProfile
 from scheduler.core.latency import LatencyProfile
 from scheduler.core.plan import EngineSpec, Plan
+from scheduler.core.shrinkage import expected_answers
 from scheduler.core.snapshot import BatchView, JobView, Snapshot, WorkerView
 from scheduler.core.states import BatchState, JobState
 
@@ -31,7 +33,7 @@ ORDER BY jobs.id
 """)
 
 _LIVE_BATCHES = text("""
-SELECT batches.*, jobs.model, jobs.deadline_at, num_open_problems, num_open_branches
+SELECT batches.*, jobs.model, jobs.family, jobs.deadline_at, num_open_problems, num_open_branches
 FROM batches
 JOIN jobs ON jobs.id = batches.job_id
 CROSS JOIN LATERAL (
@@ -66,15 +68,17 @@ def read_snapshot(session: Session, now: datetime) -> Snapshot:
         .where(Worker.stopped_at.is_(None), Worker.heartbeat_at > now - _FORGET_WORKER_AFTER)
         .order_by(Worker.name)
     )
+    learned = learned_profiles(session)
     return Snapshot(
         now=now,
-        jobs=tuple(_job_view(row) for row in jobs),
-        batches=tuple(_batch_view(row) for row in batches),
+        jobs=tuple(_job_view(row, learned) for row in jobs),
+        batches=tuple(_batch_view(row, learned) for row in batches),
+        learned=learned,
         workers=tuple(view for worker in workers if (view := _worker_view(worker)) is not None),
     )
 
 
-def _job_view(row: Row[tuple[object, ...]]) -> JobView:
+def _job_view(row: Row[tuple[object, ...]], learned: tuple[AnswerProfile, ...]) -> JobView:
     plan = None
     if row.num_branches is not None:
         plan = Plan(
@@ -100,10 +104,11 @@ def _job_view(row: Row[tuple[object, ...]]) -> JobView:
         num_pending=row.num_pending,
         num_in_flight=row.num_in_flight,
         plan=plan,
+        answers=expected_answers(row.model, row.family, learned),
     )
 
 
-def _batch_view(row: Row[tuple[object, ...]]) -> BatchView:
+def _batch_view(row: Row[tuple[object, ...]], learned: tuple[AnswerProfile, ...]) -> BatchView:
     return BatchView(
         id=row.id,
         job_id=row.job_id,
@@ -125,6 +130,7 @@ def _batch_view(row: Row[tuple[object, ...]]) -> BatchView:
         lease_owner=row.lease_owner,
         num_open_problems=row.num_open_problems,
         num_open_branches=int(row.num_open_branches),
+        answers=expected_answers(row.model, row.family, learned),
     )
 
 

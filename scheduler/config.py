@@ -21,3 +21,9 @@ class SchedulerSettings(BaseSettings):
     redis_url: str = Field(validation_alias="REDIS_URL")
     log_json: bool = Field(default=False, description="One JSON object per line, for collectors.")
     scheduler: SchedulerConfig = SchedulerConfig()
+    learn_interval_s: float = Field(
+        default=30.0, gt=0, description="How often finished branches are learned from at most."
+    )
+    learn_problems: int = Field(
+        default=500, ge=1, description="Latest problems of a task family that a fit sees."
+    )

@@ -3,7 +3,7 @@
 Theory of operation: one connection listens for wake-ups and carries the leader's advisory lock, so
 losing it ends both at once and another process leads. A tick follows every wake-up, at most every
 `_MIN_INTERVAL_S`, and comes at least every `_MAX_INTERVAL_S` for what no message announces:
-deadlines, silent workers, lost messages.
+deadlines, silent workers, lost messages. While a process leads, it also learns (`learn`).
 """
 
 import os
@@ -23,6 +23,7 @@ from db.wake import Listener, listen
 from scheduler import log
 from scheduler.config import SchedulerSettings
 from scheduler.dispatch import celery_sender
+from scheduler.learn import Learner
 from scheduler.tick import Scheduler
 
 _log = structlog.get_logger(__name__)
@@ -55,8 +56,12 @@ def run(settings: SchedulerSettings) -> None:
 def serve(settings: SchedulerSettings, stop: threading.Event) -> None:
     """Schedule until `stop` is set; waits out a store that is away."""
     engine = connect(settings.database_url)
-    scheduler = Scheduler(
-        session_factory(engine), celery_sender(settings.redis_url), settings.scheduler
+    sessions = session_factory(engine)
+    scheduler = Scheduler(sessions, celery_sender(settings.redis_url), settings.scheduler)
+    learner = Learner(
+        sessions,
+        interval_s=settings.learn_interval_s,
+        num_problems=settings.learn_problems,
     )
     retry_s = _FIRST_RETRY_S
     _log.info("scheduler.started", pid=os.getpid())
@@ -66,7 +71,8 @@ def serve(settings: SchedulerSettings, stop: threading.Event) -> None:
                 with listen(settings.database_url) as listener:
                     if _stand_by(listener, stop):
                         retry_s = _FIRST_RETRY_S
-                        _lead(scheduler, listener, stop)
+                        with learner.running():
+                            _lead(scheduler, listener, stop)
             except (psycopg.Error, DBAPIError) as error:
                 _log.warning("store.away", error=str(error), retry_s=retry_s)
                 stop.wait(retry_s)

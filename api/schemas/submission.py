@@ -5,6 +5,8 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
+from scheduler.core.shrinkage import ANY_FAMILY
+
 
 def _storable(text: str) -> str:
     """Refuse what Postgres text cannot hold."""
@@ -39,6 +41,12 @@ class SetOptions(BaseModel):
 
     model: Text = Field(min_length=1, max_length=256, description="A model that a worker serves.")
     name: Text = Field("", max_length=256, description="A label of your own.")
+    family: Text = Field(
+        ANY_FAMILY,
+        min_length=1,
+        max_length=256,
+        description="Kind of problems, such as `algebra`: lengths and accuracy are learned by it.",
+    )
     max_branches: int = Field(16, ge=1, description="Upper bound on solutions sampled per problem.")
     max_tokens: int | None = Field(
         None, ge=1, le=1_000_000, description="Upper bound on completion tokens per branch."

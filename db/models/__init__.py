@@ -2,6 +2,7 @@
 
 from db.models.base import Base
 from db.models.jobs import Job, JobEvent
+from db.models.profiles import LearnedProfile
 from db.models.refusals import Refusal
 from db.models.tenants import ApiKey, IdempotencyKey, Tenant
 from db.models.work import Batch, Branch, Problem
@@ -15,6 +16,7 @@ __all__ = [
     "IdempotencyKey",
     "Job",
     "JobEvent",
+    "LearnedProfile",
     "Problem",
     "Refusal",
     "Tenant",

@@ -40,12 +40,15 @@ class Job(Base):
         Index("ix_jobs_live", "deadline_at", postgresql_where=text("finished_at IS NULL")),
         Index("ix_jobs_tenant_id_created_at", "tenant_id", "created_at"),
         Index("ix_jobs_finished_at", "finished_at"),
+        Index("ix_jobs_model_family_created_at", "model", "family", "created_at"),
     )
 
     id: Mapped[str] = mapped_column(primary_key=True)
     tenant_id: Mapped[str] = mapped_column(ForeignKey("tenants.id"))
     name: Mapped[str]
     model: Mapped[str]
+    # Kind of problems: what is learned from them is kept by model and family.
+    family: Mapped[str] = mapped_column(server_default=text("'any'"))
     state: Mapped[str]
     deadline_at: Mapped[datetime]
     weight: Mapped[float] = mapped_column(server_default=text("1"))

@@ -13,6 +13,7 @@ on recordings a model's families differed more than models did on all families (
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -67,6 +68,21 @@ def prior_of(
     everything = pooled(others, AnswerProfile.uninformed(model, family))
     profile = pooled(same_family, everything)
     return Prior(profile, FAMILY_PROBLEMS if same_family else PRIOR_PROBLEMS)
+
+
+@lru_cache(maxsize=256)
+def expected_answers(
+    model: str, family: str, learned: tuple[AnswerProfile, ...]
+) -> AnswerProfile | None:
+    """What was learned of a model on a family, else what the others suggest.
+
+    Returns:
+        None when nothing was learned at all: the worker's own profile says as much.
+    """
+    found = next((p for p in learned if (p.model, p.family) == (model, family)), None)
+    if found is not None or not learned:
+        return found
+    return prior_of(model, family, learned).profile
 
 
 def pooled(groups: Sequence[AnswerProfile], base: AnswerProfile) -> AnswerProfile:

@@ -10,6 +10,7 @@ from datetime import datetime
 from scheduler.core.accuracy import AnswerProfile
 from scheduler.core.latency import LatencyProfile
 from scheduler.core.plan import EngineSpec, Plan
+from scheduler.core.shrinkage import expected_answers
 from scheduler.core.states import BatchState, JobState
 
 
@@ -120,5 +121,5 @@ class Snapshot:
     learned: tuple[AnswerProfile, ...] = ()
 
     def answers_of(self, model: str, family: str) -> AnswerProfile | None:
-        """What was learned of a model on a task family; None when nothing was."""
-        return next((p for p in self.learned if (p.model, p.family) == (model, family)), None)
+        """What is known of a model on a task family; None when nothing was learned at all."""
+        return expected_answers(model, family, self.learned)
