@@ -99,6 +99,11 @@ class Fleet:
         return sum(member.spec.max_num_seqs for member in self.members)
 
     @cached_property
+    def least_rows(self) -> int:
+        """Branches that decode at once on the smallest worker."""
+        return min(member.spec.max_num_seqs for member in self.members)
+
+    @cached_property
     def kv_capacity_tokens(self) -> int:
         """Tokens of KV cache over all workers."""
         return sum(member.spec.kv_capacity_tokens for member in self.members)

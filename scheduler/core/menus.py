@@ -11,7 +11,7 @@ search for upgrades needs.
 Everything here is a cache of pure functions of (pooled fleet, config, class), filled under a lock.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 from math import ceil, log
 from threading import Lock
@@ -32,8 +32,9 @@ IntArray = NDArray[np.int64]
 
 PROBLEM_STEP = 1.03
 """Ratio of neighboring numbers of problems on the ladder, where that is more than one problem."""
-PROMPT_STEP = 1.1
+PROMPT_STEP = 1.2
 """Ratio of neighboring prompt lengths on the ladder; the KV cache and prefill depend on them."""
+PER_PROMPT_STEP = 1.0 / log(PROMPT_STEP)
 SHARES_OF_ROWS = 16
 """Steps in which the branches of other jobs are counted."""
 NEVER_S = 1e300
@@ -43,17 +44,9 @@ MAX_CLASSES = 16384
 """Classes remembered by one menu."""
 
 
-@dataclass(frozen=True, slots=True)
-class Kind:
-    """What a class of jobs has in common, apart from the branches of others."""
-
-    num_problems: int
-    prompt_tokens: float
-    max_branches: int
-    max_tokens: int | None
-    stored_draft: int | None
-    answers: AnswerProfile | None
-
+Kind = tuple[int, int, int, int | None, int | None, AnswerProfile | None]
+"""What a class of jobs has in common, apart from the branches of others: problems, step of the
+prompt length, branches and tokens at most, draft length in force, profile of its task family."""
 
 _KINDS: dict[Kind, int] = {}
 _KIND_JOBS: list[JobView] = []
@@ -62,21 +55,18 @@ _KINDS_LOCK = Lock()
 
 def kind_id(job: JobView) -> int:
     """Number of the kind of a job with pending problems; numbers mean nothing across processes."""
-    kind = Kind(
-        num_problems=rounded_up(job.num_pending),
-        prompt_tokens=_prompt_step(job.mean_prompt_tokens),
-        max_branches=job.max_branches,
-        max_tokens=job.max_tokens,
-        stored_draft=job.plan.num_speculative_tokens if job.plan else None,
-        answers=job.answers,
-    )
+    num_problems = rounded_up(job.num_pending)
+    prompt_step = ceil(log(max(job.mean_prompt_tokens, 1.0)) * PER_PROMPT_STEP)
+    draft = job.plan.num_speculative_tokens if job.plan else None
+    kind = num_problems, prompt_step, job.max_branches, job.max_tokens, draft, job.answers
     found = _KINDS.get(kind)
     if found is not None:
         return found
     with _KINDS_LOCK:
         if kind not in _KINDS:
+            prompt_tokens = PROMPT_STEP**prompt_step
             _KIND_JOBS.append(
-                replace(job, num_pending=kind.num_problems, mean_prompt_tokens=kind.prompt_tokens)
+                replace(job, num_pending=num_problems, mean_prompt_tokens=prompt_tokens)
             )
             _KINDS[kind] = len(_KIND_JOBS) - 1
         return _KINDS[kind]
@@ -89,10 +79,6 @@ def rounded_up(count: int) -> int:
     while value < count:
         value = max(value + 1, int(value * PROBLEM_STEP))
     return value
-
-
-def _prompt_step(tokens: float) -> float:
-    return float(PROMPT_STEP ** ceil(log(max(tokens, 1.0)) / log(PROMPT_STEP)))
 
 
 def plan_code(width: ArrayLike, draft: ArrayLike, cap: ArrayLike) -> IntArray:
@@ -245,6 +231,11 @@ def menus_of(fleet: Fleet, config: SchedulerConfig) -> Menus:
             _menus.pop(next(iter(_menus)))
         found = _menus[key] = Menus(fleet, config)
     return found
+
+
+def forget() -> None:
+    """Start the memory anew, as in a new process."""
+    _menus.clear()
 
 
 def _bisect(table: NDArray[Any], rows: IntArray, values: NDArray[Any]) -> IntArray:

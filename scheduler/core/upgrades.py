@@ -23,8 +23,11 @@ from scheduler.core.latency import FloatArray
 
 IntArray = NDArray[np.int64]
 
-RESOLUTION = 2048
-"""Of more moves than this, neighbors are tried together: below a thousandth of what is shared."""
+RESOLUTION = 512
+"""Of more moves than this, neighbors are taken or left together: a part in 500 of the whole."""
+CROWD_SHARE = 0.125
+"""Of so many moves, those that would take more than this share of a job's slack are left after a
+refusal: little slack remains then, and finding the best use of it is not worth a search."""
 MAX_POLISHED = 32
 """Jobs whose plan is chosen anew among all candidates after the greedy pass."""
 
@@ -94,15 +97,16 @@ def take_moves(bounds: Bounds, job: IntArray, candidate: IntArray) -> None:
             ranges += [(middle, high), (low, middle)]
             continue
         alive[low:high] = False
-        alive[high:] &= can_fit(bounds, job[high:], cost_s[high:], start_s[high:])
+        share = 1.0 if smallest == 1 else CROWD_SHARE
+        alive[high:] &= can_fit(bounds, job[high:], cost_s[high:], start_s[high:], share)
 
 
 def can_fit(
-    bounds: Bounds, job: IntArray, cost_s: FloatArray, start_s: FloatArray
+    bounds: Bounds, job: IntArray, cost_s: FloatArray, start_s: FloatArray, share: float = 1.0
 ) -> NDArray[np.bool_]:
-    """Which moves, each taken alone, leave their job and all later ones in time."""
+    """Which moves, each alone, leave their job in time and take this share of slack at most."""
     added_s = cost_s - bounds.cost_s[job]
-    is_harmless = added_s <= bounds.slack_behind_s()[job] + ROUNDING_S
+    is_harmless = added_s <= share * bounds.slack_behind_s()[job] + ROUNDING_S
     return np.asarray(is_harmless & (start_s >= bounds.before_s()[job] - ROUNDING_S))
 
 
@@ -132,16 +136,26 @@ def _moves(bounds: Bounds, jobs: IntArray) -> tuple[IntArray, IntArray]:
 
 def _by_tag(bounds: Bounds, job: IntArray, cost: FloatArray, rate: FloatArray) -> IntArray:
     """Order of moves: by rate within a tenant, by normalized spending between tenants."""
+    order = _ascending(-np.log(rate))
     tenant = bounds.table["tenant"][job]
     if (tenant == tenant[:1]).all():
-        return np.lexsort((job, -rate))
-    order = np.lexsort((job, -rate, tenant))
+        return order
+    order = order[np.unique(tenant, return_inverse=True)[1][order].argsort(kind="stable")]
     spent = cost[order].cumsum() - cost[order]
     first = np.flatnonzero(np.diff(tenant[order], prepend=-1))
     lengths = np.diff(np.append(first, len(order)))
     spent -= np.repeat(spent[first], lengths)
-    tag = spent / bounds.table["tenant_share"][job[order]]
-    return np.asarray(order[np.lexsort((job[order], -rate[order], tag))])
+    return order[_ascending(spent / bounds.table["tenant_share"][job[order]])]
+
+
+def _ascending(key: FloatArray) -> IntArray:
+    """Stable order of keys, which count as equal within a part in 65,000 of their range.
+
+    Integers of 16 bits are sorted in linear time.
+    """
+    low, high = key.min(initial=np.inf), key.max(initial=-np.inf)
+    scale = (2**16 - 1) / (high - low) if high > low else 0.0
+    return np.asarray(((key - low) * scale).astype(np.uint16).argsort(kind="stable"))
 
 
 def _polish(bounds: Bounds, jobs: IntArray) -> None:
