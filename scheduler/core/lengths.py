@@ -106,7 +106,7 @@ def fit_lengths(
     wrong = np.concatenate([_centered(w) for w in mixture.wrong])
 
     def per_problem(values: FloatArray) -> FloatArray:
-        return np.bincount(owner, values, minlength=num)
+        return np.asarray(np.bincount(owner, values, minlength=num), dtype=np.float64)
 
     slope, sigma, variance = prior.slope, prior.sigma, max(prior.variance, 1e-3)
     spread = np.ones(num)
