@@ -37,7 +37,7 @@ class Stored:
     is_replay: bool
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """Admission refused the job.
 
     Attributes:
@@ -70,7 +70,7 @@ def store(
 
     Raises:
         ApiError: 400 for a deadline or model that cannot be, 409 for a reused key.
-        Refused: Admission refuses, which leaves no job.
+        RefusedError: Admission refuses, which leaves no job.
     """
     if idempotency_key is not None:
         used = keys.find_idempotency_key(session, tenant_id=tenant_id, key=idempotency_key)
@@ -164,13 +164,13 @@ def _admit(
 
     Raises:
         ApiError: The model is unknown.
-        Refused: Nobody serves it, or the deadline cannot be met.
+        RefusedError: Nobody serves it, or the deadline cannot be met.
     """
     check_model(session, job.model)
     weighed = weigh(snapshot, view_of(job, snapshot), config)
     verdict = weighed.verdict
     if isinstance(verdict, Rejected):
-        raise Refused(verdict, job)
+        raise RefusedError(verdict, job)
     assert weighed.bounds is not None
     return verdict, explain(weighed.bounds, job.id, verdict.plan, verdict.forecast)
 

@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
 from api import errors
-from api.routes import health, jobs, metrics, quotes, reports, results, workers
+from api.routes import health, jobs, metrics, quotes, refusals, reports, results, workers
 from api.schemas.operations import ErrorOut
 from api.schemas.submission import ProblemIn
 from api.settings import ApiSettings
@@ -56,7 +56,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
     registry.register(metrics.StoreCollector(app.state.sessions, worker_timeout_s=worker_timeout_s))
     app.add_middleware(Telemetry, metrics=RequestMetrics(registry))
     errors.install(app)
-    for noun in (jobs, quotes, results, reports, workers):
+    for noun in (jobs, quotes, refusals, results, reports, workers):
         app.include_router(noun.router, responses=_KEYED)
     for operation in (health, metrics):
         app.include_router(operation.router)

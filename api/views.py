@@ -6,6 +6,7 @@ from datetime import datetime
 
 from sqlalchemy.orm import Session
 
+from api.schemas.forecasts import ForecastBasisOut
 from api.schemas.jobs import ForecastOut, JobOut, PlanOut, ProgressOut
 from api.schemas.reports import LatencyGroupOut, PercentilesOut, WorkerOut
 from api.schemas.results import BranchOut, ResultOut
@@ -14,6 +15,7 @@ from db.models import Branch, Job, Worker
 from db.reports import LatencyRow, Percentiles
 from db.results import ProblemResult
 from db.traces import mean_acceptance_lengths
+from scheduler.core.decisions import Verdict
 from scheduler.core.states import JobState
 
 
@@ -47,7 +49,7 @@ def _job_view(
         deadline_at=job.deadline_at,
         started_at=job.started_at,
         finished_at=job.finished_at,
-        verdict=job.verdict,
+        verdict=Verdict(job.verdict),
         met_deadline=_met_deadline(job),
         num_problems=job.num_problems,
         progress=ProgressOut.model_validate(asdict(progress)),
@@ -64,6 +66,11 @@ def _job_view(
             finish_at=job.admitted_finish_at,
             finish_p95_at=job.admitted_finish_p95_at,
             accuracy=job.admitted_accuracy,
+        ),
+        forecast_basis=(
+            None
+            if job.forecast_basis is None
+            else ForecastBasisOut.model_validate(job.forecast_basis)
         ),
         accuracy=progress.accuracy,
         slack_s=slack_s,

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Header, Query, Response
 from sqlalchemy.orm import Session
 
-from api.admission import store
+from api.admission import RefusedError, store
 from api.auth import Caller
 from api.body import ReceivedBody
 from api.dependencies import Sessions, Settings, utc_now
@@ -21,6 +21,7 @@ from api.views import job_views
 from db import events, jobs, wake
 from db.admission import hold_admission
 from db.models import Job
+from db.refusals import insert_refusal
 from db.session import transaction
 from scheduler.core.states import JobState
 
@@ -86,23 +87,28 @@ def submit(
     response: Response,
     idempotency_key: IdempotencyKey = None,
 ) -> JobOut:
-    """Check, admit and store a problem set. What is refused leaves nothing behind."""
+    """Check, admit and store a problem set. Of one that is refused only the refusal is kept."""
     submission = read_submission(body, settings)
     received_at = utc_now()
-    with transaction(sessions) as session:
-        hold_admission(session)
-        # Waiting for others may have taken long: what is promised counts from here.
-        now = utc_now()
-        stored = store(
-            session,
-            submission,
-            tenant_id=caller,
-            idempotency_key=idempotency_key,
-            received_at=received_at,
-            now=now,
-            settings=settings,
-        )
-        (view,) = job_views(session, [own_job(session, caller, stored.job_id)], now)
+    try:
+        with transaction(sessions) as session:
+            hold_admission(session)
+            # Waiting for others may have taken long: what is promised counts from here.
+            now = utc_now()
+            stored = store(
+                session,
+                submission,
+                tenant_id=caller,
+                idempotency_key=idempotency_key,
+                received_at=received_at,
+                now=now,
+                settings=settings,
+            )
+            (view,) = job_views(session, [own_job(session, caller, stored.job_id)], now)
+    except RefusedError as refused:
+        with transaction(sessions) as session:
+            insert_refusal(session, refused.job, refused.rejected)
+        raise refused.error from None
     if stored.is_replay:
         response.status_code = 200
         response.headers["Idempotent-Replayed"] = "true"

@@ -5,6 +5,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
+from api.schemas.forecasts import ForecastBasisOut
+from scheduler.core.decisions import Verdict
 from scheduler.core.states import JobState
 
 
@@ -49,7 +51,9 @@ class JobOut(BaseModel):
     deadline_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
-    verdict: str = Field(description="`accepted`, or `accepted_degraded`: below `min_accuracy`.")
+    verdict: Verdict = Field(
+        description="`accepted`, or `accepted_degraded`: below `min_accuracy`."
+    )
     met_deadline: bool | None = Field(
         description="Completed by the deadline: no problem expired, and not all of them failed."
         " Null while live or cancelled."
@@ -66,6 +70,9 @@ class JobOut(BaseModel):
     plan: PlanOut | None
     predicted: ForecastOut | None = Field(description="The latest forecast.")
     admitted: ForecastOut = Field(description="The forecast on which the job was accepted.")
+    forecast_basis: ForecastBasisOut | None = Field(
+        description="What that forecast rested on; null for a job of an older release."
+    )
     accuracy: float | None = Field(
         description="Fraction right of the problems graded so far; null without references."
     )

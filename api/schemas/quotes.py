@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, Field
 
-from api.schemas.explanations import ForecastBasisOut
+from api.schemas.forecasts import ForecastBasisOut
 from api.schemas.submission import ProblemIn, SetOptions, openapi_bodies
 from scheduler.core.decisions import Verdict
 

@@ -132,6 +132,8 @@ def test_the_forecast_of_the_admission_is_stored_with_the_job(
     assert row.admitted_finish_at <= row.admitted_finish_p95_at <= row.deadline_at
     assert job["plan"]["num_branches"] == row.num_branches
     assert 0 < job["slack_s"] <= 3_600
+    assert job["forecast_basis"] == row.forecast_basis
+    assert "Cold start" in job["forecast_basis"]["note"]
 
 
 def test_a_job_below_the_accuracy_asked_for_is_accepted_degraded(api: httpx.Client) -> None:
