@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass, replace
 from datetime import datetime
 from importlib import resources
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +53,22 @@ def read_halves(
     order = np.random.default_rng(seed).permutation(len(problems))
     half = len(problems) // 2
     return [problems[i] for i in order[:half]], [problems[i] for i in order[half:]]
+
+
+def recorded_pairs(path: Path) -> dict[tuple[str, str], list[RecordedProblem]]:
+    """Recorded problems by model and data set.
+
+    Raises:
+        ValueError: A line is not a recording.
+    """
+    opener = gzip.open if path.suffix == ".gz" else open
+    with opener(path, "rt", encoding="utf-8") as lines:
+        rows = map(json.loads, lines)
+        names = sorted({(str(row["model"]), str(row["dataset"])) for row in rows})
+    return {
+        name: [problem for _, problem in sorted(read_recordings(path, *name), key=itemgetter(0))]
+        for name in names
+    }
 
 
 def read_serving(path: Path) -> list[ServingRow]:
