@@ -23,6 +23,7 @@ import numpy as np
 from scheduler.core.acceptance import UNCOUNTED_TRIES, relative_sigma
 from scheduler.core.fit_acceptance import DraftCounts, MeasuredAcceptance, measure_acceptance
 from scheduler.core.latency import LatencyProfile
+from scheduler.core.spread import PRIOR_RUNS, PRIOR_SIGMA
 
 WINDOW_STEPS = 200
 """Steps of a window: over as many TAPER (arXiv 2605.06914) refreshes its coefficients."""
@@ -34,7 +35,7 @@ DRIFT_SIGMAS = 1.3
 """Spreads by which each of them must be off, on the same side: noise alone does that in one window
 of 5,000."""
 PRIOR_WINDOWS = 8
-"""Windows that the fitted spread is worth."""
+"""Windows that the fitted spread is worth at first; less once more than `MEMORY` were seen."""
 PRIOR_TRIES = 200.0
 """Most tries that acceptance counted earlier is worth against that of now."""
 WORTH = 0.02
@@ -43,8 +44,6 @@ WORTH_SPREAD = 1.5
 """Factor of the spread of runs below which a plan stays as it is."""
 OUTLIER = 0.5
 """A window this far off the others (log) counts as no more: a machine that slept was not slow."""
-LEAST_SIGMA = 0.005
-"""Spread of the steadiest engine: a fit may find none at all."""
 LIMIT = math.log(1000.0)
 """Bound of the log of a window's error, for times of nothing and forever."""
 
@@ -169,7 +168,7 @@ class Refresh:
         # Windows next to each other are alike, so that their scatter understates the error.
         if gap > max(2.0 * spread / math.sqrt(len(self.errors) / 2.0), WORTH):
             return True
-        if abs(math.log(spread / max(self.published.residual_sigma, LEAST_SIGMA))) > math.log(
+        if abs(math.log(spread / max(self.published.residual_sigma, 1e-6))) > math.log(
             WORTH_SPREAD
         ):
             return True
@@ -213,8 +212,10 @@ class Refresh:
         errors = np.asarray(self.errors)
         middle = float(np.median(errors))
         squares = float(np.var(np.clip(errors, middle - OUTLIER, middle + OUTLIER))) * len(errors)
-        prior = PRIOR_WINDOWS * max(self.fitted.residual_sigma, LEAST_SIGMA) ** 2
-        return math.sqrt((prior + squares) / (PRIOR_WINDOWS + len(errors) - 1))
+        # What was fitted is outlived: a start on a busy machine may have measured anything.
+        weight = PRIOR_WINDOWS * min(1.0, MEMORY / self.num_windows)
+        known = weight * self.fitted.residual_sigma**2 + PRIOR_RUNS * PRIOR_SIGMA**2
+        return math.sqrt((known + squares) / (weight + PRIOR_RUNS + len(errors) - 1))
 
     def _acceptance(self) -> MeasuredAcceptance:
         """Acceptance at the start of a branch, and the tries that it is worth."""

@@ -8,54 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scheduler.core.latency import LatencyProfile
-from scheduler.core.refresh import DRIFT_WINDOWS, MEMORY, WINDOW_STEPS, EngineTotals, Refresh
+from scheduler.core.refresh import DRIFT_WINDOWS, MEMORY, EngineTotals, Refresh
+from tests.scheduler.core.windows import BRANCH_STEPS, COUNTED, run, window
 from tests.scheduler.core.worlds import LATENCY
-
-COUNTED = replace(LATENCY, acceptance_tries=(400.0, 300.0, 200.0, 100.0), residual_sigma=0.05)
-BRANCH_STEPS = 200
-"""Steps of a branch in these tests: a window sees as many branches end as it has rows."""
-
-
-def window(
-    rng: np.random.Generator,
-    *,
-    truth: LatencyProfile = COUNTED,
-    rows: int = 32,
-    draft: int = 3,
-    noise: float = 0.0,
-) -> EngineTotals:
-    """What an engine that follows `truth` does over a window."""
-    steps, context = WINDOW_STEPS, 600.0 * rows
-    drafts = steps * rows
-    survivors, accepted = drafts, []
-    for probability in truth.acceptance[:draft]:
-        survivors = int(rng.binomial(survivors, probability))
-        accepted.append(survivors)
-    quiet = EngineTotals(
-        steps=steps,
-        rows=steps * rows,
-        draft_tokens=steps * rows * draft,
-        context_tokens=steps * context,
-        prefills=2,
-        prefill_tokens=200,
-        branches=rows * steps // BRANCH_STEPS,
-        completion_tokens=rows * steps * 2,
-        drafted=(drafts,) * draft,
-        accepted=tuple(accepted),
-    )
-    busy_s = quiet.predicted_s(truth) * float(np.exp(noise * rng.standard_normal()))
-    return replace(quiet, busy_s=busy_s)
-
-
-def run(refresh: Refresh, windows: list[EngineTotals]) -> tuple[Refresh, list[int]]:
-    """See the windows and publish when due; returns at which windows that was."""
-    published = []
-    for number, seen in enumerate(windows, start=1):
-        refresh = refresh.seen(seen)
-        if refresh.is_due():
-            published.append(number)
-            refresh = refresh.told(refresh.profile("2026-01-02"))
-    return refresh, published
 
 
 def test_totals_are_differences_of_each_other() -> None:
@@ -128,6 +83,13 @@ def test_a_machine_that_varies_more_than_measured_gets_a_wider_spread() -> None:
     rng = np.random.default_rng(4)
     refresh, _ = run(Refresh.of(COUNTED), [window(rng, noise=0.2) for _ in range(4 * MEMORY)])
     assert 0.1 < refresh.published.residual_sigma < 0.3
+
+
+def test_a_spread_measured_on_a_busy_machine_is_outlived() -> None:
+    rng = np.random.default_rng(8)
+    busy = replace(COUNTED, residual_sigma=0.6)
+    refresh, _ = run(Refresh.of(busy), [window(rng, noise=0.04) for _ in range(8 * MEMORY)])
+    assert refresh.published.residual_sigma < 0.2
 
 
 def test_acceptance_follows_the_task() -> None:
