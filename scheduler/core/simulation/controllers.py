@@ -85,7 +85,7 @@ class Controllers:
 
     def _expect(self, engine: EngineModel) -> None:
         """Put the engine's next end into the heap, in place of any other entry of it."""
-        at_s = engine.next_end_s()
+        at_s = engine.next_event_s()
         name = engine.worker.name
         entry = self._entries[name] = self._entries.get(name, 0) + 1
         if at_s is not None:

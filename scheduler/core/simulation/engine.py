@@ -9,9 +9,11 @@ verifies sum(k_r + 1) tokens. C grows by the tokens gained per step and the time
 n steps take n * T + n^2 * growth / 2 seconds, with T the time of the first; both directions have a
 closed form.
 
-A prefill stalls the whole engine; branches of a problem that is live already share it. A branch
-reserves KV cache for its prompt and all its tokens when it starts, and waits while there is too
-little. Costs: O(log n) per branch that starts, ends or is aborted.
+A prefill stalls the whole engine; branches of a problem that is live already share it. KV cache is
+paged, as in vLLM: a branch starts when its prompt fits below the watermark, and when the context of
+all rows fills the cache, the least urgent row goes back to the queue, keeps its tokens and prefills
+them anew with its prompt when it resumes. Costs: O(log n) per branch that starts, ends or is
+aborted, O(rows) per preemption.
 """
 
 import heapq
@@ -21,11 +23,13 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 
 from scheduler.core.simulation.records import EngineOutcome
+from scheduler.core.simulation.step_times import StepTimes
 from scheduler.core.simulation.world import SimulatedWorker
 
 _STEP_TOLERANCE = 1e-9
 """Relative; rows whose last steps differ by rounding only end together."""
-_CONTEXT_PROBE_TOKENS = 1e6
+_KV_WATERMARK = 0.99
+"""Share of the KV cache up to which rows are started, as in vLLM."""
 
 
 @dataclass(slots=True, eq=False)
@@ -37,7 +41,8 @@ class Branch:
         index: Position among the branches of its problem.
         tokens: Completion tokens at which it ends.
         start_step: Steps that the engine had done when it started; None while it waits.
-        decoded_tokens: Completion tokens that it got, known once it has ended.
+        decoded_tokens: Completion tokens before it started, or when it ended.
+        entry: Its entry among the ends; older ones are void.
     """
 
     problem: Hashable
@@ -48,6 +53,7 @@ class Branch:
     priority: float
     start_step: float | None = None
     decoded_tokens: float = 0.0
+    entry: int = 0
     has_ended: bool = False
 
 
@@ -56,7 +62,7 @@ class EngineModel:
 
     def __init__(self, worker: SimulatedWorker) -> None:
         self.worker = worker
-        self._latency = worker.latency
+        self._times = StepTimes(worker.latency)
         self._now_s = 0.0
         self._steps = 0.0
         self._stalled_until_s = -math.inf
@@ -67,17 +73,10 @@ class EngineModel:
         self._drafted = 0
         self._context = 0.0
         self._gain_sum = 0.0
-        self._reserved_tokens = 0
         self._live_problems: Counter[Hashable] = Counter()
-        self._base_s: dict[tuple[int, int], float] = {}
-        self._gains: dict[tuple[int, int], float] = {}
-        self._decays = self._latency.acceptance_decay_per_token > 0
-        flat, probed = (
-            float(self._latency.step_time_s(1, 0, tokens)) for tokens in (0, _CONTEXT_PROBE_TOKENS)
-        )
-        self._context_s = (probed - flat) / _CONTEXT_PROBE_TOKENS
         self._row_seconds = self._busy_s = self._tokens = 0.0
-        self._most_rows = self._most_kv_tokens = 0
+        self._most_rows = 0
+        self._most_kv_tokens = 0.0
 
     @property
     def rows(self) -> int:
@@ -86,7 +85,7 @@ class EngineModel:
 
     def tpot_s(self, num_speculative_tokens: int) -> float:
         """Seconds per token of a row with this draft length beside the live ones."""
-        return self._step_s() / float(self._latency.mean_acceptance_length(num_speculative_tokens))
+        return self._step_s() / self._times.gain(num_speculative_tokens, 0)
 
     def submit(self, branches: list[Branch], now_s: float) -> None:
         """Queue branches by priority, those of equal priority as they come."""
@@ -105,23 +104,25 @@ class EngineModel:
         self._start_rows()
 
     def advance(self, now_s: float) -> list[Branch]:
-        """Move to an instant of `next_end_s` and take out the branches that end then."""
-        step = self._next_end()
+        """Move to an instant of `next_event_s` and take out the branches that end then."""
+        step = self._next_step()
         if step is None:
             return []
         self._move(now_s, to_step=step)
+        limit = step * (1 + _STEP_TOLERANCE)
         ended = []
-        while self._ends and self._ends[0][0] <= step * (1 + _STEP_TOLERANCE):
+        while (end := self._next_end()) is not None and end <= limit:
             branch = heapq.heappop(self._ends)[2]
-            if not branch.has_ended:
-                self._end(branch)
-                ended.append(branch)
+            self._end(branch)
+            ended.append(branch)
+        if not ended:
+            self._preempt()
         self._start_rows()
         return ended
 
-    def next_end_s(self) -> float | None:
-        """When the next branch ends if nothing else happens; None when no row is live."""
-        step = self._next_end()
+    def next_event_s(self) -> float | None:
+        """When `advance` has something to do if nothing else happens; None when no row is live."""
+        step = self._next_step()
         if step is None:
             return None
         steps = max(step - self._steps, 0.0)
@@ -140,9 +141,22 @@ class EngineModel:
         )
 
     def _next_end(self) -> float | None:
-        while self._ends and self._ends[0][2].has_ended:
+        while self._ends and not self._is_valid(self._ends[0]):
             heapq.heappop(self._ends)
         return self._ends[0][0] if self._ends else None
+
+    def _next_step(self) -> float | None:
+        """Step of the next end, or of the moment when the KV cache is full."""
+        end = self._next_end()
+        if end is None or self._rows == 1:
+            return end
+        free = self.worker.spec.kv_capacity_tokens - self._context
+        return min(end, self._steps + max(free, 0.0) / self._gain_sum)
+
+    @staticmethod
+    def _is_valid(end: tuple[float, int, Branch]) -> bool:
+        _, entry, branch = end
+        return branch.entry == entry and not branch.has_ended
 
     def _move(self, now_s: float, to_step: float | None = None) -> None:
         """Let time pass; an end names its step, so that rounding of instants adds up to nothing."""
@@ -152,6 +166,7 @@ class EngineModel:
             steps = self._steps_until(now_s) if to_step is None else to_step - self._steps
             self._context += steps * self._gain_sum
             self._steps += steps
+            self._most_kv_tokens = max(self._most_kv_tokens, self._context)
         self._now_s = now_s
 
     def _steps_until(self, now_s: float) -> float:
@@ -163,41 +178,29 @@ class EngineModel:
         return 2 * decoding_s / (step_s + math.sqrt(step_s**2 + 2 * growth_s * decoding_s))
 
     def _step_s(self) -> float:
-        rows = max(self._rows, 1)
-        key = (rows, self._drafted)
-        base_s = self._base_s.get(key)
-        if base_s is None:
-            mean_draft = self._drafted / rows
-            base_s = float(self._latency.step_time_s(rows, mean_draft, 0.0))
-            self._base_s[key] = base_s
-        return base_s + self._context_s * self._context
+        return self._times.step_s(max(self._rows, 1), self._drafted, self._context)
 
     def _growth_s(self) -> float:
-        return self._context_s * self._gain_sum
+        return self._times.context_s * self._gain_sum
 
     def _gain(self, branch: Branch) -> float:
-        """Tokens per step."""
-        draft = branch.num_speculative_tokens
-        # Remembered, because the profile takes microseconds to tell.
-        key = (draft, branch.tokens if self._decays else 0)
-        if key not in self._gains:
-            self._gains[key] = float(self._latency.mean_acceptance_length(*key))
-        return self._gains[key]
+        return self._times.gain(branch.num_speculative_tokens, branch.tokens)
 
     def _start_rows(self) -> None:
         spec = self.worker.spec
         while self._queue and self._rows < spec.max_num_seqs:
             branch = self._queue[0][2]
             if not branch.has_ended:
-                needed = branch.prompt_tokens + branch.tokens
-                if self._rows and self._reserved_tokens + needed > spec.kv_capacity_tokens:
+                needed = self._context + branch.prompt_tokens + branch.decoded_tokens
+                if self._rows and needed > _KV_WATERMARK * spec.kv_capacity_tokens:
                     return
-                self._start(branch, needed)
+                self._start(branch)
             heapq.heappop(self._queue)
 
-    def _start(self, branch: Branch, needed_tokens: int) -> None:
-        if not self._live_problems[branch.problem]:
-            prefill_s = float(self._latency.prefill_time_s(branch.prompt_tokens))
+    def _start(self, branch: Branch) -> None:
+        held = branch.prompt_tokens + branch.decoded_tokens
+        if branch.decoded_tokens or not self._live_problems[branch.problem]:
+            prefill_s = self._times.prefill_s(held)
             self._stalled_until_s = max(self._stalled_until_s, self._now_s) + prefill_s
         self._live_problems[branch.problem] += 1
         gain = self._gain(branch)
@@ -205,27 +208,40 @@ class EngineModel:
         self._rows += 1
         self._drafted += branch.num_speculative_tokens
         self._gain_sum += gain
-        self._context += branch.prompt_tokens
-        self._reserved_tokens += needed_tokens
+        self._context += held
         self._most_rows = max(self._most_rows, self._rows)
-        self._most_kv_tokens = max(self._most_kv_tokens, self._reserved_tokens)
         self._num_queued += 1
-        heapq.heappush(self._ends, (self._steps + branch.tokens / gain, self._num_queued, branch))
+        branch.entry = self._num_queued
+        last_step = self._steps + (branch.tokens - branch.decoded_tokens) / gain
+        heapq.heappush(self._ends, (last_step, branch.entry, branch))
+
+    def _preempt(self) -> None:
+        """Send the least urgent row, of equals the youngest, back to the queue."""
+        live = (end for end in self._ends if self._is_valid(end))
+        _, entry, branch = max(live, key=lambda end: (end[2].priority, end[1]))
+        self._free(branch)
+        branch.start_step = None
+        branch.entry = 0
+        heapq.heappush(self._queue, (branch.priority, entry, branch))
 
     def _end(self, branch: Branch) -> None:
-        """Free the row of a branch."""
         branch.has_ended = True
+        if branch.start_step is not None:
+            self._free(branch)
+        self._tokens += branch.decoded_tokens
+
+    def _free(self, branch: Branch) -> None:
+        """Take a branch from its row and count its tokens."""
         if branch.start_step is None:
             return
         gain = self._gain(branch)
-        decoded = min((self._steps - branch.start_step) * gain, float(branch.tokens))
+        decoded = branch.decoded_tokens + (self._steps - branch.start_step) * gain
+        branch.decoded_tokens = min(decoded, float(branch.tokens))
+        held = branch.prompt_tokens + branch.decoded_tokens
         self._rows -= 1
         self._drafted -= branch.num_speculative_tokens
         self._gain_sum = self._gain_sum - gain if self._rows else 0.0
-        self._context = self._context - branch.prompt_tokens - decoded if self._rows else 0.0
-        self._reserved_tokens -= branch.prompt_tokens + branch.tokens
-        self._tokens += decoded
-        branch.decoded_tokens = decoded
+        self._context = self._context - held if self._rows else 0.0
         self._live_problems[branch.problem] -= 1
         if not self._live_problems[branch.problem]:
             del self._live_problems[branch.problem]

@@ -77,7 +77,7 @@ class EngineOutcome:
         gpu_seconds: Seconds with at least one busy row, times its devices.
         tokens: Completion tokens decoded.
         most_rows: Most rows that were busy at once.
-        most_kv_tokens: Most tokens of KV cache that were reserved at once.
+        most_kv_tokens: Most tokens of KV cache that were in use at once.
     """
 
     name: str
@@ -85,7 +85,7 @@ class EngineOutcome:
     gpu_seconds: float
     tokens: float
     most_rows: int
-    most_kv_tokens: int
+    most_kv_tokens: float
 
 
 @dataclass(frozen=True, slots=True)

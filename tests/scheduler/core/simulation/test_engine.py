@@ -40,7 +40,7 @@ def mean_wait_s(rows: int, arrivals: Sequence[float], lengths: Sequence[int]) ->
     ended_s = np.zeros(len(lengths))
 
     def run_until(at_s: float) -> None:
-        while (end_s := model.next_end_s()) is not None and end_s <= at_s:
+        while (end_s := model.next_event_s()) is not None and end_s <= at_s:
             for item in model.advance(end_s):
                 ended_s[int(str(item.problem))] = end_s
 
@@ -75,7 +75,7 @@ def test_exponential_lengths_on_several_rows_wait_as_in_m_m_c() -> None:
 def test_row_seconds_add_up() -> None:
     model = engine(2)
     model.submit([branch(n, tokens) for n, tokens in enumerate((100, 300, 200))], 5.0)
-    while (end_s := model.next_end_s()) is not None:
+    while (end_s := model.next_event_s()) is not None:
         model.advance(end_s)
     outcome = model.outcome()
     assert outcome.row_seconds == pytest.approx(6.0)
@@ -90,7 +90,7 @@ def test_an_abort_frees_the_row_at_once_for_the_most_urgent() -> None:
     model.submit([second, third], 0.0)
     model.abort([first], 4.0)
     assert first.decoded_tokens == pytest.approx(400)
-    assert model.next_end_s() == pytest.approx(5.0)
+    assert model.next_event_s() == pytest.approx(5.0)
     assert model.advance(5.0) == [third]
 
 
@@ -100,4 +100,4 @@ def test_drafts_of_different_lengths_share_the_time_of_a_step() -> None:
     model = EngineModel(SimulatedWorker("w1", spec, latency, latency, worlds.ANSWERS))
     model.submit([branch(0, 1000, draft=0), branch(1, 10**6, draft=2)], 0.0)
     # Two rows that verify 1 + 3 tokens: as many as two rows with a draft of one.
-    assert model.next_end_s() == pytest.approx(1000 * float(latency.step_time_s(2, 1, 0)))
+    assert model.next_event_s() == pytest.approx(1000 * float(latency.step_time_s(2, 1, 0)))
