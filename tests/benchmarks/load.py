@@ -7,8 +7,9 @@ from, the jobs draw from the other half. Every engine is off from its profile by
 drawn once with the profile's own spread, so that forecasts are tested and not confirmed.
 
 Capacity (100% load) is the rate of problems per second at which one branch for each keeps all rows
-of all engines busy, at the draft length that is best with all rows busy. So 150% cannot be served
-by anyone who gives every problem a branch, and majority voting over 8 needs 12.5%.
+of all engines busy that the KV cache holds, at the draft length that is best then. So 150% cannot
+be served by anyone who gives every problem a whole branch, and voting over 8 fills the fleet at
+12.5%.
 Deadlines are 1, 2, 4 or 8 times the time of a median branch on a fully busy engine. Arrivals keep
 the order and the burstiness of the trace, stretched to the load.
 
@@ -113,13 +114,11 @@ class World:
             )
             for number in range(options.engines)
         )
-        tokens = np.concatenate([problem.tokens for problem in judged])
-        rows = spec.max_num_seqs
-        tpot_s = float(
-            believed.tpot_s(
-                rows, spec.draft_lengths, rows * (PROMPT_TOKENS + tokens.mean() / 2)
-            ).min()
-        )
+        tokens = np.concatenate([np.asarray(problem.tokens, float) for problem in judged])
+        # Found at a random moment, a row is in a branch drawn in proportion to its length.
+        context = PROMPT_TOKENS + float((tokens**2).mean() / tokens.mean() / 2)
+        rows = min(spec.max_num_seqs, spec.kv_capacity_tokens / context)
+        tpot_s = float(believed.tpot_s(rows, spec.draft_lengths, rows * context).min())
         return cls(
             workers=workers,
             problems=tuple(judged),
