@@ -8,7 +8,6 @@ from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
 from api.schemas.explanations import (
-    CandidateOut,
     DecisionOut,
     ExplanationOut,
     HistoryOut,
@@ -69,11 +68,8 @@ def _decision(stored: Mapping[str, Any]) -> DecisionOut | None:
         decision = DecisionOut.model_validate(stored)
     except ValidationError:
         return None
-    chosen = CandidateOut.model_validate(
-        {**decision.plan.model_dump(), **decision.forecast.model_dump(), "fate": "chosen"}
-    )
     for candidate in decision.candidates:
-        candidate.why = fate_words(candidate, chosen, decision)
+        candidate.why = fate_words(candidate, decision.forecast, decision)
     decision.why = why_words(decision)
     return decision
 

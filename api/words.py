@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from api.schemas.explanations import CandidateOut, DecisionOut
+from api.schemas.explanations import CandidateOut, DecisionOut, SecondsOut
 from db import events
 from scheduler.core.decisions import PlanReason
 from scheduler.core.explain import Fate
@@ -26,6 +26,8 @@ _ENDS = {"num_answered": "answered", "num_degraded": "of them cut short by the d
 
 def why_words(decision: DecisionOut) -> str:
     """Why the plan won."""
+    if not decision.is_in_time and decision.num_in_time:
+        return "This plan would no longer finish in time with 95%; the next tick changes it."
     if not decision.is_in_time:
         return (
             "No plan finishes in time with 95%, so this one answers what can still be answered"
@@ -46,17 +48,19 @@ def why_words(decision: DecisionOut) -> str:
     return words + "the most accurate of them."
 
 
-def fate_words(candidate: CandidateOut, chosen: CandidateOut, decision: DecisionOut) -> str:
+def fate_words(candidate: CandidateOut, chosen: SecondsOut, decision: DecisionOut) -> str:
     """What speaks against a candidate, or for it."""
     points = 100.0 * (candidate.accuracy - chosen.accuracy)
     match candidate.fate:
         case Fate.CHOSEN:
             return "in force"
         case Fate.TOO_LATE:
-            late_s = candidate.finish_p95_s - (decision.time_left_s - decision.reserve_s)
-            return f"too late: P95 finish {late_s:.1f} s beyond the time left"
+            late_s = candidate.needed_s - (decision.time_left_s - decision.reserve_s)
+            return f"too late by {late_s:.1f} s"
         case Fate.ROWS_NEEDED:
             return f"{points:.1f} points more accurate, but others need the rows"
+        case Fate.NOT_WORTH_CHANGING:
+            return f"{points:.1f} points more accurate, too little for a change of plan"
         case Fate.NO_GAIN:
             cost = candidate.row_seconds / max(chosen.row_seconds, 1e-9) - 1.0
             return f"no gain: {points:+.1f} points at {cost:+.0%} cost"

@@ -4,21 +4,20 @@ import json
 import os
 import time
 from collections.abc import Iterable, Iterator
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import Self, cast
 from uuid import uuid4
 
-from api.client.errors import SlacklineError
-from api.client.http import Content, Transport
+from api.client.bodies import Deadline, deadline_text, json_lines
+from api.client.explanations import Explanation, Quote
+from api.client.http import Transport, job_path
 from api.client.shapes import Event, Job, LatencyReport, Problem, Result, Worker
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 DEFAULT_API_KEY = "sk-slk-local"
 """Key of the embedded mode's own tenant; servers that others can reach refuse it."""
-
-_CHUNK_BYTES = 1 << 16
 
 TERMINAL_STATES = frozenset({"completed", "expired", "failed", "cancelled"})
 
@@ -68,8 +67,9 @@ class Client:
         problems: Path | Iterable[Problem | str],
         *,
         model: str,
-        deadline: str | timedelta | datetime,
+        deadline: Deadline,
         name: str | None = None,
+        family: str | None = None,
         max_branches: int | None = None,
         max_tokens: int | None = None,
         min_accuracy: float | None = None,
@@ -83,8 +83,6 @@ class Client:
         Args:
             problems: A `.jsonl` file (streamed), a `.json` file with a list of problems, or the
                 problems themselves, a string being a prompt.
-            deadline: `"90s"`, `"10m"`, `"2h"`, `"1d"`, an RFC 3339 time, a duration from now, or
-                an aware instant.
             idempotency_key: Two submissions with one key make one job; a new key by default.
 
         Raises:
@@ -93,8 +91,9 @@ class Client:
         """
         params = {
             "model": model,
-            "deadline": _deadline_text(deadline),
+            "deadline": deadline_text(deadline),
             "name": name,
+            "family": family,
             "max_branches": max_branches,
             "max_tokens": max_tokens,
             "min_accuracy": min_accuracy,
@@ -106,7 +105,7 @@ class Client:
             "Content-Type": "application/x-ndjson",
             "Idempotency-Key": idempotency_key or f"slk-{uuid4().hex}",
         }
-        content = _json_lines(problems)
+        content = json_lines(problems)
         return cast(
             Job,
             self._transport.request(
@@ -114,9 +113,62 @@ class Client:
             ),
         )
 
+    def quote(
+        self,
+        problems: Path | Iterable[Problem | str] | None = None,
+        *,
+        model: str,
+        deadlines: Iterable[Deadline] = (),
+        num_problems: int | None = None,
+        mean_prompt_tokens: float | None = None,
+        prompt_chars: float | None = None,
+        family: str | None = None,
+        max_branches: int | None = None,
+        max_tokens: int | None = None,
+        min_accuracy: float | None = None,
+        weight: float | None = None,
+    ) -> Quote:
+        """Ask what deadlines would buy, without running anything.
+
+        Args:
+            problems: As for `submit`; without them give `num_problems`, and `mean_prompt_tokens` or
+                `prompt_chars`.
+            deadlines: Deadlines to quote; by default from the earliest feasible finish to where
+                accuracy stops to grow.
+            prompt_chars: Mean characters of a prompt.
+        """
+        params = {
+            "model": model,
+            "deadlines": ",".join(deadline_text(deadline) for deadline in deadlines) or None,
+            "num_problems": num_problems,
+            "mean_prompt_tokens": mean_prompt_tokens,
+            "prompt_chars": prompt_chars,
+            "family": family,
+            "max_branches": max_branches,
+            "max_tokens": max_tokens,
+            "min_accuracy": min_accuracy,
+            "weight": weight,
+        }
+        if problems is None:
+            options = json.dumps({k: v for k, v in params.items() if v is not None}).encode()
+            headers = {"Content-Type": "application/json"}
+            answer = self._transport.request(
+                "POST", "/v1/quotes", headers=headers, content=lambda: options
+            )
+        else:
+            headers = {"Content-Type": "application/x-ndjson"}
+            answer = self._transport.request(
+                "POST", "/v1/quotes", params=params, headers=headers, content=json_lines(problems)
+            )
+        return cast(Quote, answer)
+
+    def explain(self, job_id: str) -> Explanation:
+        """Why the job is run as it is: what was weighed, why the plan won, and its history."""
+        return cast(Explanation, self._transport.request("GET", f"{job_path(job_id)}/explain"))
+
     def job(self, job_id: str) -> Job:
         """The job as it stands."""
-        return cast(Job, self._transport.request("GET", _job_path(job_id)))
+        return cast(Job, self._transport.request("GET", job_path(job_id)))
 
     def jobs(self, *, state: str | None = None, limit: int | None = None) -> Iterator[Job]:
         """Jobs, newest first; all of them without a `limit`."""
@@ -152,7 +204,7 @@ class Client:
             branches: Include the latency trace of every branch.
         """
         params = {"branches": "true" if branches else None}
-        with self._transport.lines(f"{_job_path(job_id)}/results", params=params) as lines:
+        with self._transport.lines(f"{job_path(job_id)}/results", params=params) as lines:
             for line in lines:
                 if line:
                     yield json.loads(line)
@@ -162,7 +214,7 @@ class Client:
         after: str | None = None
         while True:
             params = {"after": after}
-            page = self._transport.request("GET", f"{_job_path(job_id)}/events", params=params)
+            page = self._transport.request("GET", f"{job_path(job_id)}/events", params=params)
             yield from page["data"]
             if not page["has_more"]:
                 return
@@ -170,7 +222,7 @@ class Client:
 
     def cancel(self, job_id: str) -> Job:
         """Ask the job to stop; answers that are in stay."""
-        return cast(Job, self._transport.request("POST", f"{_job_path(job_id)}/cancel"))
+        return cast(Job, self._transport.request("POST", f"{job_path(job_id)}/cancel"))
 
     def report(
         self,
@@ -192,55 +244,3 @@ class Client:
     def workers(self) -> list[Worker]:
         """Workers by name."""
         return cast(list[Worker], self._transport.request("GET", "/v1/workers")["data"])
-
-
-def _job_path(job_id: str) -> str:
-    """Path of a job; an id with other characters could name another resource."""
-    if not job_id.replace("_", "").isalnum():
-        raise SlacklineError(f"{job_id!r} is not a job id; one looks like job_0190...")
-    return f"/v1/jobs/{job_id}"
-
-
-def _deadline_text(deadline: str | timedelta | datetime) -> str:
-    if isinstance(deadline, timedelta):
-        return f"{deadline.total_seconds():f}s"
-    if isinstance(deadline, datetime):
-        return deadline.isoformat()
-    return deadline
-
-
-def _json_lines(problems: Path | Iterable[Problem | str]) -> Content:
-    """Makes the body as JSON Lines, afresh for every attempt."""
-    if isinstance(problems, Path):
-        if problems.suffix != ".json":
-            path = problems
-            return lambda: _chunks(path)
-        problems = _problems_of_document(problems)
-    objects: list[Any] = [{"prompt": p} if isinstance(p, str) else p for p in problems]
-    body = "".join(json.dumps(problem) + "\n" for problem in objects).encode()
-    return lambda: body
-
-
-def _chunks(path: Path) -> Iterator[bytes]:
-    """The file's bytes; it is open only while an attempt reads it."""
-    try:
-        with path.open("rb") as file:
-            while chunk := file.read(_CHUNK_BYTES):
-                yield chunk
-    except OSError as error:
-        raise SlacklineError(f"Cannot read {path}: {error.strerror}.", code="file_error") from None
-
-
-def _problems_of_document(path: Path) -> list[Any]:
-    """The list in a JSON file, or its `problems`."""
-    try:
-        document = json.loads(b"".join(_chunks(path)))
-    except ValueError as error:
-        raise SlacklineError(f"{path} is not valid JSON: {error}.", code="file_error") from None
-    problems = document.get("problems") if isinstance(document, dict) else document
-    if not isinstance(problems, list):
-        raise SlacklineError(
-            f"{path} holds no list of problems; write a list, or an object with 'problems'.",
-            code="file_error",
-        )
-    return problems

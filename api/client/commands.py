@@ -1,4 +1,4 @@
-"""The client's commands: submit, watch, results, jobs, cancel, report, workers."""
+"""The client's commands: quote, submit, watch, explain, results, jobs, cancel, report, workers."""
 
 from datetime import datetime
 from enum import StrEnum
@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from api.client import display, shell
+from api.client import display, quotes, shell
 from api.client.client import DEFAULT_API_KEY, DEFAULT_URL
 from api.client.follow import follow
 
@@ -73,6 +73,61 @@ def submit(
             shell.write_json(job)
         else:
             typer.echo(display.accepted(job))
+
+
+@app.command()
+def quote(
+    file: Annotated[
+        Path | None, typer.Argument(help="Problems: .jsonl, .json, or - for JSON Lines.")
+    ] = None,
+    deadline: Annotated[
+        list[str] | None, typer.Option(help="A deadline to quote; repeatable.")
+    ] = None,
+    num_problems: Annotated[
+        int | None, typer.Option(help="Without a file: how many problems there will be.")
+    ] = None,
+    prompt_chars: Annotated[
+        float | None, typer.Option(help="Without a file: mean characters of a prompt.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Model to ask; the only one served by default.")
+    ] = None,
+    branches: Annotated[int | None, typer.Option(help="Most branches per problem.")] = None,
+    max_tokens: Annotated[int | None, typer.Option(help="Most tokens per branch.")] = None,
+    min_accuracy: Annotated[float | None, typer.Option(help="Accuracy asked for, 0 to 1.")] = None,
+    as_json: AsJson = False,
+    url: Url = DEFAULT_URL,
+    api_key: Key = DEFAULT_API_KEY,
+) -> None:
+    """Show what each deadline would buy. Nothing is submitted."""
+    with shell.connected(url, api_key) as client:
+        found = client.quote(
+            shell.standard_input() if str(file) == "-" else file,
+            model=model or shell.only_model(client),
+            deadlines=deadline or (),
+            num_problems=num_problems,
+            prompt_chars=prompt_chars,
+            max_branches=branches,
+            max_tokens=max_tokens,
+            min_accuracy=min_accuracy,
+        )
+        if as_json:
+            shell.write_json(found)
+        else:
+            Console().print(quotes.quote_view(found))
+
+
+@app.command()
+def explain(
+    job: JobId, as_json: AsJson = False, url: Url = DEFAULT_URL, api_key: Key = DEFAULT_API_KEY
+) -> None:
+    """Show why a job is run as it is: the plans weighed, what spoke against each, the history."""
+    with shell.connected(url, api_key) as client:
+        found = client.explain(job)
+        if as_json:
+            shell.write_json(found)
+        else:
+            Console().print(quotes.explanation_view(found))
 
 
 @app.command(name="watch")

@@ -113,6 +113,13 @@ class Transport:
         )
 
 
+def job_path(job_id: str) -> str:
+    """Path of a job; an id with other characters could name another resource."""
+    if not job_id.replace("_", "").isalnum():
+        raise SlacklineError(f"{job_id!r} is not a job id; one looks like job_0190...")
+    return f"/v1/jobs/{job_id}"
+
+
 def _given(params: Mapping[str, Any] | None) -> dict[str, Any]:
     """The parameters that were set."""
     return {name: value for name, value in (params or {}).items() if value is not None}

@@ -40,6 +40,25 @@ class Forecast(TypedDict):
     accuracy: float
 
 
+class LatencySource(TypedDict):
+    """Where the step times of some workers come from."""
+
+    num_workers: int
+    device: str
+    method: str
+    measured_at: str
+
+
+class ForecastBasis(TypedDict):
+    """What a forecast rests on; `note` says why to doubt it."""
+
+    source: str
+    num_problems_seen: int
+    num_branches_seen: int
+    note: str | None
+    latency: list[LatencySource]
+
+
 class Job(TypedDict):
     """One submission; instants are RFC 3339 strings, durations seconds."""
 
@@ -66,6 +85,7 @@ class Job(TypedDict):
     plan: Plan | None
     predicted: Forecast | None
     admitted: Forecast
+    forecast_basis: ForecastBasis | None
     accuracy: float | None
     slack_s: float | None
     time_left_s: float | None

@@ -26,6 +26,7 @@ class CandidateOut(SecondsOut):
     num_branches: int
     num_speculative_tokens: int
     max_tokens: int
+    needed_s: float = Field(description="Seconds that must be left for it with 95%.")
     fate: Fate
     why: str = Field("", description="The fate in words.")
 
@@ -46,13 +47,13 @@ class DecisionOut(BaseModel):
     time_left_s: float
     reserve_s: float = Field(description="Seconds of the time left that no plan may use.")
     num_candidates: int
-    num_in_time: int = Field(description="Candidates whose P95 finish fits.")
+    num_in_time: int = Field(description="Candidates for which the time left suffices.")
     is_in_time: bool = Field(description="False for a fallback: the deadline is at risk.")
     plan: PlanOut
     forecast: SecondsOut
     candidates: list[CandidateOut] = Field(
-        description="An extract by P95 finish: the frontier of finish against accuracy, the plan"
-        " in force, and the best plans with one branch and without a draft."
+        description="An extract by the time needed: the frontier of time against accuracy, the"
+        " plan in force, and the best plans with one branch and without a draft."
     )
 
 

@@ -181,6 +181,39 @@ def test_events_come_from_all_pages(client: Client, sessions: SessionFactory) ->
     assert found == list(range(1500))
 
 
+def test_a_set_is_quoted_from_a_file_a_list_or_its_size(client: Client, tmp_path: Path) -> None:
+    lines = tmp_path / "set.jsonl"
+    lines.write_text("".join(json.dumps(problem) + "\n" for problem in PROBLEMS[:2]))
+    due_at = datetime.now(UTC) + timedelta(hours=2)
+
+    of_file = client.quote(lines, model=MODEL, deadlines=["1h", timedelta(minutes=30), due_at])
+    of_list = client.quote(PROBLEMS, model=MODEL, min_accuracy=0.01)
+    of_size = client.quote(model=MODEL, num_problems=40, prompt_chars=100.0)
+
+    first, second, third = of_file["deadlines"]
+    assert (first["deadline_s"], second["deadline_s"]) == (1_800.0, 3_600.0)
+    assert 7_100 < third["deadline_s"] < 7_200
+    assert of_list["num_problems"] == 3
+    assert of_list["shortest_deadline_s"] is not None
+    assert of_size["num_problems"] == 40
+    assert of_size["deadlines"]
+    assert not list(client.jobs())
+    with pytest.raises(SlacklineError, match="mean_prompt_tokens"):
+        client.quote(model=MODEL, num_problems=40)
+
+
+def test_a_job_is_explained(client: Client) -> None:
+    job = client.submit(PROBLEMS, model=MODEL, deadline="1h")
+
+    explanation = client.explain(job["id"])
+
+    assert explanation["job_id"] == job["id"]
+    assert explanation["now"] is not None
+    assert explanation["now"]["plan"] == job["plan"]
+    with pytest.raises(SlacklineError, match="No job found"):
+        client.explain("job_" + "0" * 32)
+
+
 def test_reports_and_workers_are_read(client: Client) -> None:
     now = datetime.now(UTC)
 

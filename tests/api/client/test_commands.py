@@ -73,6 +73,36 @@ def test_submit_reads_standard_input_and_finds_the_only_model(run: Run) -> None:
     assert (job["model"], job["num_problems"]) == (MODEL, 2)
 
 
+def test_quote_draws_the_frontier_and_submits_nothing(run: Run, problem_file: str) -> None:
+    table = run("quote", problem_file)
+    chosen = run("quote", "-", "--deadline", "1h", "--deadline", "1s", "--json", stdin=LINES)
+    sized = run("quote", "--num-problems", "40", "--prompt-chars", "90", "--min-accuracy", "0.99")
+
+    assert table.exit_code == 0, table.output
+    assert "earliest feasible finish in" in table.stdout
+    assert "x draft" in table.stdout
+    assert "Cold start" in table.stdout
+    rows = json.loads(chosen.stdout)["deadlines"]
+    assert [(row["deadline_s"], row["feasible"]) for row in rows] == [(1.0, False), (3600.0, True)]
+    assert "No deadline reaches accuracy 99.0%." in sized.stdout
+    assert json.loads(run("jobs", "--json").stdout) == []
+
+
+def test_explain_shows_the_plans_weighed_and_the_history(
+    run: Run, submit: Callable[[], str]
+) -> None:
+    job_id = submit()
+
+    shown = run("explain", job_id)
+    as_json = run("explain", job_id, "--json")
+
+    assert shown.exit_code == 0, shown.output
+    assert f"{job_id} queued (accepted)" in shown.stdout
+    assert "in force" in shown.stdout
+    assert "Accepted: 2 problems" in shown.stdout
+    assert json.loads(as_json.stdout)["job_id"] == job_id
+
+
 def test_results_go_to_the_screen_a_table_or_a_file(
     run: Run, submit: Callable[[], str], tmp_path: Path
 ) -> None:
@@ -152,6 +182,10 @@ def test_interrupting_a_watch_says_that_the_job_goes_on(
         (("submit", "-", "--deadline", "soon"), "Cannot read the deadline"),
         (("submit", "-", "--deadline", "1h", "--model", "gpt-9"), "Known models: demo"),
         (("submit", "-", "--deadline", "1h", "--branches", "99"), "at most 64"),
+        (("quote", "none.jsonl"), "none.jsonl"),
+        (("quote", "-", "--deadline", "soon"), "Cannot read the deadline"),
+        (("quote",), "'num_problems'"),
+        (("explain", "job_1"), "No job found"),
         (("watch", "job_1"), "No job found"),
         (("results", "../workers"), "not a job id"),
         (("cancel", "job_1"), "No job found"),

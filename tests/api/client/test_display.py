@@ -6,6 +6,7 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
+from api.client import quotes
 from api.client.display import jobs_table, results_table, workers_table
 from api.client.shapes import Job, Result, Worker
 
@@ -74,3 +75,16 @@ def test_a_model_is_in_one_piece_on_an_ordinary_terminal() -> None:
         },
     )
     assert "slackline-demo" in shown(workers_table([worker]), 80)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(None, ""), (9.96, "10.0 s"), (99.9, "99.9 s"), (120, "2.0 min"), (9_000, "2.5 h")],
+)
+def test_durations_are_read_at_a_glance(value: float | None, text: str) -> None:
+    assert quotes.seconds(value) == text
+
+
+def test_a_bar_has_the_same_width_for_every_accuracy() -> None:
+    assert {len(quotes.bar(share)) for share in (0.0, 0.5, 1.0)} == {20}
+    assert quotes.bar(0.5).count("\N{FULL BLOCK}") == 10

@@ -1,0 +1,142 @@
+"""Draws quotes and explanations in the terminal."""
+
+from datetime import datetime
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Column, Table
+from rich.text import Text
+
+from api.client.explanations import Decision, Explanation, Quote
+from api.client.shapes import ForecastBasis
+
+_BAR_CHARS = 20
+
+
+def quote_view(quote: Quote) -> RenderableType:
+    """The frontier: one row per deadline."""
+    table = Table(
+        Column("deadline", justify="right", no_wrap=True),
+        Column("accuracy", no_wrap=True),
+        Column("split", no_wrap=True),
+        Column("finish P50 / P95", no_wrap=True),
+        Column("row-seconds", justify="right", no_wrap=True),
+        Column("submit with", justify="right"),
+        box=box.SIMPLE,
+        pad_edge=False,
+    )
+    for row in quote["deadlines"]:
+        accuracy, submit_s = row["accuracy"], row["submit_deadline_s"]
+        if accuracy is None:
+            table.add_row(seconds(row["deadline_s"]), "cannot be met", style="dim")
+            continue
+        table.add_row(
+            seconds(row["deadline_s"]),
+            f"{bar(accuracy)} {accuracy:.1%}",
+            f"{row['num_branches']} x draft {row['num_speculative_tokens']},"
+            f" {row['max_tokens']} tokens",
+            f"{seconds(row['finish_p50_s'])} / {seconds(row['finish_p95_s'])}",
+            f"{row['row_seconds']:,.0f}",
+            "" if submit_s == row["deadline_s"] else seconds(submit_s),
+        )
+    lines = [
+        f"{quote['num_problems']} problems on {quote['model']}:"
+        f" earliest feasible finish in {seconds(quote['earliest_finish_s'])}"
+    ]
+    if quote["min_accuracy"] is not None:
+        shortest_s = quote["shortest_deadline_s"]
+        wanted = f"accuracy {quote['min_accuracy']:.1%}"
+        lines.append(
+            f"No deadline reaches {wanted}."
+            if shortest_s is None
+            else f"The shortest deadline for {wanted} is {seconds(shortest_s)}."
+        )
+    return Group(Text("\n".join(lines)), table, Text(_basis(quote["forecast_basis"])))
+
+
+def explanation_view(explanation: Explanation) -> RenderableType:
+    """The decision of now, or else of the admission, and the history."""
+    parts: list[RenderableType] = [
+        Text(f"{explanation['job_id']} {explanation['state']} ({explanation['verdict']})")
+    ]
+    decision = explanation["now"] or explanation["admission"]
+    if decision is not None:
+        when = "Now" if explanation["now"] else "At submission"
+        parts += [Text(f"\n{when}: {decision['why']}"), *_decision(decision)]
+    history = Table("when", "what", box=box.SIMPLE, pad_edge=False)
+    for entry in explanation["history"]:
+        at = datetime.fromisoformat(entry["at"]).astimezone()
+        history.add_row(at.strftime("%H:%M:%S.%f")[:-5], entry["what"])
+    parts.append(history)
+    outcome = explanation["outcome"]
+    if outcome is not None:
+        side = "within" if outcome["within_p95"] else "after"
+        accuracy = outcome["accuracy"]
+        measured = "" if accuracy is None else f" Accuracy {accuracy:.1%},"
+        parts.append(
+            Text(
+                f"Finished {side} the P95 of the admission.{measured} predicted"
+                f" {outcome['admitted_accuracy']:.1%}."
+            )
+        )
+    return Group(*parts)
+
+
+def _decision(decision: Decision) -> list[RenderableType]:
+    table = Table(
+        Column("branches", justify="right"),
+        Column("draft", justify="right"),
+        Column("tokens", justify="right"),
+        Column("needs", justify="right", no_wrap=True),
+        Column("accuracy", justify="right"),
+        Column("row-seconds", justify="right"),
+        "why",
+        box=box.SIMPLE,
+        pad_edge=False,
+    )
+    for candidate in decision["candidates"]:
+        table.add_row(
+            str(candidate["num_branches"]),
+            str(candidate["num_speculative_tokens"]),
+            str(candidate["max_tokens"]),
+            seconds(candidate["needed_s"]),
+            f"{candidate['accuracy']:.1%}",
+            f"{candidate['row_seconds']:,.0f}",
+            candidate["why"],
+            style="bold" if candidate["fate"] == "chosen" else "",
+        )
+    jobs = decision["num_jobs_ahead"]
+    fleet = (
+        f"  {decision['num_problems']} problems on {decision['num_workers']} workers with"
+        f" {decision['rows']} rows, {seconds(decision['time_left_s'])} left less a reserve of"
+        f" {seconds(decision['reserve_s'])}\n"
+        f"  ahead: {jobs} {'job' if jobs == 1 else 'jobs'}, {seconds(decision['ahead_s'])} of work"
+        f" (95%: {seconds(decision['ahead_p95_s'])})\n"
+    )
+    return [Text(fleet + f"  {_basis(decision['basis'])}"), table]
+
+
+def _basis(basis: ForecastBasis) -> str:
+    devices = ", ".join(f"{s['num_workers']} x {s['device']}" for s in basis["latency"])
+    text = (
+        f"forecast from {basis['source']} ({basis['num_problems_seen']} problems,"
+        f" {basis['num_branches_seen']} branches); step times of {devices}"
+    )
+    return text if basis["note"] is None else f"{text}\n  {basis['note']}"
+
+
+def bar(share: float) -> str:
+    """A bar of fixed width."""
+    filled = round(share * _BAR_CHARS)
+    return "\N{FULL BLOCK}" * filled + "\N{LIGHT SHADE}" * (_BAR_CHARS - filled)
+
+
+def seconds(value: float | None) -> str:
+    """A duration that people read at a glance."""
+    if value is None:
+        return ""
+    if value < 100:
+        return f"{value:.1f} s"
+    if value < 6_000:
+        return f"{value / 60:.1f} min"
+    return f"{value / 3_600:.1f} h"
