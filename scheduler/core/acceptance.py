@@ -10,6 +10,9 @@ A probability counted over n tries has a Beta posterior with Jeffreys' prior. Tr
 are alike, so n is the number of independent tries that vary as much as the branches do.
 """
 
+from collections.abc import Sequence
+from functools import lru_cache
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import betaincinv
@@ -58,7 +61,7 @@ def quantile(acceptance: ArrayLike, tries: ArrayLike, level: float) -> FloatArra
 
 
 def relative_sigma(
-    acceptance: ArrayLike, tries: ArrayLike, num_speculative_tokens: ArrayLike
+    acceptance: Sequence[float], tries: Sequence[float], num_speculative_tokens: ArrayLike
 ) -> FloatArray:
     """Standard error of the mean length, relative to it; broadcasts over draft lengths.
 
@@ -66,18 +69,23 @@ def relative_sigma(
     as independent covers 57-75% of what should be 90% on random halves of the questions of
     Spec-Bench, and adding them up 93-98%.
     """
-    values = np.asarray(acceptance, dtype=np.float64)
-    counted = np.asarray(tries, dtype=np.float64)
-    draft = np.minimum(np.asarray(num_speculative_tokens, dtype=np.int64), len(values))
+    draft = np.minimum(np.asarray(num_speculative_tokens, dtype=np.int64), len(acceptance))
+    return np.asarray(_sigma_table(tuple(acceptance), tuple(tries))[draft])
+
+
+@lru_cache(maxsize=256)
+def _sigma_table(acceptance: tuple[float, ...], tries: tuple[float, ...]) -> FloatArray:
+    """By draft length from 0 on; every forecast asks for it."""
+    values, counted = np.array(acceptance), np.array(tries)
     # Jeffreys' posterior keeps a variance at 0 and 1, where p * (1 - p) / n has none.
     alpha, beta = values * counted + 0.5, (1.0 - values) * counted + 0.5
-    variance = alpha * beta / ((alpha + beta) ** 2 * (alpha + beta + 1.0))
+    sigma = np.sqrt(alpha * beta / ((alpha + beta) ** 2 * (alpha + beta + 1.0)))
     relative = [0.0]
     for k in range(1, len(values) + 1):
         gradient = np.array([_derivative(values[:k], i) for i in range(k)])
         length = 1.0 + float(np.cumprod(values[:k]).sum())
-        relative.append(float(gradient @ np.sqrt(variance[:k])) / length)
-    return np.asarray(np.asarray(relative)[draft])
+        relative.append(float(gradient @ sigma[:k]) / length)
+    return np.array(relative)
 
 
 def _derivative(values: FloatArray, position: int) -> float:

@@ -126,13 +126,28 @@ class Fleet:
         """Relative error of predicted step times, of the least predictable worker."""
         return max(member.latency.residual_sigma for member in self.members)
 
+    def run_sigma(self, draft: ArrayLike) -> FloatArray:
+        """Relative error of predicted times per token, of the least predictable worker.
+
+        Args:
+            draft: Draft length; what a few counted drafts leave open is in the error.
+        """
+        sigmas = [latency.run_sigma(draft) for latency, _, _ in self._groups]
+        return np.asarray(np.max(sigmas, axis=0))
+
     @cached_property
     def _groups(self) -> tuple[tuple[LatencyProfile, int, int], ...]:
         """(latency, rows of one worker, workers)."""
         counts = Counter((m.latency, m.spec.max_num_seqs) for m in self.members)
         return tuple((latency, size, count) for (latency, size), count in counts.items())
 
-    def tpot_s(self, rows: ArrayLike, draft: ArrayLike, context_tokens: ArrayLike) -> FloatArray:
+    def tpot_s(
+        self,
+        rows: ArrayLike,
+        draft: ArrayLike,
+        context_tokens: ArrayLike,
+        output_tokens: ArrayLike = 0.0,
+    ) -> FloatArray:
         """Mean seconds per output token of a row when `rows` are busy over the fleet.
 
         Busy rows are shared out in proportion to each worker's rows.
@@ -140,13 +155,15 @@ class Fleet:
         Args:
             draft: Draft length.
             context_tokens: Mean context of one row.
+            output_tokens: Mean length of a branch, which matters where acceptance decays.
         """
         busy = np.asarray(rows, dtype=np.float64)
         tokens_per_s: FloatArray = np.asarray(0.0)
         for latency, size, count in self._groups:
             share = busy * (size / self.rows)
             context = share * np.asarray(context_tokens, dtype=np.float64)
-            tokens_per_s = tokens_per_s + count * share / latency.tpot_s(share, draft, context)
+            tpot_s = latency.tpot_s(share, draft, context, output_tokens)
+            tokens_per_s = tokens_per_s + count * share / tpot_s
         return np.asarray(busy / tokens_per_s)
 
     def prefill_s(self, prompt_tokens: float) -> float:

@@ -96,16 +96,18 @@ def forecast_plans(
     draining = np.clip(held / np.maximum(drain50, 1e-9), 1.0, rows)
     draining = np.minimum(draining + other_branches, np.maximum(busy, draining))
     draft = np.asarray(draft_lengths)[None, :, None]
-    full_s = fleet.tpot_s(busy[:, None], draft, (prompt_tokens + age)[:, None])
+    mean_tokens = (work / width)[:, None]
+    full_s = fleet.tpot_s(busy[:, None], draft, (prompt_tokens + age)[:, None], mean_tokens)
     drain_context = prompt_tokens + np.where(queued, age, 0.0) + 0.5 * drain50
-    drain_s = fleet.tpot_s(draining[:, None], draft, drain_context[:, None])
+    drain_tokens = (np.where(queued, age, 0.0) + drain50)[:, None]
+    drain_s = fleet.tpot_s(draining[:, None], draft, drain_context[:, None], drain_tokens)
     prefill_s = fleet.prefill_s(prompt_tokens) * num_problems
 
     p50 = prefill_s + throughput[:, None] * full_s + drain50[:, None] * drain_s
     spread = (
         (Z95 * deviation[:, None] * np.where(queued[:, None], full_s, 0.0)) ** 2
         + ((drain95 - drain50)[:, None] * drain_s) ** 2
-        + (Z95 * fleet.residual_sigma * p50) ** 2
+        + (Z95 * fleet.run_sigma(draft) * p50) ** 2
         + (Z95 * table.relative_spread * p50) ** 2 / max(fleet.answers.num_problems_seen, 1)
     )
     p95 = p50 + np.sqrt(spread)

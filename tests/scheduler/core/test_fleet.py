@@ -5,7 +5,7 @@ from datetime import timedelta
 
 from scheduler.core.config import SchedulerConfig
 from scheduler.core.fleet import Fleet, alive_workers, fleets_by_model
-from tests.scheduler.core.worlds import ANSWERS, NOW, worker
+from tests.scheduler.core.worlds import ANSWERS, LATENCY, NOW, worker
 
 
 def test_a_worker_that_stayed_silent_is_not_alive() -> None:
@@ -46,3 +46,16 @@ def test_two_like_workers_are_as_fast_per_token_as_each_alone() -> None:
     one, two = Fleet.of([worker("w1")]), Fleet.of([worker("w1"), worker("w2")])
     assert float(two.tpot_s(64, 2, 500.0)) == float(one.tpot_s(32, 2, 500.0))
     assert two.prefill_s(100.0) == one.prefill_s(100.0) / 2
+
+
+def test_a_fleet_is_as_sure_as_its_least_counted_member() -> None:
+    counted = replace(LATENCY, acceptance_tries=(400.0, 300.0, 200.0, 100.0))
+    few = replace(LATENCY, acceptance_tries=(20.0, 15.0, 10.0, 5.0))
+    both = Fleet.of([worker("a", latency=counted), worker("b", latency=few)])
+    assert both.run_sigma([0, 4]).tolist() == few.run_sigma([0, 4]).tolist()
+    assert both.run_sigma(0) == LATENCY.residual_sigma
+
+
+def test_decay_slows_a_fleet_on_long_branches() -> None:
+    decaying = Fleet.of([worker("a", latency=replace(LATENCY, acceptance_decay_per_token=1e-3))])
+    assert decaying.tpot_s(8, 4, 500.0, 2000.0) > decaying.tpot_s(8, 4, 500.0, 20.0)
