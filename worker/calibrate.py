@@ -77,7 +77,7 @@ class Effort:
     budget_s: float
 
 
-QUICK = Effort((1, 4, 16, 64), (0, 1, 3, 8), (96, 320), (32, 128, 384), 5, 16, 3, 6.0)
+QUICK = Effort((1, 4, 16, 64), (0, 1, 3, 8), (96, 320), (32, 128, 384), 5, 12, 3, 6.0)
 """At the start of a worker that has no profile: under 15 s on two slow cores."""
 
 FULL = Effort(
