@@ -111,7 +111,7 @@ def test_the_bound_is_reached_where_nothing_is_given_away() -> None:
 def test_the_bound_shares_out_too_little_time() -> None:
     rows = WORKERS[0].spec.max_num_seqs
     problem = RecordedProblem((0,), (150,))
-    job = SimulatedJob("j", "t", worlds.MODEL, 0.0, 20.0, (problem,) * (rows * 40), 100)
+    job = SimulatedJob("j", "t", worlds.MODEL, 0.0, 20.0, (problem,) * (rows * 80), 100)
     bound = most_right_answers([job], WORKERS)
     outcome = simulate([job], WORKERS, earliest_deadline_first(1, 1), CONFIG)
     assert 0.7 * bound < outcome.jobs[0].num_right <= bound < len(job.problems)
