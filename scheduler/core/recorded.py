@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 NEAR_CAP = 0.95
+NEAR_CAP_TOKENS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +52,13 @@ def mark_cut(recordings: Sequence[RecordedProblem]) -> list[RecordedProblem]:
     """Find the cap that recordings of one model on one data set were made with, and mark its cuts.
 
     Recordings do not say which branches were cut. Branches pile up at a cap: more of them ran for
-    exactly the largest token count than for any of the counts within 5% below it together. Without
-    such a pile, all branches count as finished.
+    exactly the largest token count than for all counts within 5%, at least 20 tokens, below it
+    together. Without such a pile, all branches count as finished.
     """
     counts = Counter(tokens for record in recordings for tokens in record.tokens)
     cap = max(counts, default=0)
-    near = sum(n for tokens, n in counts.items() if NEAR_CAP * cap <= tokens < cap)
+    near_from = min(NEAR_CAP * cap, cap - NEAR_CAP_TOKENS)
+    near = sum(n for tokens, n in counts.items() if near_from <= tokens < cap)
     if counts[cap] < 2 or counts[cap] <= near:
         return list(recordings)
     return [replace(r, finished=tuple(tokens < cap for tokens in r.tokens)) for r in recordings]
