@@ -266,7 +266,8 @@ class Options(Sequence[Candidates]):
         bounds = self._bounds
         options = bounds.menus.options[bounds.classes[index]]
         scale = bounds._row_share[index] * bounds.rows
-        return replace(options, row_seconds=options.row_seconds * scale)
+        scaled: Candidates = replace(options, row_seconds=options.row_seconds * scale)
+        return scaled
 
 
 def deadline_order(job: JobView) -> tuple[datetime, datetime, str]:

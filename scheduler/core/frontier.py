@@ -57,7 +57,7 @@ def _best(bounds: Bounds, is_free: NDArray[np.bool_]) -> IntArray | None:
         found[index] = candidates[at]
         at = int(point[at])
     is_better = value[-1] > sum(
-        _values(bounds, index, bounds.chosen[[index]])[0] for index in np.flatnonzero(is_free)
+        _values(bounds, index, bounds.chosen[[index]])[0] for index in np.flatnonzero(is_free).tolist()
     )
     return found if is_better else None
 

@@ -10,14 +10,14 @@ share, as long as the tenants want more, and what one leaves is for the others.
 Moves are tried many at a time: a run of moves that breaks no bound is taken as a whole, one that
 does is halved. A move that does not fit now never will, as slack only shrinks; so after a refusal
 all such moves are dropped at once, and few checks of all bounds are needed. Plans beside the hulls
-then use what is left, and with few jobs pairs of them exchange rows while that gains (`exchange`).
+then use what is left, and few jobs are weighed together (`frontier`).
 """
 
 import numpy as np
 from numpy.typing import NDArray
 
 from scheduler.core.bounds import LATE, ROUNDING_S, Bounds
-from scheduler.core.exchange import MAX_EXCHANGED, exchange_pairs
+from scheduler.core.frontier import MAX_JOBS, improve
 from scheduler.core.hulls import LEAST_COST
 from scheduler.core.latency import FloatArray
 
@@ -42,8 +42,8 @@ def upgrade(bounds: Bounds) -> None:
     bounds.ceiling = _ceiling(bounds)
     take_moves(bounds, *_moves(bounds, jobs))
     _polish(bounds, jobs)
-    if len(jobs) <= MAX_EXCHANGED:
-        exchange_pairs(bounds, jobs)
+    if len(bounds.jobs) <= MAX_JOBS:
+        improve(bounds)
     bounds.limit(hard_limit_s)
 
 
