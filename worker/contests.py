@@ -8,7 +8,10 @@ from datetime import datetime
 from db.batches import ClaimedBatch, ClaimedProblem
 from db.branches import BranchRow
 from db.problems import ProblemAnswer
+from scheduler.core.accuracy import AnswerProfile
+from scheduler.core.plan import Plan
 from scheduler.core.states import ProblemState
+from scheduler.core.stopping import should_extend, should_stop
 from worker.answers import extract_answer
 from worker.engines.base import BranchFinished, BranchRequest, FinishReason, Sampling
 from worker.traces import branch_row
@@ -38,25 +41,30 @@ class Contest:
         rows: Rows to store, taken out by the controller.
         answer: The outcome, once closed.
         asked: The pair that the controller is having compared.
+        next_index: The first branch index beyond the plan that no branch has had.
     """
 
     problem: ClaimedProblem
+    plan: Plan
+    answers: AnswerProfile
     ballot: Ballot
     running: dict[int, BranchRequest] = field(default_factory=dict)
     rows: list[BranchRow] = field(default_factory=list)
     answer: ProblemAnswer | None = None
     asked: Pair | None = None
+    next_index: int = 0
     _unclassified: deque[tuple[BranchRequest, BranchFinished]] = field(default_factory=deque)
     _check: _Check | None = None
     _error: str | None = None
 
     @classmethod
-    def open(cls, problem: ClaimedProblem) -> "Contest":
+    def open(cls, problem: ClaimedProblem, plan: Plan, answers: AnswerProfile) -> "Contest":
         """Start from the branches that earlier batches finished."""
         ballot = Ballot(problem.reference_answer)
         for branch in problem.finished:
             ballot.restore(branch.answer, branch.vote_class, branch.is_correct)
-        return cls(problem, ballot)
+        kept = (branch.branch_index + 1 for branch in problem.finished)
+        return cls(problem, plan, answers, ballot, next_index=max(plan.num_branches, 0, *kept))
 
     @property
     def pending_pair(self) -> Pair | None:
@@ -68,6 +76,38 @@ class Contest:
         """Branches whose vote is not known yet."""
         return len(self.running) + len(self._unclassified)
 
+    @property
+    def missing(self) -> list[int]:
+        """Indexes of the plan's branches that no earlier batch finished."""
+        kept = {branch.branch_index for branch in self.problem.finished}
+        return [index for index in range(self.plan.num_branches) if index not in kept]
+
+    def is_over(self, num_more: int) -> bool:
+        """Whether the votes are enough, with so many branches to come."""
+        return self.ballot.num_finished > 0 and should_stop(
+            self.plan,
+            self.answers,
+            self.ballot.class_counts,
+            num_unanswered=self.ballot.num_unanswered,
+            num_more=num_more,
+        )
+
+    def is_worth_more(
+        self, num_added: int, *, free_rows: int, time_left_s: float, tpot_s: float
+    ) -> bool:
+        """Whether the vote is to get a branch beyond the plan's, besides those added already."""
+        # By index and not by votes: branches that the engine fails are not replaced for ever.
+        return self.next_index + num_added < self.plan.max_branches and should_extend(
+            self.plan,
+            self.answers,
+            self.ballot.class_counts,
+            num_unanswered=self.ballot.num_unanswered,
+            num_running=self.num_undecided + num_added,
+            free_rows=free_rows,
+            time_left_s=time_left_s,
+            tpot_s=tpot_s,
+        )
+
     def request(self, batch: ClaimedBatch, branch_index: int) -> BranchRequest:
         """Make the request of a branch, which is in flight from now on."""
         request = BranchRequest(
@@ -75,13 +115,14 @@ class Contest:
             branch_id=f"{batch.id}:{self.problem.id}:{branch_index}",
             prompt=self.problem.prompt,
             branch_index=branch_index,
-            num_speculative_tokens=batch.plan.num_speculative_tokens,
-            max_tokens=batch.plan.max_tokens,
+            num_speculative_tokens=self.plan.num_speculative_tokens,
+            max_tokens=self.plan.max_tokens,
             sampling=Sampling(temperature=batch.temperature, top_p=batch.top_p),
             priority=int(batch.deadline_at.timestamp() * 1000),
             deadline_at=batch.deadline_at,
         )
         self.running[branch_index] = request
+        self.next_index = max(self.next_index, branch_index + 1)
         return request
 
     def finish(self, branch_index: int, event: BranchFinished) -> None:
@@ -113,8 +154,8 @@ class Contest:
             self._check = check
 
     def close(self, now: datetime) -> None:
-        """Close when the branches in flight cannot change the outcome."""
-        if self.ballot.num_finished and self.ballot.is_decided(self.num_undecided):
+        """Close when the plan asks for no more votes."""
+        if self.is_over(self.num_undecided):
             self._answer(now, degraded=False)
         elif not self.num_undecided:
             self._fail(now)

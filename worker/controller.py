@@ -3,8 +3,10 @@
 Theory of operation: one thread per batch takes events from one inbox (branches from the engine,
 verdicts from the grading pool) and never waits for anything longer than until the next flush. It
 submits the missing branches of all problems at once, breadth first, and leaves the queueing to the
-engine; a problem whose vote is decided is answered and its other branches are aborted, so their
-rows go to the next problem. At `deadline_at - reserve_s` every problem with a vote is answered
+engine; a problem whose other branches are not worth waiting for under the plan (`scheduler.core.
+stopping`) is answered and they are aborted, so their rows go to the next problem. Rows of the batch
+that nothing waits for any more go to problems whose votes are open, in branches beyond the plan's
+number, if the plan allows. At `deadline_at - reserve_s` every problem with a vote is answered
 from the votes it has; one without any stays for its first finisher until the deadline itself.
 
 Results are written in grouped transactions guarded by the batch's epoch. When the batch is no
@@ -14,6 +16,7 @@ the store is away, results wait in memory and the deadline guard goes on.
 
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -24,8 +27,10 @@ from sqlalchemy.orm import Session
 
 from db.batches import ClaimedBatch, finish_batch, lose_batches
 from db.session import SessionFactory
+from scheduler.core.accuracy import AnswerProfile
+from worker.branching import Pace, extensions, planned
 from worker.contests import Contest
-from worker.engines.base import BranchFinished, BranchRequest, Engine
+from worker.engines.base import BranchFinished, Engine
 from worker.equivalence import Equivalence, is_plain
 from worker.outbox import RETRY_INTERVAL_S, Outbox
 from worker.voting import Pair
@@ -61,6 +66,7 @@ class BatchController:
     """Runs one batch; `run` is called once.
 
     Args:
+        answers: What the model's branches look like.
         lost: Set by the heartbeat when the lease could not be renewed.
         stopping: Set when the worker shuts down.
         reserve_s: Time before the deadline kept for voting and committing.
@@ -71,6 +77,7 @@ class BatchController:
         batch: ClaimedBatch,
         *,
         engine: Engine,
+        answers: AnswerProfile,
         equivalence: Equivalence,
         sessions: SessionFactory,
         lost: threading.Event,
@@ -84,12 +91,13 @@ class BatchController:
         self._stopping = stopping
         self._reserve_s = reserve_s
         self._inbox: SimpleQueue[Message] = SimpleQueue()
-        self._contests = {problem.id: Contest.open(problem) for problem in batch.problems}
+        self._contests = {p.id: Contest.open(p, batch.plan, answers) for p in batch.problems}
         self._open = dict(self._contests)
         self._in_flight: dict[str, tuple[Contest, int]] = {}
         self._aborts: list[str] = []
         self._outbox = Outbox(batch, sessions, lost)
         self._ending = False
+        self._pace = Pace()
 
     @property
     def num_running_branches(self) -> int:
@@ -110,34 +118,24 @@ class BatchController:
 
     def _begin(self) -> None:
         for contest in tuple(self._open.values()):
-            if contest.ballot.num_finished and contest.ballot.is_decided(
-                len(self._missing(contest))
-            ):
+            if contest.is_over(len(contest.missing)):
                 self._settle(contest)
         references = (contest.problem.reference_answer for contest in self._open.values())
         if any(answer is not None and not is_plain(answer) for answer in references):
             self._equivalence.warm()
-        missing = {contest: self._missing(contest) for contest in self._open.values()}
-        requests = []
-        # Breadth first: every problem gets its first vote before any gets its second.
-        for depth in range(max(map(len, missing.values()), default=0)):
-            for contest, indexes in missing.items():
-                if depth < len(indexes):
-                    requests.append(self._request(contest, indexes[depth]))
-        # The queue carries verdicts too, which the engine never sees.
-        self._engine.submit(requests, cast("SimpleQueue[BranchFinished]", self._inbox))
-        for contest in missing:
+        started = tuple(self._open.values())
+        self._submit(planned(started))
+        for contest in started:
             self._settle(contest)
 
-    def _missing(self, contest: Contest) -> list[int]:
-        """Branch indexes of the plan that no earlier batch finished."""
-        kept = {branch.branch_index for branch in contest.problem.finished}
-        return [i for i in range(self._batch.plan.num_branches) if i not in kept]
-
-    def _request(self, contest: Contest, branch_index: int) -> BranchRequest:
-        request = contest.request(self._batch, branch_index)
-        self._in_flight[request.branch_id] = (contest, branch_index)
-        return request
+    def _submit(self, branches: Sequence[tuple[Contest, int]]) -> None:
+        requests = []
+        for contest, branch_index in branches:
+            request = contest.request(self._batch, branch_index)
+            self._in_flight[request.branch_id] = (contest, branch_index)
+            requests.append(request)
+        # The queue carries verdicts too, which the engine never sees.
+        self._engine.submit(requests, cast("SimpleQueue[BranchFinished]", self._inbox))
 
     def _turn(self) -> None:
         """Take what is in the inbox, then do what is due."""
@@ -147,9 +145,21 @@ class BatchController:
             for contest in tuple(self._open.values()):
                 contest.close_degraded(datetime.now(UTC))
                 self._settle(contest)
+        elif self._batch.plan.max_branches > self._batch.plan.num_branches:
+            self._extend()
         self._send_aborts()
         if self._outbox.due_in_s() <= 0:
             self._outbox.flush()
+
+    def _extend(self) -> None:
+        """Give free rows of the batch to problems that are worth it."""
+        if (tpot_s := self._pace.tpot_s) is None:
+            return
+        granted = len(self._contests) * self._batch.plan.num_branches
+        rows = min(granted, self._engine.spec.max_num_seqs)
+        time_left_s = self._time_left_s() - self._reserve_s
+        free_rows = rows - len(self._in_flight)
+        self._submit(extensions(self._open.values(), free_rows, time_left_s, tpot_s))
 
     def _take(self, wait_s: float) -> None:
         """Handle the messages at hand, after waiting for the first one."""
@@ -171,6 +181,7 @@ class BatchController:
             contest.judge(message.equivalent)
         else:
             contest, branch_index = self._in_flight.pop(message.branch_id)
+            self._pace.observe(message.metrics)
             contest.finish(branch_index, message)
         self._settle(contest)
 

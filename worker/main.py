@@ -65,6 +65,7 @@ def _serve(
     identity = Identity(settings.name, uuid.uuid4().hex)
     runner = BatchRunner(
         engine=served.engine,
+        answers=served.answers,
         equivalence=equivalence,
         sessions=sessions,
         identity=identity,

@@ -7,6 +7,8 @@ import structlog
 
 from db.batches import ClaimedBatch, claim_batch
 from db.session import SessionFactory, transaction
+from scheduler.core.accuracy import AnswerProfile
+from scheduler.core.shrinkage import best_known
 from worker.controller import BatchController, Outcome
 from worker.engines.base import Engine
 from worker.equivalence import Equivalence
@@ -19,6 +21,7 @@ class BatchRunner:
     """Runs batches on one engine, each in the thread that calls `run_batch`.
 
     Args:
+        answers: What the branches of the engine's model look like, as long as less was learned.
         stopping: Set to give the running batches back and take no more.
     """
 
@@ -26,6 +29,7 @@ class BatchRunner:
         self,
         *,
         engine: Engine,
+        answers: AnswerProfile,
         equivalence: Equivalence,
         sessions: SessionFactory,
         identity: Identity,
@@ -34,6 +38,7 @@ class BatchRunner:
         stopping: threading.Event,
     ) -> None:
         self._engine = engine
+        self._answers = answers
         self._equivalence = equivalence
         self._sessions = sessions
         self._identity = identity
@@ -94,6 +99,7 @@ class BatchRunner:
         controller = BatchController(
             batch,
             engine=self._engine,
+            answers=best_known(self._answers, batch.answers),
             equivalence=self._equivalence,
             sessions=self._sessions,
             lost=lost,

@@ -6,11 +6,12 @@ problem are classified one after the other in finish order, which numbers classe
 finisher; the tie rule of `scheduler.core.stopping` relies on that.
 """
 
+from collections import Counter
 from collections.abc import Generator
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from scheduler.core.stopping import Vote, is_decided, plurality
+from scheduler.core.stopping import Vote, plurality
 from worker.equivalence import normalize
 
 Pair: TypeAlias = tuple[str, str]
@@ -62,13 +63,15 @@ class Ballot:
         """Count the next branch; None when it gave no answer."""
         self._votes.append(vote_class)
 
-    def is_decided(self, num_running: int) -> bool:
-        """Whether branches that still run cannot change the winner."""
-        counts: dict[int, int] = {}
-        for vote in self._votes:
-            if vote is not None:
-                counts[vote] = counts.get(vote, 0) + 1
-        return is_decided(tuple(counts.values()), num_running)
+    @property
+    def class_counts(self) -> tuple[int, ...]:
+        """Votes per class, in the order of their first vote."""
+        return tuple(Counter(vote for vote in self._votes if vote is not None).values())
+
+    @property
+    def num_unanswered(self) -> int:
+        """Branches that finished without an answer."""
+        return self._votes.count(None)
 
     def winner(self) -> tuple[Vote, AnswerClass] | None:
         """The plurality among the branches that finished; None when none gave an answer."""

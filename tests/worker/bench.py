@@ -8,7 +8,7 @@ from pathlib import Path
 from db.batches import ClaimedBatch, claim_batch
 from db.models import Batch
 from db.session import SessionFactory, transaction
-from tests.factories import engine_spec, latency_profile, stored_worker
+from tests.factories import answer_profile, engine_spec, latency_profile, stored_worker
 from tests.worker.recorded import (
     Samples,
     plan_batch,
@@ -72,6 +72,7 @@ class Bench:
         return BatchController(
             batch,
             engine=self.engine,
+            answers=answer_profile(),
             equivalence=self.equivalence,
             sessions=self.sessions,
             lost=self.lost,

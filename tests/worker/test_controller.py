@@ -115,3 +115,50 @@ def test_the_deadline_guard_fires_on_time_while_a_grader_hangs(bench: Bench) -> 
     assert (stuck.finished_at - plain.finished_at).total_seconds() > 1
     # Its class could not be compared with the reference, so the grade stays open.
     assert (stuck.state, stuck.answer) == ("answered", "x+1")
+
+
+def test_a_vote_that_more_branches_would_hardly_change_ends_early(bench: Bench) -> None:
+    # Undecided: seven branches still to come could overturn five. They would take ten seconds.
+    bench.job([[("7", 20)] * 5 + [("8", 1000)] * 7])
+    started = time.monotonic()
+    assert bench.solve(num_branches=12, max_tokens=1000, stop_gain=0.01) is Outcome.DONE
+    assert time.monotonic() - started < 5
+    (problem,) = problems_of(bench.sessions, bench.job_id)
+    assert (problem.answer, problem.degraded, problem.vote_share) == ("7", False, 1.0)
+
+
+def test_a_negative_stop_gain_waits_for_all_branches_of_a_decided_vote(bench: Bench) -> None:
+    bench.job([[("7", 20)] * 3 + [("8", 60)]])
+    assert bench.solve(num_branches=4, stop_gain=-1.0) is Outcome.DONE
+    (problem,) = problems_of(bench.sessions, bench.job_id)
+    assert (problem.answer, problem.vote_share) == ("7", 0.75)
+    assert problem.num_branches_finished == 4
+
+
+def test_rows_that_a_batch_has_freed_go_to_the_problem_whose_vote_is_open(bench: Bench) -> None:
+    agreed = [("7", 20)] * 4
+    split = [("8", 20), ("8", 25), ("7", 30), ("7", 200)] + [("7", 40)] * 4
+    bench.job([agreed, split], rows=8)
+    outcome = bench.solve(num_branches=4, max_tokens=250, stop_gain=0.002, max_branches=8)
+    assert outcome is Outcome.DONE
+    first, second = problems_of(bench.sessions, bench.job_id)
+    assert first.num_branches_finished is not None
+    assert first.num_branches_finished <= 4
+    assert (second.answer, second.degraded) == ("7", False)
+    voted = branches_of(bench.sessions, bench.job_id, "stop")
+    beyond = [branch for branch in voted if branch.branch_index >= 4]
+    assert beyond
+    assert {branch.problem_id for branch in beyond} == {second.id}
+    indexes = [(branch.problem_id, branch.branch_index) for branch in voted]
+    assert len(set(indexes)) == len(indexes)
+    assert max(index for _, index in indexes) < 8
+
+
+def test_an_extension_stays_within_the_rows_of_the_batch(bench: Bench) -> None:
+    bench.job([[("78"[i % 2], 20 + 10 * i) for i in range(12)]], rows=64)
+    assert bench.solve(num_branches=4, stop_gain=0.002, max_branches=12) is Outcome.DONE
+    voted = branches_of(bench.sessions, bench.job_id, "stop")
+    assert max(branch.branch_index for branch in voted) > 3
+    for branch in voted:
+        together = [other for other in voted if other.queued_at <= branch.queued_at]
+        assert sum(other.finished_at > branch.queued_at for other in together) <= 4
