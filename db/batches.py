@@ -13,10 +13,12 @@ from db.claims import ClaimedProblem as ClaimedProblem
 from db.claims import FinishedBranch as FinishedBranch
 from db.claims import claimed_problems
 from db.jobs import start_job
+from db.learning import learned_profiles
 from db.leases import lock_batches
 from db.models import Batch, Job, Problem, Worker
 from db.problems import batch_outcome, release_problems
 from scheduler.core.plan import Plan
+from scheduler.core.shrinkage import expected_answers
 from scheduler.core.states import (
     BATCH_TRANSITIONS,
     LIVE,
@@ -141,6 +143,8 @@ def claim_batch(
             Job.deadline_at,
             Job.temperature,
             Job.top_p,
+            Job.model,
+            Job.family,
         )
         .execution_options(synchronize_session=False)
     ).first()
@@ -172,6 +176,7 @@ def claim_batch(
         temperature=claimed.temperature,
         top_p=claimed.top_p,
         problems=claimed_problems(session, batch_id),
+        answers=expected_answers(claimed.model, claimed.family, learned_profiles(session)),
     )
 
 

@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from db.branches import FINISHED
 from db.models import Branch, Problem
+from scheduler.core.accuracy import AnswerProfile
 from scheduler.core.plan import Plan
 from scheduler.core.states import ProblemState
 
@@ -37,7 +38,11 @@ class ClaimedProblem:
 
 @dataclass(frozen=True, slots=True)
 class ClaimedBatch:
-    """A batch and the right to write its results, as long as the epoch is the stored one."""
+    """A batch and the right to write its results, as long as the epoch is the stored one.
+
+    Attributes:
+        answers: What was learned of its job's model and task family; None when nothing was.
+    """
 
     id: int
     epoch: int
@@ -47,6 +52,7 @@ class ClaimedBatch:
     temperature: float
     top_p: float
     problems: tuple[ClaimedProblem, ...]
+    answers: AnswerProfile | None = None
 
 
 def claimed_problems(session: Session, batch_id: int) -> tuple[ClaimedProblem, ...]:

@@ -13,6 +13,7 @@ import structlog
 from scheduler.core.accuracy import AnswerProfile
 from scheduler.core.fit import RecordedProblem, fit_answers
 from scheduler.core.latency import LatencyProfile
+from scheduler.core.recorded import mark_cut
 from worker.calibrate import QUICK, Effort, MeasurableEngine, calibrate, is_still_true
 from worker.settings import WorkerSettings
 
@@ -107,7 +108,7 @@ def read_recorded_problems(path: Path) -> list[RecordedProblem]:
         if branches:
             classes = tuple(None if vote < 0 else vote for vote, _ in branches)
             problems.append(RecordedProblem(classes, tuple(tokens for _, tokens in branches)))
-    return problems
+    return mark_cut(problems)
 
 
 def read_prompts(problems: Path | None, limit: int = 64) -> list[str]:

@@ -21,6 +21,7 @@ from scheduler.core.accuracy import AnswerProfile
 from scheduler.core.config import SchedulerConfig
 from scheduler.core.latency import FloatArray, LatencyProfile
 from scheduler.core.plan import EngineSpec
+from scheduler.core.shrinkage import best_known
 from scheduler.core.snapshot import WorkerView
 
 EXACT_WORKERS = 100
@@ -77,9 +78,8 @@ class Fleet:
 
     def informed(self, answers: AnswerProfile | None) -> "Fleet":
         """The same workers with what was learned of a task family, when that says more."""
-        if answers is None or (answers.num_problems_seen == 0 < self.answers.num_problems_seen):
-            return self
-        return _informed(self, answers)
+        best = best_known(self.answers, answers)
+        return self if best is self.answers else _informed(self, best)
 
     @cached_property
     def pooled(self) -> "Fleet":

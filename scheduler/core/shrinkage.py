@@ -85,6 +85,13 @@ def expected_answers(
     return prior_of(model, family, learned).profile
 
 
+def best_known(given: AnswerProfile, learned: AnswerProfile | None) -> AnswerProfile:
+    """The profile to plan with: what was learned, unless only the given one saw the model."""
+    if learned is None or learned.num_problems_seen == 0 < given.num_problems_seen:
+        return given
+    return learned
+
+
 def pooled(groups: Sequence[AnswerProfile], base: AnswerProfile) -> AnswerProfile:
     """Mean of profiles, shrunk toward a base; those on other grids are left out."""
     groups = [group for group in groups if _grids(group) == _grids(base)]

@@ -176,3 +176,11 @@ def test_the_snapshot_says_what_is_known_of_the_family_of_each_job(
     assert f"{MODEL} on algebra" in geometry.answers.source
     assert snapshot.batches[0].answers == profile
     assert snapshot.answers_of(MODEL, "algebra") == profile
+
+
+def test_a_claimed_batch_brings_what_was_learned_of_its_family(sessions: SessionFactory) -> None:
+    profile = answer_profile(family="algebra", num_problems_seen=41, num_branches_seen=330)
+    with sessions.begin() as session:
+        assert claimed_batch(session, stored_job(session, family="algebra")).answers is None
+        store_profile(session, profile, now=NOW)
+        assert claimed_batch(session, stored_job(session, family="algebra")).answers == profile

@@ -13,6 +13,8 @@ from scheduler.core.shrinkage import (
     ANY_FAMILY,
     FAMILY_PROBLEMS,
     GIVEN_PROBLEMS,
+    best_known,
+    expected_answers,
     group_weight,
     pooled,
     prior_of,
@@ -136,3 +138,22 @@ def test_lengths_of_another_level_are_believed_at_once(num_problems: int) -> Non
     )
     median = float(profile.length_quantile(0.5))
     assert median == pytest.approx(np.exp(9.0), rel=0.6 if num_problems == 1 else 0.2)
+
+
+def test_the_family_itself_is_expected_before_its_kin() -> None:
+    mine, other = learned("m", "f", right=True), learned("a", "f", right=False)
+    assert expected_answers("m", "f", (other, mine)) is mine
+    kin = expected_answers("m", "g", (other, mine))
+    assert kin is not None
+    assert kin.num_problems_seen == 0
+    assert expected_answers("m", "f", ()) is None
+
+
+def test_a_guess_from_others_does_not_outdo_a_given_profile() -> None:
+    guess = prior_of("m", "f", [learned("a", "f", right=True)]).profile
+    given_profile = replace(ANSWERS, num_problems_seen=10)
+    mine = learned("m", "f", right=True, num_problems=1)
+    assert best_known(COLD, None) is COLD
+    assert best_known(COLD, guess) is guess
+    assert best_known(given_profile, guess) is given_profile
+    assert best_known(given_profile, mine) is mine
