@@ -10,7 +10,7 @@ from rich.text import Text
 from api.client.explanations import Decision, Explanation, Quote
 from api.client.shapes import ForecastBasis
 
-_BAR_CHARS = 20
+_BAR_CHARS = 10
 
 
 def quote_view(quote: Quote) -> RenderableType:
@@ -19,12 +19,18 @@ def quote_view(quote: Quote) -> RenderableType:
         Column("deadline", justify="right", no_wrap=True),
         Column("accuracy", no_wrap=True),
         Column("split", no_wrap=True),
+        Column("tokens", justify="right", no_wrap=True),
         Column("finish P50 / P95", no_wrap=True),
-        Column("row-seconds", justify="right", no_wrap=True),
-        Column("submit with", justify="right"),
+        Column("row-s", justify="right", no_wrap=True),
         box=box.SIMPLE,
+        padding=(0, 1, 0, 0),
         pad_edge=False,
     )
+    is_direct = all(
+        row["submit_deadline_s"] in (None, row["deadline_s"]) for row in quote["deadlines"]
+    )
+    if not is_direct:
+        table.add_column("submit with", justify="right")
     for row in quote["deadlines"]:
         accuracy, submit_s = row["accuracy"], row["submit_deadline_s"]
         if accuracy is None:
@@ -33,11 +39,11 @@ def quote_view(quote: Quote) -> RenderableType:
         table.add_row(
             seconds(row["deadline_s"]),
             f"{bar(accuracy)} {accuracy:.1%}",
-            f"{row['num_branches']} x draft {row['num_speculative_tokens']},"
-            f" {row['max_tokens']} tokens",
+            f"{row['num_branches']} x draft {row['num_speculative_tokens']}",
+            str(row["max_tokens"]),
             f"{seconds(row['finish_p50_s'])} / {seconds(row['finish_p95_s'])}",
             f"{row['row_seconds']:,.0f}",
-            "" if submit_s == row["deadline_s"] else seconds(submit_s),
+            *(() if is_direct else (seconds(submit_s),)),
         )
     lines = [
         f"{quote['num_problems']} problems on {quote['model']}:"
@@ -63,7 +69,7 @@ def explanation_view(explanation: Explanation) -> RenderableType:
     if decision is not None:
         when = "Now" if explanation["now"] else "At submission"
         parts += [Text(f"\n{when}: {decision['why']}"), *_decision(decision)]
-    history = Table("when", "what", box=box.SIMPLE, pad_edge=False)
+    history = Table("when", "what", box=box.SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)
     for entry in explanation["history"]:
         at = datetime.fromisoformat(entry["at"]).astimezone()
         history.add_row(at.strftime("%H:%M:%S.%f")[:-5], entry["what"])
@@ -89,9 +95,10 @@ def _decision(decision: Decision) -> list[RenderableType]:
         Column("tokens", justify="right"),
         Column("needs", justify="right", no_wrap=True),
         Column("accuracy", justify="right"),
-        Column("row-seconds", justify="right"),
+        Column("row-s", justify="right"),
         "why",
         box=box.SIMPLE,
+        padding=(0, 1, 0, 0),
         pad_edge=False,
     )
     for candidate in decision["candidates"]:
@@ -119,7 +126,7 @@ def _decision(decision: Decision) -> list[RenderableType]:
 def _basis(basis: ForecastBasis) -> str:
     devices = ", ".join(f"{s['num_workers']} x {s['device']}" for s in basis["latency"])
     text = (
-        f"forecast from {basis['source']} ({basis['num_problems_seen']} problems,"
+        f"forecast: {basis['source']} ({basis['num_problems_seen']} problems,"
         f" {basis['num_branches_seen']} branches); step times of {devices}"
     )
     return text if basis["note"] is None else f"{text}\n  {basis['note']}"

@@ -20,7 +20,7 @@ from scheduler.core.decisions import Admitted, Rejected
 from scheduler.core.snapshot import JobView, Snapshot
 
 GRID_POINTS = 16
-"""Deadlines tried between the earliest finish and the end of growth; most gain something."""
+"""Steps from the earliest finish to the end of growth; most gain something."""
 SEARCH_ROUNDS = 10
 """Halvings of the bracket around the deadline that reaches an accuracy: to a thousandth of it."""
 
@@ -121,8 +121,14 @@ def _grid(asked: _Asked, earliest_s: float, longest_s: float, reserve_s: float) 
         return set()
     last_s = unhurried.forecast.finish_p95_s + reserve_s + MARGIN_S
     last_s = min(max(_round_up(last_s), first_s), longest_s)
-    steps_s = np.geomspace(first_s, last_s, GRID_POINTS).tolist()
-    return {min(_round_up(step_s), longest_s) for step_s in steps_s}
+    grid = {first_s, last_s}
+    for step_s in np.geomspace(first_s, last_s, GRID_POINTS).tolist():
+        verdict = asked.verdict(step_s)
+        if isinstance(verdict, Admitted):
+            # The plan of this step may fit a deadline before it, down to its own P95 finish.
+            just_s = verdict.forecast.finish_p95_s + reserve_s + MARGIN_S
+            grid |= {_round_up(just_s), _round_up(step_s)}
+    return {min(deadline_s, longest_s) for deadline_s in grid if deadline_s >= first_s}
 
 
 def _frontier(asked: _Asked, deadlines_s: Iterable[float]) -> list[QuotedDeadline]:

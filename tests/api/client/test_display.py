@@ -86,5 +86,5 @@ def test_durations_are_read_at_a_glance(value: float | None, text: str) -> None:
 
 
 def test_a_bar_has_the_same_width_for_every_accuracy() -> None:
-    assert {len(quotes.bar(share)) for share in (0.0, 0.5, 1.0)} == {20}
-    assert quotes.bar(0.5).count("\N{FULL BLOCK}") == 10
+    assert {len(quotes.bar(share)) for share in (0.0, 0.5, 1.0)} == {10}
+    assert quotes.bar(0.5).count("\N{FULL BLOCK}") == 5
