@@ -1,12 +1,22 @@
 """Voting: the plurality, its tie rule, and stopping that never changes the winner."""
 
 import itertools
+from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scheduler.core.stopping import Vote, is_decided, plurality
+from scheduler.core.plan import Plan
+from scheduler.core.stopping import (
+    Vote,
+    is_decided,
+    is_hopeless,
+    plurality,
+    should_extend,
+    should_stop,
+)
+from tests.scheduler.core.worlds import answers
 
 NEW_CLASS = 99
 
@@ -76,3 +86,75 @@ def test_a_decided_vote_survives_every_completion_and_an_open_one_does_not(
     now = plurality(finished)
     stays = winners == {now.vote_class if now else None}
     assert decided == stays
+
+
+ANSWERS = answers()
+
+
+def plan(stop_gain: float = 0.002, max_branches: int = 0) -> Plan:
+    return Plan(8, 0, 10_000, 4, stop_gain=stop_gain, max_branches=max_branches)
+
+
+@given(
+    finished=st.lists(st.sampled_from([1, 2, 3, None]), max_size=8),
+    num_more=st.integers(0, 8),
+)
+@settings(max_examples=60, deadline=None)
+def test_stop_gains_order_the_stops(finished: list[int | None], num_more: int) -> None:
+    counts = counts_in_first_vote_order(finished)
+
+    def stops(stop_gain: float) -> bool:
+        return should_stop(
+            plan(stop_gain),
+            ANSWERS,
+            counts,
+            num_unanswered=finished.count(None),
+            num_more=num_more,
+        )
+
+    assert stops(-1.0) == (num_more == 0)
+    assert stops(0.0) == is_decided(counts, num_more)
+    assert stops(-1.0) <= stops(0.0) <= stops(0.002) <= stops(0.05)
+
+
+@given(counts=st.lists(st.integers(1, 9), max_size=4), num_running=st.integers(0, 12))
+def test_more_running_branches_decide_nothing_earlier(counts: list[int], num_running: int) -> None:
+    assert is_decided(counts, num_running + 1) <= is_decided(counts, num_running)
+
+
+def extends(counts: tuple[int, ...] = (2, 2), **overrides: Any) -> bool:
+    values: dict[str, Any] = {
+        "num_unanswered": 0,
+        "num_running": 2,
+        "free_rows": 1,
+        "time_left_s": 1000.0,
+        "tpot_s": 0.01,
+    }
+    return should_extend(plan(max_branches=16), ANSWERS, counts, **(values | overrides))
+
+
+def test_an_open_vote_with_a_row_and_time_is_extended_and_none_else() -> None:
+    assert extends()
+    assert not extends(free_rows=0)
+    assert not extends(time_left_s=0.5)
+    assert not extends((4, 1))  # decided
+    assert not extends((), num_running=3)
+    assert not extends(num_running=12)
+    assert not extends((40,), num_running=40)
+    assert not should_extend(
+        plan(),
+        ANSWERS,
+        (2, 2),
+        num_unanswered=0,
+        num_running=2,
+        free_rows=1,
+        time_left_s=1000.0,
+        tpot_s=0.01,
+    )
+
+
+def test_a_branch_is_hopeless_when_hardly_any_would_end_in_time() -> None:
+    assert not is_hopeless(ANSWERS, time_left_s=60.0, tpot_s=0.01)
+    assert is_hopeless(ANSWERS, time_left_s=0.1, tpot_s=0.01)
+    quick = float(ANSWERS.length_quantile(0.25))
+    assert not is_hopeless(ANSWERS, time_left_s=quick * 0.01, tpot_s=0.01)
