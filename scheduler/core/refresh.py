@@ -25,8 +25,9 @@ from scheduler.core.fit_acceptance import DraftCounts, MeasuredAcceptance, measu
 from scheduler.core.latency import LatencyProfile
 from scheduler.core.spread import PRIOR_RUNS, PRIOR_SIGMA
 
-WINDOW_STEPS = 200
-"""Steps of a window: over as many TAPER (arXiv 2605.06914) refreshes its coefficients."""
+WINDOW_STEPS = 50
+"""Steps of a window; a drift shows in four of them, and TAPER (arXiv 2605.06914) refreshes its
+coefficients over 200 steps."""
 MEMORY = 16
 """Windows remembered."""
 DRIFT_WINDOWS = 4

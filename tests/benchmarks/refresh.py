@@ -1,6 +1,6 @@
 """How soon does a refreshed profile follow its engine, and how often does noise move it?
 
-Simulated windows of 200 steps whose times scatter by 2, 5 and 10% around a profile that states 5%.
+Simulated windows of 50 steps whose times scatter by 2, 5 and 10% around a profile that states 5%.
 Regimes: an engine that stays as it is, over 100 windows; one that slows down by 10 to 50% at once,
 after 16 windows as stated. The refresh fails if noise as wide as stated causes more than 0.5 drifts
 per 100 windows, or if a slowdown by 30% is not told within 10% of the truth after 8 windows on

@@ -92,7 +92,7 @@ def test_a_slowdown_reaches_the_plans_within_a_few_windows(
 
     slow = Slowing(sessions, tmp_path, STATED.scaled(1.5))
     with listen(database_url) as listener:
-        slow.work(DRIFT_WINDOWS + 1)
+        slow.work(2 * DRIFT_WINDOWS)
         assert listener.wait(5.0), "a drift wakes the scheduler"
 
     found = profile_of(sessions)

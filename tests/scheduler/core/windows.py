@@ -11,7 +11,7 @@ from tests.scheduler.core.worlds import LATENCY
 
 COUNTED = replace(LATENCY, acceptance_tries=(400.0, 300.0, 200.0, 100.0), residual_sigma=0.05)
 BRANCH_STEPS = 200
-"""Steps of a branch in these tests: a window sees as many branches end as it has rows."""
+"""Steps of a branch in these tests."""
 
 
 def window(
