@@ -12,11 +12,12 @@ from db.claims import ClaimedBatch as ClaimedBatch
 from db.claims import ClaimedProblem as ClaimedProblem
 from db.claims import FinishedBranch as FinishedBranch
 from db.claims import claimed_problems
+from db.expiry import fail_lost_problems
 from db.jobs import start_job
 from db.learning import learned_profiles
 from db.leases import lock_batches
 from db.models import Batch, Job, Problem, Worker
-from db.problems import batch_outcome, release_problems
+from db.problems import batch_outcome, count_losses, release_problems
 from scheduler.core.plan import Plan
 from scheduler.core.shrinkage import expected_answers
 from scheduler.core.states import (
@@ -206,9 +207,19 @@ def finish_batch(session: Session, *, batch_id: int, epoch: int, now: datetime) 
     return True
 
 
-def lose_batches(session: Session, batch_ids: Sequence[int], *, now: datetime) -> list[int]:
-    """Rescue: take live batches from their workers; open problems become pending again."""
+def lose_batches(
+    session: Session, batch_ids: Sequence[int], *, now: datetime, max_losses: int | None = None
+) -> list[int]:
+    """Rescue: take live batches from their workers; open problems become pending again.
+
+    Args:
+        max_losses: Count the loss against the problems that a worker had claimed, and close those
+            lost so often; None when the worker gave the batches back by itself.
+    """
     lost = _close(session, lock_batches(session, Batch.id.in_(batch_ids)), BatchState.LOST, now)
+    if max_losses is not None and lost:
+        count_losses(session, lost)
+        fail_lost_problems(session, lost, max_losses=max_losses, now=now)
     release_problems(session, lost)
     return lost
 

@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import select, text, update
+from sqlalchemy import func, select, text, update
 from sqlalchemy.orm import Session
 
 from db import events
 from db.batches import cancel_job_batches
-from db.expiry import expire_job_problems
-from db.models import Job
+from db.expiry import expire_job_problems, fail_job_problems
+from db.models import Job, JobEvent
 from db.problems import cancel_job_problems
 from scheduler.core.states import JOB_TRANSITIONS, LIVE, JobState, sources_of
 
@@ -125,6 +125,33 @@ def finish_cancelled(session: Session, job_id: str, *, now: datetime) -> bool:
         data={"num_cancelled": num_cancelled},
         now=now,
     )
+    return True
+
+
+def note_plan_failure(
+    session: Session, job_id: str, *, error: str, max_failures: int, now: datetime
+) -> bool:
+    """Record that a live job could not be planned; at the last of so many failures it is given up.
+
+    Then its batches are closed and its problems answered from what is stored, or failed.
+
+    Returns:
+        Whether it was given up.
+    """
+    live = session.scalar(
+        select(Job.id).where(Job.id == job_id, Job.state.in_(LIVE)).with_for_update(key_share=True)
+    )
+    if live is None:
+        return False
+    is_failure = (JobEvent.job_id == job_id, JobEvent.kind == events.PLAN_FAILED)
+    before = session.scalar(select(func.count()).select_from(JobEvent).where(*is_failure)) or 0
+    data = {"error": error, "num_failures": before + 1}
+    events.record(session, job_id=job_id, kind=events.PLAN_FAILED, data=data, now=now)
+    if before + 1 < max_failures:
+        return False
+    cancel_job_batches(session, job_id, now=now)
+    reason = f"the scheduler failed {before + 1} times to plan the job: {error}"
+    fail_job_problems(session, job_id, error=reason, now=now)
     return True
 
 

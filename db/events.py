@@ -24,6 +24,9 @@ class Event:
 PLAN_STORED = "plan.stored"
 """The scheduler chose another split."""
 
+PLAN_FAILED = "plan.failed"
+"""The scheduler could not plan the job; `data` has the error."""
+
 DEADLINE_STRUCK = "deadline.struck"
 """The deadline closed problems; `data` counts them by state."""
 

@@ -1,8 +1,9 @@
-"""Closes a job's open problems at its deadline with the best of what is stored."""
+"""Closes open problems with the best of what is stored: at the deadline, or when given up."""
 
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from sqlalchemy import text
+from sqlalchemy import TextClause, text
 from sqlalchemy.orm import Session
 
 from db.branches import FINISHED
@@ -11,11 +12,11 @@ from scheduler.core.states import PROBLEM_TRANSITIONS, ProblemState, sources_of
 # A vote is for a class of equivalent answers. The winner has the most votes; a tie goes to the
 # class whose first vote finished earliest, then to the lower branch index. Branches that finished
 # without an answer count in the share's denominator only.
-_EXPIRE_PROBLEMS = text("""
+_CLOSE_PROBLEMS = """
 WITH open AS (
     SELECT id
     FROM problems
-    WHERE job_id = :job_id AND finished_at IS NULL AND state = ANY(:sources)
+    WHERE {chosen} AND finished_at IS NULL AND state = ANY(:sources)
     ORDER BY id
     FOR NO KEY UPDATE
 ), finished AS (
@@ -43,7 +44,8 @@ WITH open AS (
     ORDER BY problem_id, votes DESC, first_at, first_index
 )
 UPDATE problems
-SET state = CASE WHEN num_finished IS NULL THEN 'expired' ELSE 'answered' END,
+SET state = CASE WHEN num_finished IS NULL THEN :otherwise ELSE 'answered' END,
+    error = CASE WHEN num_finished IS NULL THEN :error END,
     answer = winners.answer,
     vote_share = CASE WHEN num_finished > 0
         THEN coalesce(votes, 0) / num_finished::double precision END,
@@ -58,7 +60,12 @@ LEFT JOIN totals ON totals.problem_id = open.id
 LEFT JOIN winners ON winners.problem_id = open.id
 WHERE problems.id = open.id
 RETURNING problems.state
-""")
+"""
+
+_OF_JOB = text(_CLOSE_PROBLEMS.format(chosen="job_id = :job_id"))
+_LOST_TOO_OFTEN = text(
+    _CLOSE_PROBLEMS.format(chosen="batch_id = ANY(:batch_ids) AND num_losses >= :max_losses")
+)
 
 
 def expire_job_problems(session: Session, job_id: str, *, now: datetime) -> dict[ProblemState, int]:
@@ -68,10 +75,50 @@ def expire_job_problems(session: Session, job_id: str, *, now: datetime) -> dict
     without any vote its answer is NULL and its vote share 0. Only a problem with no finished
     branch expires. The job's live batches must be closed, and so locked, before.
     """
-    sources = set(sources_of(ProblemState.EXPIRED, PROBLEM_TRANSITIONS))
+    return _close(session, _OF_JOB, ProblemState.EXPIRED, None, {"job_id": job_id}, now)
+
+
+def fail_job_problems(
+    session: Session, job_id: str, *, error: str, now: datetime
+) -> dict[ProblemState, int]:
+    """Like `expire_job_problems`, but a problem with no finished branch fails with this error."""
+    return _close(session, _OF_JOB, ProblemState.FAILED, error, {"job_id": job_id}, now)
+
+
+def fail_lost_problems(
+    session: Session, batch_ids: Sequence[int], *, max_losses: int, now: datetime
+) -> dict[ProblemState, int]:
+    """Close problems of these lost batches that were lost so often; outcomes as for a failed job.
+
+    The batches must be closed, and so locked, before.
+    """
+    error = (
+        f"given up: {max_losses} workers stopped while they worked on it; look for a prompt that"
+        " brings the engine down, and submit it again when that is repaired"
+    )
+    which = {"batch_ids": list(batch_ids), "max_losses": max_losses}
+    return _close(session, _LOST_TOO_OFTEN, ProblemState.FAILED, error, which, now)
+
+
+def _close(
+    session: Session,
+    statement: TextClause,
+    otherwise: ProblemState,
+    error: str | None,
+    which: Mapping[str, object],
+    now: datetime,
+) -> dict[ProblemState, int]:
+    sources = set(sources_of(otherwise, PROBLEM_TRANSITIONS))
     sources &= set(sources_of(ProblemState.ANSWERED, PROBLEM_TRANSITIONS))
     states = session.scalars(
-        _EXPIRE_PROBLEMS,
-        {"job_id": job_id, "sources": sorted(sources), "finished": list(FINISHED), "now": now},
+        statement,
+        {
+            **which,
+            "otherwise": otherwise.value,
+            "error": error,
+            "sources": sorted(sources),
+            "finished": list(FINISHED),
+            "now": now,
+        },
     ).all()
     return {state: states.count(state) for state in map(ProblemState, sorted(set(states)))}

@@ -118,6 +118,18 @@ def _storable(value: str | None) -> str | None:
     return None if value is None else value.replace("\0", "")
 
 
+def count_losses(session: Session, batch_ids: Sequence[int]) -> None:
+    """Note that the workers that had claimed these batches, whose rows are locked, are gone."""
+    session.execute(
+        update(Problem)
+        .where(
+            Problem.batch_id.in_(batch_ids),
+            Problem.state == ProblemState.RUNNING,
+        )
+        .values(num_losses=Problem.num_losses + 1)
+    )
+
+
 def release_problems(session: Session, batch_ids: Sequence[int]) -> int:
     """Return open problems of closed batches, whose rows are locked, to pending; says how many."""
     open_ids = list(

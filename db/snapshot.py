@@ -19,8 +19,13 @@ _FORGET_WORKER_AFTER = timedelta(hours=1)
 """A worker silent this long is left out, so that dead names do not pile up in every tick."""
 
 _LIVE_JOBS = text("""
-SELECT jobs.*, num_pending, num_in_flight
+SELECT
+    jobs.*,
+    num_pending,
+    num_in_flight,
+    tenants.weight / (SELECT sum(weight) FROM tenants) AS tenant_share
 FROM jobs
+JOIN tenants ON tenants.id = jobs.tenant_id
 CROSS JOIN LATERAL (
     SELECT
         count(*) FILTER (WHERE state = 'pending') AS num_pending,
@@ -33,7 +38,14 @@ ORDER BY jobs.id
 """)
 
 _LIVE_BATCHES = text("""
-SELECT batches.*, jobs.model, jobs.family, jobs.deadline_at, num_open_problems, num_open_branches
+SELECT
+    batches.*,
+    jobs.model,
+    jobs.family,
+    jobs.deadline_at,
+    jobs.mean_prompt_tokens,
+    num_open_problems,
+    num_open_branches
 FROM batches
 JOIN jobs ON jobs.id = batches.job_id
 CROSS JOIN LATERAL (
@@ -104,6 +116,10 @@ def _job_view(row: Row[tuple[object, ...]], learned: tuple[AnswerProfile, ...]) 
         num_pending=row.num_pending,
         num_in_flight=row.num_in_flight,
         plan=plan,
+        tenant_share=row.tenant_share,
+        num_problems=row.num_problems,
+        promised_at=row.admitted_finish_p95_at,
+        predicted_at=row.predicted_finish_p95_at,
         answers=expected_answers(row.model, row.family, learned),
     )
 
@@ -130,6 +146,7 @@ def _batch_view(row: Row[tuple[object, ...]], learned: tuple[AnswerProfile, ...]
         lease_owner=row.lease_owner,
         num_open_problems=row.num_open_problems,
         num_open_branches=int(row.num_open_branches),
+        mean_prompt_tokens=row.mean_prompt_tokens,
         answers=expected_answers(row.model, row.family, learned),
     )
 

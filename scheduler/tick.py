@@ -13,7 +13,13 @@ from datetime import datetime
 import structlog
 
 from db.batches import create_batch, lose_batches, mark_sent
-from db.endings import cancelling_jobs, expire_jobs, finish_cancelled, finish_jobs
+from db.endings import (
+    cancelling_jobs,
+    expire_jobs,
+    finish_cancelled,
+    finish_jobs,
+    note_plan_failure,
+)
 from db.jobs import store_plan
 from db.session import SessionFactory, transaction
 from db.snapshot import read_snapshot
@@ -51,6 +57,7 @@ class Scheduler:
         self._rescue(decisions, now)
         self._end_cancelled(now)
         self._expire(decisions, now)
+        self._note_failures(decisions, now)
         messages = self._plan(decisions, now)
         with transaction(self._sessions) as session:
             ended = finish_jobs(session, now=now)
@@ -70,7 +77,12 @@ class Scheduler:
         if not decisions.lost_batches:
             return
         with transaction(self._sessions) as session:
-            lost = lose_batches(session, decisions.lost_batches, now=now)
+            lost = lose_batches(
+                session,
+                decisions.lost_batches,
+                max_losses=self._config.max_losses,
+                now=now,
+            )
         _log.warning("batches.lost", batch_ids=lost)
 
     def _end_cancelled(self, now: datetime) -> None:
@@ -86,6 +98,20 @@ class Scheduler:
             with transaction(self._sessions) as session:
                 expire_jobs(session, [job_id], now=now)
             _log.info("job.deadline_struck", job_id=job_id)
+
+    def _note_failures(self, decisions: Decisions, now: datetime) -> None:
+        for failure in decisions.plan_failures:
+            with transaction(self._sessions) as session:
+                is_over = note_plan_failure(
+                    session,
+                    failure.job_id,
+                    error=failure.error,
+                    max_failures=self._config.max_plan_failures,
+                    now=now,
+                )
+            _log.error(
+                "job.not_planned", job_id=failure.job_id, error=failure.error, given_up=is_over
+            )
 
     def _plan(self, decisions: Decisions, now: datetime) -> list[tuple[str, int]]:
         """Store plans, then batches that carry their forecasts; returns the messages to send."""

@@ -121,6 +121,8 @@ class Problem(Base):
     is_correct: Mapped[bool | None]
     degraded: Mapped[bool] = mapped_column(server_default=text("false"))
     error: Mapped[str | None]
+    # Workers that were lost while they worked on it.
+    num_losses: Mapped[int] = mapped_column(Integer, server_default=text("0"))
     dispatched_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
 

@@ -29,6 +29,8 @@ class SchedulerConfig:
         refresh_s: A stored P95 finish is written anew when it is off by this much, or by a
             twentieth of the time left when that is more.
         max_refreshed: Bound on such writes in one tick.
+        max_losses: A problem on which so many workers were lost fails: it may well be the cause.
+        max_plan_failures: A job that could not be planned in so many ticks fails.
     """
 
     branch_grid: tuple[int, ...] = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64)
@@ -45,3 +47,5 @@ class SchedulerConfig:
     raise_share: float = 0.8
     refresh_s: float = 1.0
     max_refreshed: int = 64
+    max_losses: int = 5
+    max_plan_failures: int = 20

@@ -74,6 +74,8 @@ PROBLEM_TRANSITIONS: Mapping[ProblemState, frozenset[ProblemState]] = MappingPro
                 ProblemState.DISPATCHED,
                 ProblemState.ANSWERED,
                 ProblemState.EXPIRED,
+                # Its job cannot be planned.
+                ProblemState.FAILED,
                 ProblemState.CANCELLED,
             }
         ),

@@ -22,6 +22,7 @@ from db.leases import renew_leases
 from db.models import Batch, Job, Problem
 from db.problems import answer_problems
 from db.session import SessionFactory
+from scheduler.core.states import ProblemState
 from tests.factories import (
     NOW,
     after,
@@ -309,3 +310,34 @@ def test_a_cancel_closes_batches_and_open_problems_and_keeps_answers(
         job = session.get_one(Job, job_id)
         assert (job.state, job.finished_at) == ("cancelled", after(2))
     assert _states(sessions, job_id) == ["answered", "cancelled", "cancelled"]
+
+
+def test_a_problem_on_which_workers_are_lost_over_and_over_fails(sessions: SessionFactory) -> None:
+    with sessions.begin() as session:
+        job_id = stored_job(session, num_problems=2)
+        for loss in range(3):
+            claimed = claimed_batch(session, job_id, num_problems=2)
+            if loss == 0:
+                rows = [branch_row(claimed.problems[0].id, 0)]
+                insert_branches(session, batch_id=claimed.id, epoch=claimed.epoch, rows=rows)
+            lose_batches(session, [claimed.id], max_losses=3, now=after(loss))
+        first, second = session.scalars(
+            select(Problem).where(Problem.job_id == job_id).order_by(Problem.position)
+        )
+        assert (first.state, first.degraded) == (ProblemState.ANSWERED, True)
+        assert second.state == ProblemState.FAILED
+        assert second.error is not None
+        assert "3 workers" in second.error
+
+
+def test_batches_that_nobody_claimed_or_that_were_given_back_count_no_loss(
+    sessions: SessionFactory,
+) -> None:
+    with sessions.begin() as session:
+        job_id = stored_job(session, num_problems=1)
+        planned = stored_batch(session, job_id, num_problems=1)
+        lose_batches(session, [planned], max_losses=1, now=after(1))
+        claimed = claimed_batch(session, job_id, num_problems=1)
+        lose_batches(session, [claimed.id], now=after(2))
+        (problem,) = session.scalars(select(Problem).where(Problem.job_id == job_id))
+        assert (problem.state, problem.num_losses) == (ProblemState.PENDING, 0)

@@ -15,8 +15,9 @@ from db.problems import answer_problems
 from db.session import SessionFactory
 from db.workers import heartbeat
 from scheduler.core.config import SchedulerConfig
-from scheduler.core.decisions import Decisions, JobPlanned, NewBatch
+from scheduler.core.decisions import Decisions, JobPlanned, NewBatch, PlanFailure
 from scheduler.core.snapshot import Snapshot
+from scheduler.core.states import JobState
 from scheduler.tick import Scheduler
 from tests.factories import (
     NOW,
@@ -245,3 +246,24 @@ def test_decisions_on_an_outdated_snapshot_change_nothing(
         assert session.get_one(Job, job_id).state == "completed"
         assert job_progress(session, job_id).answered == 1
     assert broker.messages == []
+
+
+def test_a_job_that_cannot_be_planned_fails_after_some_tries(
+    sessions: SessionFactory, broker: Broker
+) -> None:
+    with sessions.begin() as session:
+        job_id = stored_job(session, num_problems=2)
+    failing = Decisions(plan_failures=(PlanFailure(job_id, "ValueError: no such length"),))
+    scheduler = _deciding(sessions, broker, failing)
+    tries = SchedulerConfig().max_plan_failures
+    for number in range(tries):
+        with sessions() as session:
+            assert session.get_one(Job, job_id).state == JobState.QUEUED
+        scheduler.tick(after(0.1 * number))
+    with sessions() as session:
+        job = session.get_one(Job, job_id)
+        errors = session.scalars(select(Problem.error).where(Problem.job_id == job_id)).all()
+        kinds = [event.kind for event in list_events(session, job_id)]
+    assert job.state == JobState.FAILED
+    assert kinds.count("plan.failed") == tries
+    assert all(error is not None and "no such length" in error for error in errors)

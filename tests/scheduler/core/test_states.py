@@ -23,7 +23,7 @@ ALLOWED_JOB = {
     "cancelling": {"cancelled"},
 }
 ALLOWED_PROBLEM = {
-    "pending": {"dispatched", "answered", "expired", "cancelled"},
+    "pending": {"dispatched", "answered", "expired", "failed", "cancelled"},
     "dispatched": {"running", "pending", "answered", "expired", "failed", "cancelled"},
     "running": {"pending", "answered", "expired", "failed", "cancelled"},
 }
