@@ -32,7 +32,7 @@ class LlamaShape:
 
 
 TARGET_SHAPE = LlamaShape(128, 512, 6, 4)
-DRAFT_SHAPE = LlamaShape(64, 256, 2, 2)
+DRAFT_SHAPE = LlamaShape(96, 384, 1, 3)
 
 
 @dataclass
