@@ -81,6 +81,16 @@ def make_quote(
     if request.mean_prompt_chars is not None:
         mean_tokens = prompt_tokens(snapshot, options.model, request.mean_prompt_chars)
     assert mean_tokens is not None
+    fleet = fleet_of(snapshot, options.model, settings.scheduler)
+    if fleet is None:
+        raise no_capacity(options.model)
+    if mean_tokens >= fleet.max_model_len:
+        raise invalid(
+            "mean_prompt_tokens" if request.mean_prompt_chars is None else "prompt_chars",
+            f"Prompts of {mean_tokens:,.0f} tokens leave no room for an answer: '{options.model}'"
+            f" takes {fleet.max_model_len:,} tokens, prompt and answer together.",
+            code="prompt_too_long",
+        )
     job = new_job(
         options,
         tenant_id=tenant_id,
@@ -98,8 +108,7 @@ def make_quote(
         deadlines_s=[(at - now).total_seconds() for at in due_at],
         with_grid=not options.deadlines,
     )
-    fleet = fleet_of(snapshot, options.model, settings.scheduler)
-    if isinstance(quoted, Rejected) or fleet is None:
+    if isinstance(quoted, Rejected):
         raise no_capacity(options.model)
     return QuoteOut(
         model=options.model,

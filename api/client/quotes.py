@@ -114,8 +114,8 @@ def _decision(decision: Decision) -> list[RenderableType]:
         )
     jobs = decision["num_jobs_ahead"]
     fleet = (
-        f"  {decision['num_problems']} problems on {decision['num_workers']} workers with"
-        f" {decision['rows']} rows, {seconds(decision['time_left_s'])} left less a reserve of"
+        f"  {decision['num_problems']} problems, {decision['rows']} rows,"
+        f" {seconds(decision['time_left_s'])} left less a reserve of"
         f" {seconds(decision['reserve_s'])}\n"
         f"  ahead: {jobs} {'job' if jobs == 1 else 'jobs'}, {seconds(decision['ahead_s'])} of work"
         f" (95%: {seconds(decision['ahead_p95_s'])})\n"

@@ -228,6 +228,12 @@ def test_a_cold_start_says_so(api: httpx.Client) -> None:
         ({"mean_prompt_tokens": 5}, "mean_prompt_tokens", "either"),
         ({"prompt_chars": -1}, "prompt_chars", "greater than 0"),
         ({"prompt_chars": 10**7}, "prompt_chars", "at most 200,000"),
+        ({"prompt_chars": 2_000}, "prompt_chars", "takes 512 tokens"),
+        (
+            {"prompt_chars": None, "mean_prompt_tokens": 512},
+            "mean_prompt_tokens",
+            "no room for an answer",
+        ),
         ({"problems": [{"prompt": "x"}]}, "num_problems", "not both"),
         ({"problems": [], "num_problems": None, "prompt_chars": None}, "problems", "empty"),
         ({"problems": {}}, "problems", "a list of problems"),
