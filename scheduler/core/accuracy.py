@@ -115,18 +115,18 @@ class AnswerProfile:
         """Finished share split by whether the branch is right; (difficulties, kinds, caps) each."""
         p = np.asarray(self.difficulty)[:, None, None]
         log_ratio = math.log(self.wrong_length_ratio)
-        scales = np.asarray(self.length_scales)[:, :, None]
+        scaled = max_tokens / np.asarray(self.length_scales)[:, :, None]
         # The two factors leave the geometric mean over all branches of a problem as it is.
-        right = self._share_within(max_tokens / (scales * np.exp((p - 1.0) * log_ratio)))
-        wrong = self._share_within(max_tokens / (scales * np.exp(p * log_ratio)))
+        right = self._share_within(scaled * np.exp((1.0 - p) * log_ratio))
+        wrong = self._share_within(scaled * np.exp(-p * log_ratio))
         return p * right, (1.0 - p) * wrong
 
     def _share_within(self, scaled: FloatArray) -> FloatArray:
         """P(branch ends within so many tokens of a problem with scale 1)."""
-        probabilities = np.linspace(0.0, 1.0, len(self.length_quantiles))
-        median = float(np.interp(0.5, probabilities, self.length_quantiles))
+        median = float(np.median(self.length_quantiles))
         power = 1.0 / np.asarray(self.length_spreads)[:, :, None]
         tokens = median * (scaled / median) ** power
+        probabilities = np.linspace(0.0, 1.0, len(self.length_quantiles))
         return np.interp(tokens, self.length_quantiles, probabilities, left=0.0, right=1.0)
 
     def length_quantile(self, probability: ArrayLike) -> FloatArray:
@@ -137,11 +137,9 @@ class AnswerProfile:
 
     def _longest(self) -> float:
         median = float(np.median(self.length_quantiles))
-        beyond = max(self.length_quantiles[-1] / median, 1.0)
-        reach = np.asarray(self.length_scales) * beyond ** np.asarray(self.length_spreads)
-        p = np.asarray(self.difficulty)[:, None]
-        slower = np.maximum(self.wrong_length_ratio**p, self.wrong_length_ratio ** (p - 1.0))
-        return float((median * reach * slower).max())
+        beyond = (self.length_quantiles[-1] / median) ** np.asarray(self.length_spreads)
+        slower = max(self.wrong_length_ratio, 1.0 / self.wrong_length_ratio)
+        return float((median * np.asarray(self.length_scales) * beyond).max() * slower)
 
     def mean_length(self, max_tokens: float) -> float:
         """Mean completion tokens of a branch cut at the cap."""
@@ -168,9 +166,8 @@ class AnswerProfile:
         voting = finished * np.asarray(self.answer_rates)[:, None, None]
         curves = right_curves(self.difficulty, self.concentrations, self.weights, branches)
         votes_right = interpolate_type(curves, self.difficulty, effective, voting)
-        return np.asarray(
-            np.einsum("p,bpsc->bc", self._shares(), votes_right) / votes_right.shape[2]
-        )
+        mixed = np.einsum("p,bpsc->bc", self._shares(), votes_right)
+        return np.asarray(mixed / votes_right.shape[2])
 
     def answered_grid(self, branches: tuple[int, ...], max_tokens: FloatArray) -> FloatArray:
         """Expected share of problems with at least one vote; (branches, caps)."""
@@ -180,10 +177,6 @@ class AnswerProfile:
         return np.asarray(
             1.0 - np.einsum("p,bpsc->bc", self._shares(), silent**widths) / by_type.shape[1]
         )
-
-    def expected_branches_used(self, num_branches: int) -> float:
-        """Branches that end before the vote is decided, when all start together and finish."""
-        return float((1.0 - self.decided_after(num_branches)[:, :-1]).sum(axis=1) @ self._shares())
 
     def decided_after(self, num_branches: int) -> FloatArray:
         """P(vote decided after n branches ended); (difficulties, n from 0 to `num_branches`)."""

@@ -8,6 +8,7 @@ holds, with a vote that ends when it is decided. Regimes:
 - `--learn 0` (default): halves, each the judge of the other, from the cold start;
 - `--learn 50 --width 8 --prior family`: warm-up of a model never seen on 50 problems of 8 branches,
   drawn toward what the other models did on the same family (`models`: on other families);
+- `--stopped`: the same, branches being aborted when the vote is decided, as the service does;
 - `--unlabeled`: the same without knowing which answers are right.
 
 Errors are forecast minus outcome, in points (accuracy, share) or percent (tokens): `bias` is their
@@ -22,6 +23,7 @@ The claim fails if accuracy has a bias above 2 points on average, or an error ab
 import argparse
 import gzip
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,50 +34,12 @@ from numpy.typing import NDArray
 from scheduler.core.accuracy import AnswerProfile
 from scheduler.core.fit_answers import PRIOR_PROBLEMS, fit_answers
 from scheduler.core.latency import FloatArray
-from scheduler.core.occupancy import capped
 from scheduler.core.recorded import RecordedProblem
 from scheduler.core.shrinkage import ANY_FAMILY, Prior, prior_of
 from scheduler.fit_answers import read_recordings
+from tests.benchmarks.answer_outcomes import Outcomes, forecast, replay
 
-WIDTHS = (1, 2, 4, 8, 16, 32)
 CAP_SHARES = (0.25, 0.5, 0.75, 0.9, 0.95, 0.98)
-DRAWS = 24
-"""Random draws of branches per problem and width."""
-
-
-@dataclass(frozen=True)
-class Outcomes:
-    """What happened, or is forecast, at every width and cap.
-
-    Attributes:
-        accuracy: P(plurality of the branches within the cap is right); (..., widths, caps).
-        finished: Share of branches that end within the cap; (..., caps).
-        duration: Tokens until the vote is decided or the cap; (..., widths, caps).
-        work: Row-tokens held until then; (..., widths, caps).
-    """
-
-    accuracy: FloatArray
-    finished: FloatArray
-    duration: FloatArray
-    work: FloatArray
-
-    @property
-    def arrays(self) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
-        """The four quantities."""
-        return self.accuracy, self.finished, self.duration, self.work
-
-    def of(self, problems: NDArray[np.int64]) -> "Outcomes":
-        """Means over some problems, the first axis."""
-        return Outcomes(*(values[problems].mean(axis=0) for values in self.arrays))
-
-    def errors(self, truth: "Outcomes") -> list[FloatArray]:
-        """In points and percent."""
-        return [
-            100.0 * (self.accuracy - truth.accuracy),
-            100.0 * (self.finished - truth.finished),
-            100.0 * (self.duration / truth.duration - 1.0),
-            100.0 * (self.work / truth.work - 1.0),
-        ]
 
 
 @dataclass(frozen=True)
@@ -87,54 +51,6 @@ class Group:
     problems: list[RecordedProblem]
     caps: FloatArray
     outcomes: Outcomes
-
-
-def replay(record: RecordedProblem, caps: FloatArray, rng: np.random.Generator) -> Outcomes:
-    """Outcomes of one problem over random draws of its branches; caps lie below where it was cut.
-
-    Independent of the product: votes are counted branch by branch, in the order of their ends.
-    """
-    tokens = np.asarray(record.tokens, dtype=np.float64)
-    names = sorted({0, *(c for c in record.votes if c is not None)})
-    votes = np.array([[c == name for name in names] for c in record.votes], dtype=np.int16)
-    accuracy, duration, work = (np.zeros((len(WIDTHS), len(caps))) for _ in range(3))
-    rows = np.arange(DRAWS)
-    for row, width in enumerate(WIDTHS):
-        drawn = rng.random((DRAWS, len(tokens))).argsort(axis=1)[:, :width]
-        drawn = np.take_along_axis(drawn, tokens[drawn].argsort(axis=1, kind="stable"), axis=1)
-        ends = tokens[drawn]  # (draws, branches), by time
-        counts = votes[drawn].cumsum(axis=1)  # (draws, branches, classes)
-        steps = np.arange(ends.shape[1])
-        # Of equally popular answers the one that came first wins, also against one still to come.
-        first = np.where(counts > 0, steps[:, None], np.inf).min(axis=1, keepdims=True)
-        ranked = np.where(counts > 0, counts + 0.5 - first / 1000.0, 0.0)
-        leader = ranked.argmax(axis=2)
-        behind = np.sort(ranked, axis=2)
-        lead = behind[..., -1] - (behind[..., -2] if len(names) > 1 else 0.0)
-        running = len(steps) - 1 - steps
-        is_decided = (lead > running) | (running == 0)
-        decided_at = ends[rows, is_decided.argmax(axis=1)]
-        for column, cap in enumerate(caps):
-            num_ended = (ends <= cap).sum(axis=1)
-            last = np.maximum(num_ended - 1, 0)
-            voted = (num_ended > 0) & (counts[rows, last].max(axis=1) > 0)
-            accuracy[row, column] = (voted & (leader[rows, last] == names.index(0))).mean()
-            lasted = np.minimum(decided_at, cap)
-            duration[row, column] = lasted.mean()
-            work[row, column] = np.minimum(ends, lasted[:, None]).sum(axis=1).mean()
-    finished = ((tokens[:, None] <= caps) & ~np.array(record.is_cut)[:, None]).mean(axis=0)
-    return Outcomes(accuracy, finished, duration, work)
-
-
-def forecast(profile: AnswerProfile, caps: FloatArray) -> Outcomes:
-    """What the profile says."""
-    table = capped(profile, WIDTHS, tuple(caps.tolist()))
-    return Outcomes(
-        profile.accuracy_grid(WIDTHS, caps),
-        profile.finished_share(caps),
-        table.duration,
-        table.work,
-    )
 
 
 def read_groups(path: Path) -> Iterator[Group]:
@@ -170,14 +86,29 @@ def draws_of(num_problems: int, options: argparse.Namespace) -> Iterator[tuple[N
 def thinned(
     problem: RecordedProblem, options: argparse.Namespace, rng: np.random.Generator
 ) -> RecordedProblem:
-    """A random few branches of a problem, perhaps without knowing which are right."""
+    """What would be stored of a problem: a few branches, perhaps stopped, perhaps not graded."""
     kept = rng.permutation(len(problem.tokens))[: options.width or None]
+    last = max(problem.tokens)
+    if options.stopped:
+        last = _decided_at(problem, sorted(kept, key=lambda i: problem.tokens[i]))
     return RecordedProblem(
         classes=tuple(problem.classes[i] for i in kept),
-        tokens=tuple(problem.tokens[i] for i in kept),
-        finished=tuple(not problem.is_cut[i] for i in kept),
+        tokens=tuple(min(problem.tokens[i], last) for i in kept),
+        finished=tuple(not problem.is_cut[i] and problem.tokens[i] <= last for i in kept),
         is_labeled=not options.unlabeled,
     )
+
+
+def _decided_at(problem: RecordedProblem, by_end: Sequence[int]) -> int:
+    """Tokens at which the vote of these branches cannot be changed by the rest of them."""
+    counts: Counter[int] = Counter()
+    for number, branch in enumerate(by_end, start=1):
+        vote = problem.votes[branch]
+        counts.update([] if vote is None else [vote])
+        first, second = ([n for _, n in counts.most_common(2)] + [0, 0])[:2]
+        if first - second > len(by_end) - number:
+            return problem.tokens[branch]
+    return problem.tokens[by_end[-1]]
 
 
 def prior_for(group: Group, learned: Sequence[AnswerProfile], kind: str) -> Prior:
@@ -220,7 +151,8 @@ def main() -> None:
     parser.add_argument("--learn", type=int, default=0, help="problems; 0 for half of them")
     parser.add_argument("--width", type=int, default=0, help="branches per problem; 0 for all")
     parser.add_argument("--prior", choices=("cold", "models", "family"), default="cold")
-    parser.add_argument("--unlabeled", action="store_true")
+    parser.add_argument("--unlabeled", action="store_true", help="learn without grades")
+    parser.add_argument("--stopped", action="store_true", help="learn from decided votes")
     parser.add_argument("--records", type=Path)
     options = parser.parse_args()
     groups = list(read_groups(options.recordings))
