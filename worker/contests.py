@@ -18,6 +18,15 @@ from worker.traces import branch_row
 from worker.voting import AnswerClass, Ballot, Pair
 
 
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The grading pool's answer to a comparison."""
+
+    problem_id: int
+    pair: Pair
+    equivalent: bool
+
+
 @dataclass(slots=True)
 class _Check:
     """An answer whose class is being found; `pair` is what has to be compared next."""
@@ -56,6 +65,7 @@ class Contest:
     _unclassified: deque[tuple[BranchRequest, BranchFinished]] = field(default_factory=deque)
     _check: _Check | None = None
     _error: str | None = None
+    _num_cut: int = 0
 
     @classmethod
     def open(cls, problem: ClaimedProblem, plan: Plan, answers: AnswerProfile) -> "Contest":
@@ -136,6 +146,7 @@ class Contest:
             self._classify()
         else:
             self._error = event.error or "the engine ended the branch"
+            self._num_cut += event.finish_reason is FinishReason.ABORT
             if event.finish_reason is FinishReason.ERROR:
                 self._keep(request, event, FinishReason.ERROR)
 
@@ -156,7 +167,7 @@ class Contest:
     def close(self, now: datetime) -> None:
         """Close when the plan asks for no more votes."""
         if self.is_over(self.num_undecided):
-            self._answer(now, degraded=False)
+            self._answer(now, degraded=not self.is_over(self.num_undecided + self._num_cut))
         elif not self.num_undecided:
             self._fail(now)
 

@@ -6,7 +6,8 @@ submits the missing branches of all problems at once, breadth first, and leaves 
 engine; a problem whose other branches are not worth waiting for under the plan (`scheduler.core.
 stopping`) is answered and they are aborted, so their rows go to the next problem. Rows of the batch
 that nothing waits for any more go to problems whose votes are open, in branches beyond the plan's
-number, if the plan allows. At `deadline_at - reserve_s` every problem with a vote is answered
+number, if the plan allows; branches that wait too long to end in time are not started where there
+is a vote already. At `deadline_at - reserve_s` every problem with a vote is answered
 from the votes it has; one without any stays for its first finisher until the deadline itself.
 
 Results are written in grouped transactions guarded by the batch's epoch. When the batch is no
@@ -17,7 +18,6 @@ the store is away, results wait in memory and the deadline guard goes on.
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from queue import Empty, SimpleQueue
@@ -28,8 +28,9 @@ from sqlalchemy.orm import Session
 from db.batches import ClaimedBatch, finish_batch, lose_batches
 from db.session import SessionFactory
 from scheduler.core.accuracy import AnswerProfile
+from scheduler.core.stopping import is_hopeless
 from worker.branching import Pace, extensions, planned
-from worker.contests import Contest
+from worker.contests import Contest, Verdict
 from worker.engines.base import BranchFinished, Engine
 from worker.equivalence import Equivalence, is_plain
 from worker.outbox import RETRY_INTERVAL_S, Outbox
@@ -50,16 +51,7 @@ class Outcome(StrEnum):
     RELEASED = "released"
 
 
-@dataclass(frozen=True, slots=True)
-class _Verdict:
-    """The grading pool's answer to a comparison."""
-
-    problem_id: int
-    pair: Pair
-    equivalent: bool
-
-
-Message: TypeAlias = BranchFinished | _Verdict
+Message: TypeAlias = BranchFinished | Verdict
 
 
 class BatchController:
@@ -97,6 +89,7 @@ class BatchController:
         self._aborts: list[str] = []
         self._outbox = Outbox(batch, sessions, lost)
         self._ending = False
+        self._answers = answers
         self._pace = Pace()
 
     @property
@@ -145,21 +138,22 @@ class BatchController:
             for contest in tuple(self._open.values()):
                 contest.close_degraded(datetime.now(UTC))
                 self._settle(contest)
-        elif self._batch.plan.max_branches > self._batch.plan.num_branches:
-            self._extend()
+        elif (tpot_s := self._pace.tpot_s) is not None:
+            self._adapt(self._time_left_s() - self._reserve_s, tpot_s)
         self._send_aborts()
         if self._outbox.due_in_s() <= 0:
             self._outbox.flush()
 
-    def _extend(self) -> None:
-        """Give free rows of the batch to problems that are worth it."""
-        if (tpot_s := self._pace.tpot_s) is None:
-            return
-        granted = len(self._contests) * self._batch.plan.num_branches
-        rows = min(granted, self._engine.spec.max_num_seqs)
-        time_left_s = self._time_left_s() - self._reserve_s
-        free_rows = rows - len(self._in_flight)
-        self._submit(extensions(self._open.values(), free_rows, time_left_s, tpot_s))
+    def _adapt(self, time_left_s: float, tpot_s: float) -> None:
+        """Give free rows of the batch to problems that are worth it; start nothing in vain."""
+        plan = self._batch.plan
+        if is_hopeless(self._answers, time_left_s=time_left_s, tpot_s=tpot_s):
+            voted = (i for i, (c, _) in self._in_flight.items() if c.ballot.num_finished)
+            self._engine.abort(list(voted), only_waiting=True)
+        elif plan.max_branches > plan.num_branches:
+            granted = len(self._contests) * plan.num_branches
+            free_rows = min(granted, self._engine.spec.max_num_seqs) - len(self._in_flight)
+            self._submit(extensions(self._open.values(), free_rows, time_left_s, tpot_s))
 
     def _take(self, wait_s: float) -> None:
         """Handle the messages at hand, after waiting for the first one."""
@@ -174,7 +168,7 @@ class BatchController:
             return
 
     def _handle(self, message: Message) -> None:
-        if isinstance(message, _Verdict):
+        if isinstance(message, Verdict):
             contest = self._contests[message.problem_id]
             if contest.pending_pair != message.pair:
                 return
@@ -209,7 +203,7 @@ class BatchController:
             return
         contest.asked = pair
         self._equivalence.compare(
-            *pair, lambda verdict: self._inbox.put(_Verdict(problem_id, pair, verdict))
+            *pair, lambda verdict: self._inbox.put(Verdict(problem_id, pair, verdict))
         )
 
     def _send_aborts(self) -> None:

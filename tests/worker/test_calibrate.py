@@ -70,8 +70,8 @@ class KnownEngine:
     def totals(self) -> EngineTotals:
         return self._virtual.totals()
 
-    def abort(self, branch_ids: Iterable[str]) -> None:
-        self._virtual.abort(branch_ids)
+    def abort(self, branch_ids: Iterable[str], *, only_waiting: bool = False) -> None:
+        self._virtual.abort(branch_ids, only_waiting=only_waiting)
 
     def close(self) -> None:
         self._virtual.close()

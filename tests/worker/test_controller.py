@@ -162,3 +162,17 @@ def test_an_extension_stays_within_the_rows_of_the_batch(bench: Bench) -> None:
     for branch in voted:
         together = [other for other in voted if other.queued_at <= branch.queued_at]
         assert sum(other.finished_at > branch.queued_at for other in together) <= 4
+
+
+def test_branches_that_wait_in_vain_are_not_started_where_there_is_a_vote(bench: Bench) -> None:
+    # One row, a second per branch. From two seconds before the end on, hardly any branch of the
+    # answer profile would end in time: the second one runs and cannot win, the others never start.
+    bench.job([[("7", 100), ("8", 100)] * 3], rows=1, deadline_s=4.0)
+    started = time.monotonic()
+    assert bench.solve(num_branches=6, max_tokens=400) is Outcome.DONE
+    assert time.monotonic() - started < 3.0
+    (problem,) = problems_of(bench.sessions, bench.job_id)
+    assert (problem.state, problem.degraded) == ("answered", True)
+    assert problem.num_branches_finished == 1
+    kept = branches_of(bench.sessions, bench.job_id)
+    assert [branch.finish_reason for branch in kept] == ["stop", "abort"]

@@ -109,8 +109,12 @@ class Engine(Protocol):
     def totals(self) -> EngineTotals:
         """What this engine did since its start; its latency profile is refreshed from it."""
 
-    def abort(self, branch_ids: Iterable[str]) -> None:
-        """End branches within one step; ids that are unknown or finished are ignored."""
+    def abort(self, branch_ids: Iterable[str], *, only_waiting: bool = False) -> None:
+        """End branches within one step; ids that are unknown or finished are ignored.
+
+        Args:
+            only_waiting: Spare the branches that have started.
+        """
 
     def close(self) -> None:
         """Abort what runs and release threads and memory. Idempotent."""

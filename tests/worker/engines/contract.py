@@ -140,6 +140,20 @@ class EngineContract:
         engine.abort(request.branch_id for request in running)
         collect(events, 4)
 
+    def test_an_abort_of_waiting_branches_spares_those_that_started(
+        self, engine: Engine, prompts: list[str]
+    ) -> None:
+        events = SimpleQueue[BranchFinished]()
+        ids = [f"{i}" for i in range(5)]
+        engine.submit([branch(i, prompts[0], max_tokens=LONG_TOKENS) for i in ids[:4]], events)
+        time.sleep(0.2)
+        engine.submit([branch(ids[4], prompts[1], priority=1)], events)
+        engine.abort(ids, only_waiting=True)
+        assert set(collect(events, 1)) == {ids[4]}
+        engine.abort(ids)
+        ended = collect(events, 4)
+        assert all(event.metrics.started_at is not None for event in ended.values())
+
     def test_running_branches_are_aborted_and_their_rows_go_to_others(
         self, engine: Engine, prompts: list[str]
     ) -> None:

@@ -66,10 +66,10 @@ class VirtualReplayEngine:
         """What was replayed, in modeled time."""
         return self._tally.totals()
 
-    def abort(self, branch_ids: Iterable[str]) -> None:
+    def abort(self, branch_ids: Iterable[str], *, only_waiting: bool = False) -> None:
         """End branches at the present instant; unknown ids are ignored."""
         for branch_id in branch_ids:
-            row = self._timeline.remove(branch_id)
+            row = self._timeline.remove(branch_id, only_waiting=only_waiting)
             if row is not None:
                 self._emit(row, FinishReason.ABORT)
 
@@ -197,11 +197,11 @@ class ReplayEngine:
             self._wake.notify()
             return self._virtual.totals()
 
-    def abort(self, branch_ids: Iterable[str]) -> None:
+    def abort(self, branch_ids: Iterable[str], *, only_waiting: bool = False) -> None:
         """End branches at once; unknown ids are ignored."""
         with self._wake:
             self._virtual.advance_to(self._now())
-            self._virtual.abort(branch_ids)
+            self._virtual.abort(branch_ids, only_waiting=only_waiting)
             self._wake.notify()
 
     def close(self) -> None:

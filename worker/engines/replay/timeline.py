@@ -105,14 +105,16 @@ class Timeline:
         self._rows[row.request.branch_id] = row
         heapq.heappush(self._waiting, (row.request.priority, next(self._arrivals), row))
 
-    def remove(self, branch_id: str) -> Row | None:
-        """Take out a row that has not ended."""
-        row = self._rows.pop(branch_id, None)
-        if row is not None:
-            row.finished_at_s = self._now_s
-            if row.started_at_s is not None:
-                self._release(row)
-            # A waiting row stays in the heap and is skipped when it comes up.
+    def remove(self, branch_id: str, *, only_waiting: bool = False) -> Row | None:
+        """Take out a row that has not ended; None when there is none, or none that waits."""
+        row = self._rows.get(branch_id)
+        if row is None or (only_waiting and row.started_at_s is not None):
+            return None
+        del self._rows[branch_id]
+        row.finished_at_s = self._now_s
+        if row.started_at_s is not None:
+            self._release(row)
+        # A waiting row stays in the heap and is skipped when it comes up.
         return row
 
     def advance(self, to_s: float) -> list[Row]:

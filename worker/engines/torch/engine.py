@@ -200,9 +200,9 @@ class TorchEngine:
         """What was decoded since the start; steps that `measure_step` timed are not in it."""
         return self._loop.tally.totals()
 
-    def abort(self, branch_ids: Iterable[str]) -> None:
+    def abort(self, branch_ids: Iterable[str], *, only_waiting: bool = False) -> None:
         """Ends branches within one step; ids that are unknown or finished are ignored."""
-        self._loop.abort(branch_ids)
+        self._loop.abort(branch_ids, only_waiting=only_waiting)
 
     def close(self) -> None:
         """Aborts what runs and ends the decode thread. Idempotent."""

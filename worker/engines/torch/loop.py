@@ -41,6 +41,7 @@ class DecodeLoop:
         self._condition = threading.Condition()
         self._inbox: list[Row] = []
         self._aborted: set[str] = set()
+        self._unwanted: set[str] = set()  # aborted unless they have started
         self._calls: list[Callable[[], None]] = []
         self._held: set[str] = set()
         self._is_closing = False
@@ -73,10 +74,11 @@ class DecodeLoop:
                     row.finish(FinishReason.ERROR, datetime.now(UTC), "", refusal)
             self._condition.notify()
 
-    def abort(self, branch_ids: Iterable[str]) -> None:
+    def abort(self, branch_ids: Iterable[str], *, only_waiting: bool = False) -> None:
         """Ends branches within one step; ids that are not held are ignored."""
         with self._condition:
-            self._aborted.update(self._held.intersection(branch_ids))
+            ended = self._unwanted if only_waiting else self._aborted
+            ended.update(self._held.intersection(branch_ids))
             self._condition.notify()
 
     def call(self, function: Callable[[Serving], T]) -> T:
@@ -143,11 +145,14 @@ class DecodeLoop:
             self._condition.wait_for(self._has_work)
             inbox, self._inbox = self._inbox, []
             aborted, self._aborted = self._aborted, set()
+            unwanted, self._unwanted = self._unwanted, set()
             calls, self._calls = self._calls, []
             is_closing = self._is_closing
         self._serving.wait(inbox)
         if aborted:
             self._serving.abort(aborted)
+        if unwanted:
+            self._serving.abort(unwanted, only_waiting=True)
         for call in calls:
             call()
         return not is_closing
@@ -156,6 +161,7 @@ class DecodeLoop:
         return bool(
             self._inbox
             or self._aborted
+            or self._unwanted
             or self._calls
             or self._is_closing
             or not self._serving.is_idle

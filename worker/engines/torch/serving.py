@@ -64,10 +64,11 @@ class Serving:
         for row in rows:
             heapq.heappush(self._waiting, (row.request.priority, next(self._arrivals), row))
 
-    def abort(self, branch_ids: set[str]) -> None:
-        """Ends those of the branches that are held."""
+    def abort(self, branch_ids: set[str], *, only_waiting: bool = False) -> None:
+        """Ends those of the branches that are held, or only those not started."""
         for row in self._held():
-            if row.request.branch_id in branch_ids:
+            is_spared = only_waiting and row.started_at is not None
+            if row.request.branch_id in branch_ids and not is_spared:
                 self._end(row, FinishReason.ABORT)
         self._forget_ended()
 
