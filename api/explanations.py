@@ -12,11 +12,13 @@ from api.schemas.explanations import (
     ExplanationOut,
     HistoryOut,
     OutcomeOut,
+    StopsOut,
 )
 from api.words import event_words, fate_words, why_words
 from db import events
 from db.jobs import job_progress
 from db.models import Job
+from db.problems import job_outcome
 from db.snapshot import read_snapshot
 from scheduler.core.config import SchedulerConfig
 from scheduler.core.explain import explain_live
@@ -58,6 +60,7 @@ def explanation_of(
             for event in found[:HISTORY_SHOWN]
         ],
         history_has_more=len(found) > HISTORY_SHOWN,
+        stops=StopsOut.model_validate(job_outcome(session, job.id), from_attributes=True),
         outcome=_outcome(session, job),
     )
 

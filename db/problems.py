@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import and_, bindparam, func, select, update
+from sqlalchemy import ColumnElement, and_, bindparam, func, select, update
 from sqlalchemy.orm import Session
 
 from db.leases import hold_batch
@@ -155,8 +155,8 @@ def release_problems(session: Session, batch_ids: Sequence[int]) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class BatchOutcome:
-    """How the problems of a batch ended.
+class Outcome:
+    """How the problems of a batch or a job ended.
 
     Attributes:
         num_stopped: Answered before all planned branches ended, because more would not have paid.
@@ -170,8 +170,17 @@ class BatchOutcome:
     num_branches_spared: int
 
 
-def batch_outcome(session: Session, batch_id: int) -> BatchOutcome:
+def batch_outcome(session: Session, batch_id: int) -> Outcome:
     """Count what became of a batch's problems."""
+    return _outcome(session, Problem.batch_id == batch_id)
+
+
+def job_outcome(session: Session, job_id: str) -> Outcome:
+    """Count what became of a job's problems so far."""
+    return _outcome(session, Problem.job_id == job_id)
+
+
+def _outcome(session: Session, where: ColumnElement[bool]) -> Outcome:
     answered = Problem.state == ProblemState.ANSWERED
     spared = Problem.num_branches - Problem.num_branches_finished
     stopped = and_(answered, Problem.degraded.is_(False), spared > 0)
@@ -182,10 +191,10 @@ def batch_outcome(session: Session, batch_id: int) -> BatchOutcome:
             func.count().filter(answered, Problem.degraded.is_(True)),
             func.count().filter(stopped),
             func.sum(spared).filter(stopped),
-        ).where(Problem.batch_id == batch_id)
+        ).where(where)
     ).one()
     # A sum over no rows is NULL.
-    return BatchOutcome(*(int(count or 0) for count in row))
+    return Outcome(*(int(count or 0) for count in row))
 
 
 def cancel_job_problems(session: Session, job_id: str, *, now: datetime) -> int:

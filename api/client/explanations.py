@@ -90,6 +90,14 @@ class HistoryEntry(TypedDict):
     data: dict[str, Any]
 
 
+class Stops(TypedDict):
+    """Problems whose vote ended before all planned branches did."""
+
+    num_answered: int
+    num_stopped: int
+    num_branches_spared: int
+
+
 class Outcome(TypedDict):
     """The forecast of the admission beside what came."""
 
@@ -112,4 +120,5 @@ class Explanation(TypedDict):
     now: Decision | None
     history: list[HistoryEntry]
     history_has_more: bool
+    stops: Stops
     outcome: Outcome | None

@@ -74,6 +74,14 @@ def explanation_view(explanation: Explanation) -> RenderableType:
         at = datetime.fromisoformat(entry["at"]).astimezone()
         history.add_row(at.strftime("%H:%M:%S.%f")[:-5], entry["what"])
     parts.append(history)
+    stops = explanation["stops"]
+    if stops["num_stopped"]:
+        parts.append(
+            Text(
+                f"{stops['num_stopped']} of {stops['num_answered']} answered problems stopped early"
+                f" and spared {stops['num_branches_spared']} branches."
+            )
+        )
     outcome = explanation["outcome"]
     if outcome is not None:
         side = "within" if outcome["within_p95"] else "after"

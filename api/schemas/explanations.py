@@ -66,6 +66,14 @@ class HistoryOut(BaseModel):
     data: dict[str, Any]
 
 
+class StopsOut(BaseModel):
+    """Problems whose vote ended before all planned branches did."""
+
+    num_answered: int
+    num_stopped: int = Field(description="Of those answered, without the deadline's help.")
+    num_branches_spared: int
+
+
 class OutcomeOut(BaseModel):
     """The forecast of the admission beside what came."""
 
@@ -94,4 +102,5 @@ class ExplanationOut(BaseModel):
         description="Oldest first, batches only when lost; all events are at `/events`."
     )
     history_has_more: bool
+    stops: StopsOut
     outcome: OutcomeOut | None = Field(description="Null while live.")

@@ -12,11 +12,20 @@ from db.batches import lose_batches
 from db.endings import expire_jobs, finish_jobs
 from db.jobs import store_plan
 from db.models import Job, JobEvent
+from db.problems import answer_problems
 from db.session import SessionFactory, transaction
 from scheduler.core.config import SchedulerConfig
 from scheduler.core.decisions import PlanReason
 from tests.api.live import error_of, job_body
-from tests.factories import after, forecast, plan, stored_batch, stored_job
+from tests.factories import (
+    after,
+    claimed_batch,
+    forecast,
+    plan,
+    problem_answer,
+    stored_batch,
+    stored_job,
+)
 
 FATES = {"chosen", "too_late", "rows_needed", "no_gain", "less_accurate", "dominated"}
 
@@ -117,6 +126,23 @@ def test_an_ended_job_shows_its_forecast_beside_what_came(
         "The deadline closed what was open: 4 expired",
         "Expired: 4 expired",
     ]
+
+
+def test_problems_that_stopped_early_are_counted(
+    api: httpx.Client, sessions: SessionFactory
+) -> None:
+    with transaction(sessions) as session:
+        job_id = stored_job(session, num_problems=3)
+        batch = claimed_batch(session, job_id, num_problems=3)
+        answers = [
+            problem_answer(problem.id, num_branches_finished=finished)
+            for problem, finished in zip(batch.problems, (2, 4), strict=False)
+        ]
+        assert answer_problems(session, batch_id=batch.id, epoch=batch.epoch, answers=answers)
+
+    stops = explained(api, job_id)["stops"]
+
+    assert stops == {"num_answered": 2, "num_stopped": 1, "num_branches_spared": 2}
 
 
 def test_a_long_history_is_cut_and_says_so(api: httpx.Client, sessions: SessionFactory) -> None:
