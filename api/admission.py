@@ -236,4 +236,5 @@ def view_of(job: jobs.NewJob, snapshot: Snapshot) -> JobView:
         num_pending=job.num_problems,
         num_in_flight=0,
         answers=snapshot.answers_of(job.model, job.family),
+        tenant_share=snapshot.share_of(job.tenant_id),
     )

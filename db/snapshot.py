@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 
 from db.branches import FINISHED
 from db.learning import learned_profiles
-from db.models import Worker
+from db.models import Tenant, Worker
 from scheduler.core.accuracy import AnswerProfile
 from scheduler.core.latency import LatencyProfile
 from scheduler.core.plan import EngineSpec, Plan
@@ -22,10 +22,8 @@ _LIVE_JOBS = text("""
 SELECT
     jobs.*,
     num_pending,
-    num_in_flight,
-    tenants.weight / (SELECT sum(weight) FROM tenants) AS tenant_share
+    num_in_flight
 FROM jobs
-JOIN tenants ON tenants.id = jobs.tenant_id
 CROSS JOIN LATERAL (
     SELECT
         count(*) FILTER (WHERE state = 'pending') AS num_pending,
@@ -81,16 +79,27 @@ def read_snapshot(session: Session, now: datetime) -> Snapshot:
         .order_by(Worker.name)
     )
     learned = learned_profiles(session)
+    tenant_shares = _tenant_shares(session)
+    shares = dict(tenant_shares)
     return Snapshot(
         now=now,
-        jobs=tuple(_job_view(row, learned) for row in jobs),
+        jobs=tuple(_job_view(row, learned, shares[row.tenant_id]) for row in jobs),
         batches=tuple(_batch_view(row, learned) for row in batches),
         learned=learned,
+        tenant_shares=tenant_shares,
         workers=tuple(view for worker in workers if (view := _worker_view(worker)) is not None),
     )
 
 
-def _job_view(row: Row[tuple[object, ...]], learned: tuple[AnswerProfile, ...]) -> JobView:
+def _tenant_shares(session: Session) -> tuple[tuple[str, float], ...]:
+    tenants = session.execute(select(Tenant.id, Tenant.weight).order_by(Tenant.id)).all()
+    total = sum(tenant.weight for tenant in tenants)
+    return tuple((tenant.id, tenant.weight / total) for tenant in tenants)
+
+
+def _job_view(
+    row: Row[tuple[object, ...]], learned: tuple[AnswerProfile, ...], share: float
+) -> JobView:
     plan = None
     if row.num_branches is not None:
         plan = Plan(
@@ -116,7 +125,7 @@ def _job_view(row: Row[tuple[object, ...]], learned: tuple[AnswerProfile, ...]) 
         num_pending=row.num_pending,
         num_in_flight=row.num_in_flight,
         plan=plan,
-        tenant_share=row.tenant_share,
+        tenant_share=share,
         num_problems=row.num_problems,
         promised_at=row.admitted_finish_p95_at,
         predicted_at=row.predicted_finish_p95_at,

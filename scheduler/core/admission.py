@@ -3,6 +3,11 @@
 Theory of operation: the promise holds when the job's cheapest plan finishes in time behind the
 work due before it, and every job due after it still finishes with its own cheapest plan behind the
 new one. Jobs that are already late bind nobody.
+
+Tenants: a part of the time until any deadline, `tenant_headroom`, is kept for tenants below their
+share. A tenant whose own work fills more than its share of the time is refused what would reach
+into it, so one that submits without end cannot keep the others out; alone, or while there is room,
+it may use all the rest.
 """
 
 from bisect import bisect_right
@@ -67,6 +72,9 @@ def weigh(snapshot: Snapshot, job: JobView, config: SchedulerConfig) -> Weighed:
         slowed = _fitting(without_job) - _fitting(beside_job)
         earliest_s = _earliest_finish_s(with_job, beside_job, job, slowed, now)
         return Weighed(Rejected(RejectReason.DEADLINE_INFEASIBLE, earliest_s), with_job)
+    headroom_s = _until_headroom_s(with_job, job)
+    if headroom_s is not None:
+        return Weighed(Rejected(RejectReason.DEADLINE_INFEASIBLE, headroom_s), with_job)
     upgrade(with_job)
     chosen = with_job.item(with_job.jobs.index(job))
     wanted = job.min_accuracy
@@ -77,6 +85,27 @@ def weigh(snapshot: Snapshot, job: JobView, config: SchedulerConfig) -> Weighed:
 def _keeps_promises(with_job: Bounds, without_job: Bounds, job: JobView) -> bool:
     """Whether the job fits and no job that fitted without it stops to fit."""
     return {job.id} | _fitting(without_job) <= _fitting(with_job)
+
+
+def _until_headroom_s(bounds: Bounds, job: JobView) -> float | None:
+    """None when the job leaves the headroom of other tenants, else a deadline by which it would."""
+    config, index = bounds.config, bounds.jobs.index(job)
+    is_own = bounds.table["tenant"] == bounds.table["tenant"][index]
+    own_s = np.where(is_own, bounds.cost_s, 0.0).cumsum()[index:]
+    all_s = (bounds.before_s() + bounds.cost_s)[index:]
+    # Work that may be done until each job's deadline, its own included, so that it is in time.
+    room_s = (bounds.must_start_s + bounds.cost_s)[index:]
+    used = 1.0 - config.tenant_headroom
+    is_crowded = (all_s > used * room_s) & (own_s > job.tenant_share * room_s)
+    if not is_crowded.any():
+        return None
+    options = bounds.options[index]
+    cheapest = int(options.row_seconds.argmin())
+    cost_s = float(options.row_seconds[cheapest]) / bounds.rows
+    after_all_s = float(bounds.before_s()[-1] + bounds.cost_s[-1] - bounds.cost_s[index]) + cost_s
+    must_start_s = after_all_s / used - cost_s
+    least_s = must_start_s * bounds.stretch + float(options.needed_s[cheapest]) + config.reserve_s
+    return float(max(least_s, bounds.time_left_s[-1]) + MARGIN_S)
 
 
 def _fitting(bounds: Bounds) -> set[str]:

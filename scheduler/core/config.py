@@ -29,6 +29,8 @@ class SchedulerConfig:
         refresh_s: A stored P95 finish is written anew when it is off by this much, or by a
             twentieth of the time left when that is more.
         max_refreshed: Bound on such writes in one tick.
+        tenant_headroom: Share of the time until any deadline that only tenants below their share of
+            the row-seconds may fill; with one tenant it changes nothing.
         max_losses: A problem on which so many workers were lost fails: it may well be the cause.
         max_plan_failures: A job that could not be planned in so many ticks fails.
     """
@@ -47,5 +49,6 @@ class SchedulerConfig:
     raise_share: float = 0.8
     refresh_s: float = 1.0
     max_refreshed: int = 64
+    tenant_headroom: float = 0.1
     max_losses: int = 5
     max_plan_failures: int = 20

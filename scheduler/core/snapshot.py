@@ -112,6 +112,7 @@ class Snapshot:
 
     Attributes:
         learned: Answer profiles learned from finished branches, one per model and task family.
+        tenant_shares: (tenant id, share of the row-seconds) of every tenant; shares sum to 1.
     """
 
     now: datetime
@@ -119,6 +120,11 @@ class Snapshot:
     batches: tuple[BatchView, ...]
     workers: tuple[WorkerView, ...]
     learned: tuple[AnswerProfile, ...] = ()
+    tenant_shares: tuple[tuple[str, float], ...] = ()
+
+    def share_of(self, tenant_id: str) -> float:
+        """Share of the row-seconds due to a tenant; 1 for one that is not known."""
+        return dict(self.tenant_shares).get(tenant_id, 1.0)
 
     def answers_of(self, model: str, family: str) -> AnswerProfile | None:
         """What is known of a model on a task family; None when nothing was learned at all."""

@@ -117,11 +117,13 @@ def job(
     state: JobState = JobState.QUEUED,
     weight: float = 1.0,
     plan: Plan | None = None,
+    tenant_id: str = "ten_1",
+    tenant_share: float = 1.0,
 ) -> JobView:
     """A queued job, due `deadline_s` after `NOW`."""
     return JobView(
         id=id,
-        tenant_id="ten_1",
+        tenant_id=tenant_id,
         model=model,
         state=state,
         created_at=NOW,
@@ -133,6 +135,7 @@ def job(
         mean_prompt_tokens=100.0,
         num_pending=num_pending,
         num_in_flight=num_in_flight,
+        tenant_share=tenant_share,
         plan=plan,
     )
 

@@ -1,0 +1,125 @@
+"""Tenants share the rows: upgrades by share, and room to be admitted."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from scheduler.core.admission import admit
+from scheduler.core.bounds import Bounds
+from scheduler.core.config import SchedulerConfig
+from scheduler.core.decisions import Admitted, Rejected
+from scheduler.core.fleet import Fleet
+from scheduler.core.snapshot import JobView
+from scheduler.core.upgrades import upgrade
+from tests.scheduler.core.worlds import NOW, job, snapshot, worker
+
+CONFIG = SchedulerConfig()
+FLEET = Fleet.of([worker(rows=64)])
+
+
+def upgrade_row_seconds(jobs: list[JobView]) -> tuple[dict[str, float], dict[str, float]]:
+    """Row-seconds beyond the cheapest plans, and mean accuracy, by tenant."""
+    bounds = Bounds(FLEET, jobs, [], NOW, CONFIG)
+    cheapest_s = bounds.cost_s.copy()
+    upgrade(bounds)
+    added_s = (bounds.cost_s - cheapest_s) * bounds.rows
+    accuracy = bounds.accuracies(np.arange(len(jobs)), bounds.chosen)
+    names = sorted({one.tenant_id for one in jobs})
+    mine = {name: [j.tenant_id == name for j in bounds.jobs] for name in names}
+    return (
+        {name: float(added_s[mine[name]].sum()) for name in names},
+        {name: float(accuracy[mine[name]].mean()) for name in names},
+    )
+
+
+def crowd(heavy_share: float, num_heavy: int = 20) -> list[JobView]:
+    heavy = [
+        job(f"h{i}", tenant_id="heavy", tenant_share=heavy_share, deadline_s=200.0, num_pending=60)
+        for i in range(num_heavy)
+    ]
+    light = [
+        job(
+            f"l{i}",
+            tenant_id="light",
+            tenant_share=1 - heavy_share,
+            deadline_s=200.0,
+            num_pending=60,
+        )
+        for i in range(4)
+    ]
+    return heavy + light
+
+
+def test_many_jobs_of_one_tenant_do_not_take_the_accuracy_of_another() -> None:
+    _, shared = upgrade_row_seconds(crowd(0.5))
+    assert shared["light"] > shared["heavy"] + 0.02
+    as_one = [replace(one, tenant_id="one") for one in crowd(0.5)]
+    _, together = upgrade_row_seconds(as_one)
+    assert shared["light"] > together["one"]
+
+
+@pytest.mark.parametrize("heavy_share", [0.5, 0.8])
+def test_upgrades_are_filled_up_by_share_while_both_want_more(heavy_share: float) -> None:
+    spent, _ = upgrade_row_seconds(crowd(heavy_share))
+    # The light tenant may want less than its share; it never gets less unless it is content.
+    content, _ = upgrade_row_seconds(
+        [one for one in crowd(heavy_share) if one.tenant_id == "light"]
+    )
+    fair = (1 - heavy_share) * sum(spent.values())
+    assert spent["light"] >= 0.9 * min(fair, content["light"])
+
+
+def test_what_one_tenant_leaves_goes_to_the_others() -> None:
+    alone, _ = upgrade_row_seconds([one for one in crowd(0.1) if one.tenant_id == "heavy"])
+    beside, _ = upgrade_row_seconds(
+        [one for one in crowd(0.1) if one.tenant_id == "heavy"]
+        + [job("l", tenant_id="light", tenant_share=0.9, deadline_s=200.0, num_pending=1)]
+    )
+    assert beside["heavy"] > 0.9 * alone["heavy"]
+
+
+def admitted_until_refused(share: float) -> tuple[JobView, ...]:
+    """As many jobs of one tenant as it is granted."""
+    admitted: tuple[JobView, ...] = ()
+    for number in range(200):
+        new = job(
+            f"h{number:03d}",
+            tenant_id="heavy",
+            tenant_share=share,
+            deadline_s=60.0,
+            num_pending=40,
+        )
+        if isinstance(admit(snapshot(admitted), new, CONFIG), Rejected):
+            return admitted
+        admitted = (*admitted, new)
+    raise AssertionError("the fleet has no bounds")
+
+
+def test_a_tenant_that_submits_without_end_leaves_room_for_another() -> None:
+    greedy = admitted_until_refused(0.5)
+    light = job("l", tenant_id="light", tenant_share=0.5, deadline_s=60.0, num_pending=10)
+    assert isinstance(admit(snapshot(greedy), light, CONFIG), Admitted)
+
+
+def test_a_tenant_alone_may_fill_everything() -> None:
+    alone, one_of_two = admitted_until_refused(1.0), admitted_until_refused(0.5)
+    assert len(alone) > len(one_of_two)
+    light = job("l", tenant_id="heavy", deadline_s=60.0, num_pending=40)
+    assert isinstance(admit(snapshot(alone), light, CONFIG), Rejected)
+
+
+def test_a_refusal_for_the_share_names_a_deadline_that_is_admitted() -> None:
+    admitted = admitted_until_refused(0.5)
+    new = job("x", tenant_id="heavy", tenant_share=0.5, deadline_s=60.0, num_pending=40)
+    refused = admit(snapshot(admitted), new, CONFIG)
+    assert isinstance(refused, Rejected)
+    assert refused.earliest_finish_s is not None
+    later = job(
+        "x",
+        tenant_id="heavy",
+        tenant_share=0.5,
+        deadline_s=refused.earliest_finish_s,
+        num_pending=40,
+    )
+    assert isinstance(admit(snapshot(admitted), later, CONFIG), Admitted)
