@@ -68,7 +68,7 @@ def test_a_stream_has_one_result_per_line(
 
 
 def test_a_stream_crosses_its_pages(api: httpx.Client) -> None:
-    job_id = api.post("/v1/jobs", json=job_body(1_201)).json()["id"]
+    job_id = api.post("/v1/jobs", json=job_body(1_201, deadline="1d")).json()["id"]
 
     for params in ({}, {"branches": "true"}):
         response = api.get(f"/v1/jobs/{job_id}/results", headers=NDJSON, params=params)
