@@ -9,10 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from scheduler.core import menus
 from scheduler.core.config import SchedulerConfig
 from scheduler.core.decide import decide
-from scheduler.core.decisions import Decisions
+from scheduler.core.decisions import Decisions, PlanFailure
+from scheduler.core.fleet import Fleet
 from scheduler.core.plan import Plan
+from scheduler.core.planner import Candidates, candidates_of
 from scheduler.core.snapshot import BatchView, JobView, Snapshot, WorkerView
 from scheduler.core.states import BatchState, JobState
 from tests.scheduler.core.worlds import NOW, batch, job, snapshot, worker
@@ -245,3 +248,24 @@ def test_a_hundred_jobs_are_decided_quickly() -> None:
     decide(world, CONFIG)
     # CPU time, so that a busy machine does not matter: about 40 ms on a slow core.
     assert time.process_time() - started < 0.2
+
+
+def test_a_job_that_cannot_be_planned_is_reported_and_the_others_go_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def failing(
+        fleet: Fleet, one: JobView, config: SchedulerConfig, other_branches: float = 0.0
+    ) -> Candidates:
+        if one.max_tokens == 13:
+            raise ZeroDivisionError("no such length")
+        return candidates_of(fleet, one, config, other_branches)
+
+    monkeypatch.setattr(menus, "candidates_of", failing)
+    menus.forget()
+    world = snapshot((job("good"), job("bad", max_tokens=13), job("over", deadline_s=-1.0)))
+    decisions = decide(world, CONFIG)
+    assert [planned.job_id for planned in decisions.plans] == ["good"]
+    assert {new.job_id for new in decisions.new_batches} == {"good"}
+    assert decisions.expired_jobs == ("over",)
+    [failure] = decisions.plan_failures
+    assert failure == PlanFailure("bad", "ZeroDivisionError: no such length")
