@@ -22,7 +22,8 @@ from db.snapshot import read_snapshot
 from scheduler.core.admission import weigh
 from scheduler.core.config import SchedulerConfig
 from scheduler.core.decisions import Admitted, Rejected, RejectReason
-from scheduler.core.explain import Explanation, explain
+from scheduler.core.explain import explain
+from scheduler.core.explanation import Explanation
 from scheduler.core.snapshot import JobView, Snapshot
 from scheduler.core.states import JobState
 

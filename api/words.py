@@ -6,7 +6,7 @@ from typing import Any
 from api.schemas.explanations import CandidateOut, DecisionOut, SecondsOut
 from db import events
 from scheduler.core.decisions import PlanReason
-from scheduler.core.explain import Fate
+from scheduler.core.explanation import Fate
 from scheduler.core.states import BatchState, JobState
 
 _REASONS = {

@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field
 
 from api.schemas.forecasts import ForecastBasisOut
 from api.schemas.jobs import PlanOut
-from scheduler.core.explain import Fate
+from scheduler.core.explanation import Fate
 from scheduler.core.states import JobState
 
 

@@ -13,7 +13,8 @@ from scheduler.core.basis import FEW_PROBLEMS, basis_of
 from scheduler.core.config import SchedulerConfig
 from scheduler.core.decide import decide
 from scheduler.core.decisions import Admitted, PlanReason
-from scheduler.core.explain import Explanation, Fate, explain, explain_live, frontier
+from scheduler.core.explain import explain, explain_live, frontier
+from scheduler.core.explanation import Explanation, Fate
 from scheduler.core.fleet import Fleet
 from scheduler.core.plan import Plan
 from scheduler.core.planner import candidates_of
