@@ -1,6 +1,7 @@
 """Reads what one tick decides on; see `scheduler.core.snapshot`."""
 
 from datetime import datetime, timedelta
+from functools import cache
 
 from sqlalchemy import Row, select, text
 from sqlalchemy.orm import Session
@@ -79,12 +80,19 @@ def read_snapshot(session: Session, now: datetime) -> Snapshot:
         .order_by(Worker.name)
     )
     learned = learned_profiles(session)
+
+    @cache
+    def answers_of(model: str, family: str) -> AnswerProfile | None:
+        return expected_answers(model, family, learned)
+
     tenant_shares = _tenant_shares(session)
     shares = dict(tenant_shares)
     return Snapshot(
         now=now,
-        jobs=tuple(_job_view(row, learned, shares[row.tenant_id]) for row in jobs),
-        batches=tuple(_batch_view(row, learned) for row in batches),
+        jobs=tuple(
+            _job_view(row, answers_of(row.model, row.family), shares[row.tenant_id]) for row in jobs
+        ),
+        batches=tuple(_batch_view(row, answers_of(row.model, row.family)) for row in batches),
         learned=learned,
         tenant_shares=tenant_shares,
         workers=tuple(view for worker in workers if (view := _worker_view(worker)) is not None),
@@ -97,9 +105,7 @@ def _tenant_shares(session: Session) -> tuple[tuple[str, float], ...]:
     return tuple((tenant.id, tenant.weight / total) for tenant in tenants)
 
 
-def _job_view(
-    row: Row[tuple[object, ...]], learned: tuple[AnswerProfile, ...], share: float
-) -> JobView:
+def _job_view(row: Row[tuple[object, ...]], answers: AnswerProfile | None, share: float) -> JobView:
     plan = None
     if row.num_branches is not None:
         plan = Plan(
@@ -129,11 +135,11 @@ def _job_view(
         num_problems=row.num_problems,
         promised_at=row.admitted_finish_p95_at,
         predicted_at=row.predicted_finish_p95_at,
-        answers=expected_answers(row.model, row.family, learned),
+        answers=answers,
     )
 
 
-def _batch_view(row: Row[tuple[object, ...]], learned: tuple[AnswerProfile, ...]) -> BatchView:
+def _batch_view(row: Row[tuple[object, ...]], answers: AnswerProfile | None) -> BatchView:
     return BatchView(
         id=row.id,
         job_id=row.job_id,
@@ -156,7 +162,7 @@ def _batch_view(row: Row[tuple[object, ...]], learned: tuple[AnswerProfile, ...]
         num_open_problems=row.num_open_problems,
         num_open_branches=int(row.num_open_branches),
         mean_prompt_tokens=row.mean_prompt_tokens,
-        answers=expected_answers(row.model, row.family, learned),
+        answers=answers,
     )
 
 

@@ -71,7 +71,9 @@ def read_groups(path: Path) -> Iterator[Group]:
         yield Group(model, dataset, problems, caps, Outcomes(*together))
 
 
-def draws_of(num_problems: int, options: argparse.Namespace) -> Iterator[tuple[NDArray, NDArray]]:
+def draws_of(
+    num_problems: int, options: argparse.Namespace
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     """Problems to learn from, and to judge by."""
     for draw in range(options.draws):
         order = np.random.default_rng(draw).permutation(num_problems)
@@ -179,7 +181,7 @@ def main() -> None:
         print(_line(record), flush=True)
     mean: dict[str, object] = {"model": "mean", "dataset": ""}
     for key in (key for key, value in records[0].items() if isinstance(value, float)):
-        mean[key] = float(np.mean([record[key] for record in records]))  # type: ignore[arg-type, misc]
+        mean[key] = float(np.mean([record[key] for record in records]))
     print(_line(mean))
     if options.records:
         settings = {k: v for k, v in vars(options).items() if k not in ("recordings", "records")}
