@@ -7,11 +7,13 @@ row, and the columns are a pure function of the views whatever was kept.
 """
 
 from collections.abc import Callable, Sequence
+from threading import Lock
 from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from scheduler.core.accuracy import AnswerProfile
 from scheduler.core.menus import kind_id, plan_code
 from scheduler.core.plan import Plan
 from scheduler.core.snapshot import BatchView, JobView
@@ -78,6 +80,22 @@ def _split(plan: Plan) -> tuple[int, int, int]:
     return plan.num_branches, plan.num_speculative_tokens, plan.max_tokens
 
 
+WORKLOADS: list[tuple[Plan, AnswerProfile | None]] = []
+"""Plans and profiles of the batches met so far, of which there are few."""
+_NUMBERS: dict[tuple[Plan, AnswerProfile | None], int] = {}
+_NUMBERS_LOCK = Lock()
+
+
+def _number_of(batch: BatchView) -> int:
+    workload = batch.plan, batch.answers
+    if workload not in _NUMBERS:
+        with _NUMBERS_LOCK:
+            if workload not in _NUMBERS:
+                WORKLOADS.append(workload)
+                _NUMBERS[workload] = len(WORKLOADS) - 1
+    return _NUMBERS[workload]
+
+
 def _batch_row(batch: BatchView) -> tuple[Any, ...]:
     lease_s = batch.lease_expires_at.timestamp() if batch.lease_expires_at else np.inf
     return (
@@ -88,6 +106,8 @@ def _batch_row(batch: BatchView) -> tuple[Any, ...]:
         lease_s,
         batch.num_open_problems,
         batch.num_open_branches,
+        batch.mean_prompt_tokens,
+        _number_of(batch),
         batch.state is BatchState.CLAIMED,
         batch.state is BatchState.PLANNED,
     )
@@ -123,6 +143,8 @@ BATCHES: Columns[BatchView] = Columns(
             ("lease_s", float),
             ("num_open_problems", np.int64),
             ("num_open_branches", np.int64),
+            ("prompt_tokens", float),
+            ("workload", np.int64),  # position in `WORKLOADS`
             ("is_claimed", bool),
             ("is_planned", bool),
         ]

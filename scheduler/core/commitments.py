@@ -10,7 +10,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from scheduler.core.columns import BATCHES
+from scheduler.core.columns import BATCHES, WORKLOADS, Table
 from scheduler.core.fleet import Fleet
 from scheduler.core.latency import FloatArray
 from scheduler.core.occupancy import capped
@@ -28,10 +28,7 @@ class Commitments:
         # Branches beyond the rows wait inside the engine.
         running_share = min(1.0, fleet.rows / max(self.open_branches, 1))
         pooled = fleet.pooled
-        branch = np.array(
-            [_branch_of(pooled.informed(batch.answers), batch.plan) for batch in batches]
-        ).reshape(-1, 3)
-        whole, age, tpot_s = branch.T
+        whole, age, tpot_s = _branches_of(pooled, table)
         running = running_share * num_open
         elapsed = np.maximum(now.timestamp() - table["created_s"], 0.0) / tpot_s
         # Young branches have most of their work before them; of old ones the mean remaining life
@@ -51,6 +48,21 @@ class Commitments:
         """`ahead_s` for several deadlines, in seconds since the epoch."""
         num_before = self._due_s.searchsorted(deadline_s, side="right")
         return np.asarray(self._running_s + self._waiting_s[num_before])
+
+
+def held_by_batches(fleet: Fleet, batches: Sequence[BatchView]) -> FloatArray:
+    """Tokens of KV cache that the open branches of each batch hold when they all run."""
+    table = BATCHES.of(batches)
+    _, age, _ = _branches_of(fleet, table)
+    return np.asarray(table["num_open_branches"] * (table["prompt_tokens"] + age))
+
+
+def _branches_of(fleet: Fleet, table: Table) -> FloatArray:
+    """`_branch_of` of each batch as (3, batches)."""
+    numbers, which = np.unique(table["workload"], return_inverse=True)
+    workloads = (WORKLOADS[number] for number in numbers.tolist())
+    branches = [_branch_of(fleet.informed(answers), plan) for plan, answers in workloads]
+    return np.asarray(np.array(branches, dtype=np.float64).reshape(-1, 3).T[:, which])
 
 
 @lru_cache(maxsize=4096)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
 
 from scheduler.core.bounds import Packed
-from scheduler.core.commitments import held_tokens
+from scheduler.core.commitments import held_by_batches, held_tokens
 from scheduler.core.config import SchedulerConfig
 from scheduler.core.decisions import NewBatch
 from scheduler.core.fleet import Fleet
@@ -85,12 +85,11 @@ def _rooms(fleet: Fleet, batches: Sequence[BatchView], config: SchedulerConfig) 
         )
         for member in fleet.members
     }
-    pooled = fleet.pooled
-    for batch in batches:
+    held_tokens_by_batch = held_by_batches(fleet.pooled, batches).tolist()
+    for batch, kv_tokens in zip(batches, held_tokens_by_batch, strict=True):
         room = rooms.get(batch.worker_name)
         if room is not None:
-            need_tokens = held_tokens(pooled, batch.plan, batch.mean_prompt_tokens)
             room.branches -= batch.num_open_branches
-            room.kv_tokens -= batch.num_open_branches * need_tokens
+            room.kv_tokens -= kv_tokens
             room.num_live += 1
     return list(rooms.values())

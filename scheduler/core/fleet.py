@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
 from functools import cached_property, lru_cache
+from operator import is_
 from typing import Any
 
 import numpy as np
@@ -84,6 +85,15 @@ class Fleet:
     @cached_property
     def pooled(self) -> "Fleet":
         """The same workers without names, pooled by kind and rounded: what forecasts see."""
+        parts = (self.answers, *(part for m in self.members for part in (m.spec, m.latency)))
+        known, pooled = _last_pooled.get(self.members[0].spec.model, ((), self))
+        if len(known) == len(parts) and all(map(is_, known, parts)):
+            return pooled
+        pooled = self._pool()
+        _last_pooled[self.members[0].spec.model] = parts, pooled
+        return pooled
+
+    def _pool(self) -> "Fleet":
         latencies: dict[EngineSpec, list[LatencyProfile]] = {}
         for member in self.members:
             latencies.setdefault(member.spec, []).append(member.latency)
@@ -189,6 +199,10 @@ def fleets_by_model(workers: Iterable[WorkerView]) -> dict[str, Fleet]:
     for worker in workers:
         grouped.setdefault(worker.spec.model, []).append(worker)
     return {model: Fleet.of(members) for model, members in sorted(grouped.items())}
+
+
+_last_pooled: dict[str, tuple[tuple[object, ...], Fleet]] = {}
+"""By model the parts of the fleet that was pooled last, which are the same objects tick by tick."""
 
 
 def _prefill_s(latency: LatencyProfile, prompt_tokens: float) -> float:

@@ -23,9 +23,9 @@ from scheduler.core.latency import FloatArray
 
 IntArray = NDArray[np.int64]
 
-RESOLUTION = 512
-"""Of more moves than this, neighbors are taken or left together: a part in 500 of the whole."""
-CROWD_SHARE = 0.125
+RESOLUTION = 256
+"""Of more moves than this, neighbors are taken or left together: a part in 250 of the whole."""
+CROWD_SHARE = 0.05
 """Of so many moves, those that would take more than this share of a job's slack are left after a
 refusal: little slack remains then, and finding the best use of it is not worth a search."""
 MAX_POLISHED = 32
