@@ -38,7 +38,7 @@ GROWTH = 0.05
 """Share of problems behind a fit that must be new before it is worth another."""
 
 BUDGET_S = 10.0
-"""Seconds after which a pass begins no further fit; one takes about a third of a second."""
+"""Seconds after which a pass begins no further fit; a fit takes tenths of a second."""
 
 _OVERLAP = timedelta(seconds=10)
 """Branches may be committed this long after they finished."""
