@@ -1,5 +1,6 @@
 """Handing out pending problems: batches for alive workers, nearest deadline first."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
@@ -39,6 +40,9 @@ def hand_out(
         packed: Plans in force, nearest deadline first.
         batches: Live batches, those given up in this tick excluded.
     """
+    num_live = Counter(batch.worker_name for batch in batches)
+    if all(num_live[m.name] >= config.max_batches_per_worker for m in fleet.members):
+        return []
     rooms = _rooms(fleet, batches, config)
     queue = [(-room.branches, number) for number, room in enumerate(rooms)]
     queue = [entry for entry in queue if rooms[entry[1]].num_live < config.max_batches_per_worker]

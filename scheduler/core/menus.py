@@ -96,6 +96,7 @@ class Menus:
         needed_s, row_seconds, accuracy: As in `Candidates`.
         code: The plan, see `plan_code`.
         is_useful: Candidates that none beats in finish, cost and accuracy at once.
+        best_accuracy: (classes,); of the most accurate candidate.
         cheapest: (classes, candidates + 1); the cheapest of the first so many, -1 of none.
     """
 
@@ -110,6 +111,7 @@ class Menus:
         self.needed_s = self.row_seconds = self.accuracy = np.zeros((0, 0))
         self.code = self._codes = self._code_order = np.zeros((0, 0), dtype=np.int64)
         self.is_useful = np.zeros((0, 0), dtype=bool)
+        self.best_accuracy = np.zeros(0)
         self.cheapest = np.zeros((0, 1), dtype=np.int64)
         self._hull_of = np.zeros((0, 1), dtype=np.int64)
         self._hulls = np.zeros((0, MAX_HULL), dtype=np.int64)
@@ -179,6 +181,7 @@ class Menus:
         self.needed_s[number, :count] = options.needed_s[order]
         self.row_seconds[number, :count] = cost = options.row_seconds[order]
         self.accuracy[number, :count] = accuracy = options.accuracy[order]
+        self.best_accuracy[number] = accuracy.max()
         self.is_useful[number, :count] = useful(cost, accuracy)
         width, draft, cap = options.plans[order, :3].T
         self.code[number, :count] = code = plan_code(width, draft, cap)
@@ -215,6 +218,9 @@ class Menus:
         self.code = grown(self.code, -1)
         self._codes = grown(self._codes, NO_CODE)
         self._code_order = grown(self._code_order, -1)
+        self.best_accuracy = np.concatenate(
+            [self.best_accuracy, np.zeros(shape[0] - len(self.best_accuracy))]
+        )
         self.cheapest = grown(self.cheapest, -1, 1)
         self._hull_of = grown(self._hull_of, -1, 1)
 

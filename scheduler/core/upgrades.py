@@ -166,7 +166,7 @@ def _polish(bounds: Bounds, jobs: IntArray) -> None:
     """
     menus, classes = bounds.menus, bounds.classes
     if len(jobs) > MAX_POLISHED:
-        best = menus.accuracy.max(axis=1)[classes[jobs]]
+        best = menus.best_accuracy[classes[jobs]]
         lacking = bounds.table["weight"][jobs] * (
             best - bounds.accuracies(jobs, bounds.chosen[jobs])
         )
