@@ -226,7 +226,7 @@ def _pooled(
 def _rounded_count(count: int) -> int:
     if count <= EXACT_WORKERS:
         return count
-    step = 10 ** (len(str(count)) - 2)
+    step = int(10 ** (len(str(count)) - 2))
     return count // step * step
 
 
