@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Generator, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from db.batches import ClaimedBatch, ClaimedProblem
@@ -66,6 +66,7 @@ class Contest:
     _check: _Check | None = None
     _error: str | None = None
     _num_cut: int = 0
+    _is_cut: bool = False
 
     @classmethod
     def open(cls, problem: ClaimedProblem, plan: Plan, answers: AnswerProfile) -> "Contest":
@@ -144,6 +145,9 @@ class Contest:
         elif event.finish_reason in (FinishReason.STOP, FinishReason.LENGTH):
             self._unclassified.append((request, event))
             self._classify()
+        elif self._is_cut and event.metrics.started_at is not None:
+            self._unclassified.append((request, replace(event, finish_reason=FinishReason.LENGTH)))
+            self._classify()
         else:
             self._error = event.error or "the engine ended the branch"
             self._num_cut += event.finish_reason is FinishReason.ABORT
@@ -167,8 +171,9 @@ class Contest:
     def close(self, now: datetime) -> None:
         """Close when the plan asks for no more votes."""
         if self.is_over(self.num_undecided):
-            self._answer(now, degraded=not self.is_over(self.num_undecided + self._num_cut))
-        elif not self.num_undecided:
+            is_short = self._is_cut or not self.is_over(self.num_undecided + self._num_cut)
+            self._answer(now, degraded=is_short)
+        elif not self.num_undecided and not self._is_cut:
             self._fail(now)
 
     def close_degraded(self, now: datetime) -> None:
@@ -177,6 +182,17 @@ class Contest:
             self.judge(None)
         if self.ballot.num_finished:
             self._answer(now, degraded=bool(self.running))
+
+    def cut(self) -> Iterable[str]:
+        """Let the deadline cut the running branches as their caps would.
+
+        What a branch wrote so far may hold an answer; one that never started does not count.
+
+        Returns:
+            Ids of the branches to abort.
+        """
+        self._is_cut = True
+        return [request.branch_id for request in self.running.values()]
 
     def take_rows(self) -> Iterable[BranchRow]:
         """Rows to store; the caller owns them."""

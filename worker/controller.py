@@ -8,7 +8,8 @@ stopping`) is answered and they are aborted, so their rows go to the next proble
 that nothing waits for any more go to problems whose votes are open, in branches beyond the plan's
 number, if the plan allows; branches that wait too long to end in time are not started where there
 is a vote already. At `deadline_at - reserve_s` every problem with a vote is answered
-from the votes it has; one without any stays for its first finisher until the deadline itself.
+from the votes it has. One without any waits for its first finisher for half of the reserve; then
+its branches are cut, and count like branches that were cut by their caps.
 
 Results are written in grouped transactions guarded by the batch's epoch. When the batch is no
 longer ours (rescued, cancelled, expired) everything is aborted and nothing more is written. When
@@ -41,6 +42,11 @@ TURN_S = 0.15
 
 ABORT_GRACE_S = 2.0
 """How long aborted branches may take to report back; an engine needs one step."""
+
+
+CUT_SHARE = 0.5
+"""Share of the reserve that is left when the deadline cuts what has no vote yet: enough for one
+step of the engine and one transaction."""
 
 
 class Outcome(StrEnum):
@@ -89,6 +95,7 @@ class BatchController:
         self._aborts: list[str] = []
         self._outbox = Outbox(batch, sessions, lost)
         self._ending = False
+        self._has_cut = False
         self._answers = answers
         self._pace = Pace()
 
@@ -138,6 +145,10 @@ class BatchController:
             for contest in tuple(self._open.values()):
                 contest.close_degraded(datetime.now(UTC))
                 self._settle(contest)
+            if self._time_left_s() <= CUT_SHARE * self._reserve_s and not self._has_cut:
+                self._has_cut = True
+                for contest in self._open.values():
+                    self._aborts += contest.cut()
         elif (tpot_s := self._pace.tpot_s) is not None:
             self._adapt(self._time_left_s() - self._reserve_s, tpot_s)
         self._send_aborts()

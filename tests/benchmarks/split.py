@@ -21,6 +21,7 @@ above branches only or drafts only.
 import argparse
 import json
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -162,8 +163,11 @@ def measure(args: argparse.Namespace) -> Iterator[Record]:
 def shuffled(problem: RecordedProblem, rng: np.random.Generator) -> RecordedProblem:
     """The same branches in a random order."""
     order = rng.permutation(len(problem.tokens))
-    return RecordedProblem(
-        tuple(problem.classes[i] for i in order), tuple(problem.tokens[i] for i in order)
+    return replace(
+        problem,
+        classes=tuple(problem.votes[i] for i in order),
+        tokens=tuple(problem.tokens[i] for i in order),
+        finished=(),
     )
 
 
@@ -255,8 +259,11 @@ def interval(values: FloatArray, drawn: np.ndarray[Any, Any]) -> list[float]:
 
 def common_split(records: Sequence[Record]) -> list[int | None]:
     """The most frequent split: branches, draft length, cap."""
-    splits = [(r["num_branches"], r["num_speculative_tokens"], r["max_tokens"]) for r in records]
-    return list(max(set(splits), key=splits.count))
+    splits = Counter(
+        (r["num_branches"], r["num_speculative_tokens"], r["max_tokens"]) for r in records
+    )
+    ((split, _),) = splits.most_common(1)
+    return list(split)
 
 
 def print_table(summary: Record) -> None:

@@ -85,8 +85,11 @@ def test_at_the_deadline_problems_are_answered_from_the_votes_that_they_have(ben
     assert (answered.state, answered.answer, answered.degraded) == ("answered", "7", True)
     assert answered.finished_at is not None
     assert 1.0 < (answered.finished_at - started).total_seconds() < 2.0
-    # Nothing to answer with: it is open for the scheduler to expire.
-    assert (empty.state, empty.batch_id) == ("pending", None)
+    # The deadline cut its branches as their caps would have: no answer, but it is over.
+    assert (empty.state, empty.answer, empty.degraded) == ("answered", None, True)
+    assert empty.finished_at is not None
+    assert (empty.finished_at - started).total_seconds() < 2.0
+    assert 0 < empty.num_branches_finished <= 4
     (batch,) = batches(bench)
     assert batch.state == BatchState.DONE
 
@@ -94,8 +97,8 @@ def test_at_the_deadline_problems_are_answered_from_the_votes_that_they_have(ben
 def test_in_the_reserve_the_first_finisher_still_answers_a_problem_without_votes(
     bench: Bench,
 ) -> None:
-    # About 1.7 seconds into a deadline of two, whose reserve begins at 1.5.
-    bench.job([[("7", 168), ("7", 400), ("7", 400)]], deadline_s=2.0)
+    # About 1.6 seconds into a deadline of two, whose reserve begins at 1.5 and is cut at 1.75.
+    bench.job([[("7", 155), ("7", 400), ("7", 400)]], deadline_s=2.0)
     assert bench.solve(num_branches=3, max_tokens=400) is Outcome.DONE
     (problem,) = problems_of(bench.sessions, bench.job_id)
     assert (problem.answer, problem.degraded) == ("7", True)

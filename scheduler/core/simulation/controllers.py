@@ -17,6 +17,9 @@ from scheduler.core.simulation.records import EngineOutcome
 from scheduler.core.simulation.world import SimulatedWorker
 from scheduler.core.stopping import should_extend, should_stop
 
+CUT_SHARE = 0.5
+"""Share of the reserve that is left when the deadline cuts what has no vote; as in the worker."""
+
 
 class Controllers:
     """All workers, with the problems that they hold.
@@ -82,6 +85,8 @@ class Controllers:
         self._expect(engine)
         guard_s = max(job.deadline_s - self._config.reserve_s, self._clock.now_s)
         self._clock.at(guard_s, partial(self._guard, batch))
+        cut_s = max(job.deadline_s - CUT_SHARE * self._config.reserve_s, self._clock.now_s)
+        self._clock.at(cut_s, partial(self._cut, batch))
 
     def _expect(self, engine: EngineModel) -> None:
         """Put the engine's next end into the heap, in place of any other entry of it."""
@@ -174,5 +179,13 @@ class Controllers:
         engine = self._engines[batch.worker_name]
         for problem in batch.problems:
             if problem.outcome is None and problem.num_finished:
+                self._close(engine, batch, problem, is_degraded=True)
+        self._expect(engine)
+
+    def _cut(self, batch: LiveBatch) -> None:
+        """Cut what runs of problems without a vote, as caps would."""
+        engine = self._engines[batch.worker_name]
+        for problem in batch.problems:
+            if problem.outcome is None and problem.cut():
                 self._close(engine, batch, problem, is_degraded=True)
         self._expect(engine)

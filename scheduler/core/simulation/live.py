@@ -54,11 +54,19 @@ class LiveProblem:
         del self.running[branch.index]
         sample = branch.index % len(self.recorded.tokens)
         vote_class = self.recorded.classes[sample]
-        is_whole = branch.tokens == self.recorded.tokens[sample]
+        # A recording that was cut says nothing of what would have come.
+        is_recorded = not self.recorded.finished or self.recorded.finished[sample]
+        is_whole = is_recorded and branch.tokens == self.recorded.tokens[sample]
         self.num_finished += 1
         self.tokens += branch.decoded_tokens
         if is_whole and vote_class is not None:
             self.counts[vote_class] = self.counts.get(vote_class, 0) + 1
+
+    def cut(self) -> bool:
+        """Count started branches as finished without an answer; whether there were any."""
+        num_started = sum(branch.start_step is not None for branch in self.running.values())
+        self.num_finished += num_started
+        return num_started > 0
 
     @property
     def waits(self) -> bool:

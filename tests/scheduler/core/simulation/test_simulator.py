@@ -182,15 +182,17 @@ def test_a_full_kv_cache_sends_rows_back_without_losing_their_tokens() -> None:
     assert outcome.jobs[0].finish_s > 6 * 600 * 1000 / 2500 * 0.01
 
 
-def test_at_the_guard_votes_decide_and_without_any_the_problem_expires() -> None:
+def test_at_the_guard_votes_decide_and_without_any_the_branches_are_cut() -> None:
     problems = [recorded(100, 5000, 5000), recorded(5000, 5000, 5000)]
     outcome = simulate(
         [job("j1", *problems, deadline_s=10.0)], [worker()], Everything(Plan(3, 0, 9999, 2)), CONFIG
     )
     first, second = outcome.jobs[0].problems
     assert (first.is_right, first.is_degraded, first.finish_s) == (True, True, 9.5)
-    assert (second.is_answered, second.finish_s) == (False, 10.0)
-    assert not outcome.jobs[0].met_deadline
+    assert (second.is_answered, second.is_right, second.finish_s) == (True, False, 9.75)
+    assert second.is_degraded
+    assert not second.has_vote
+    assert outcome.jobs[0].met_deadline
 
 
 def test_the_cap_takes_the_vote_of_a_longer_branch() -> None:
