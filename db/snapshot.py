@@ -1,7 +1,13 @@
-"""Reads what one tick decides on; see `scheduler.core.snapshot`."""
+"""Reads what one tick decides on; see `scheduler.core.snapshot`.
 
+Views that equal those of the read before are the same objects, which lets the core keep what it
+computed of them (`scheduler.core.columns`).
+"""
+
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from functools import cache
+from typing import Generic, TypeVar
 
 from sqlalchemy import Row, select, text
 from sqlalchemy.orm import Session
@@ -15,6 +21,8 @@ from scheduler.core.plan import EngineSpec, Plan
 from scheduler.core.shrinkage import expected_answers
 from scheduler.core.snapshot import BatchView, JobView, Snapshot, WorkerView
 from scheduler.core.states import BatchState, JobState
+
+View = TypeVar("View", JobView, BatchView)
 
 _FORGET_WORKER_AFTER = timedelta(hours=1)
 """A worker silent this long is left out, so that dead names do not pile up in every tick."""
@@ -64,6 +72,28 @@ ORDER BY batches.id
 """)
 
 
+class _Views(Generic[View]):
+    """The views of the last read, by id; replaced as a whole, so that threads may share it."""
+
+    def __init__(self) -> None:
+        self._last: dict[object, View] = {}
+
+    def same(self, views: Iterable[View]) -> tuple[View, ...]:
+        """These views, with equal ones of the last read in their places."""
+        last = self._last
+        found: dict[object, View] = {view.id: view for view in views}
+        for key, view in found.items():
+            known = last.get(key)
+            if known is not None and known == view:
+                found[key] = known
+        self._last = found
+        return tuple(found.values())
+
+
+_JOBS: _Views[JobView] = _Views()
+_BATCHES: _Views[BatchView] = _Views()
+
+
 def read_snapshot(session: Session, now: datetime) -> Snapshot:
     """Live jobs, live batches and present workers, without prompts or problem ids.
 
@@ -89,10 +119,12 @@ def read_snapshot(session: Session, now: datetime) -> Snapshot:
     shares = dict(tenant_shares)
     return Snapshot(
         now=now,
-        jobs=tuple(
+        jobs=_JOBS.same(
             _job_view(row, answers_of(row.model, row.family), shares[row.tenant_id]) for row in jobs
         ),
-        batches=tuple(_batch_view(row, answers_of(row.model, row.family)) for row in batches),
+        batches=_BATCHES.same(
+            _batch_view(row, answers_of(row.model, row.family)) for row in batches
+        ),
         learned=learned,
         tenant_shares=tenant_shares,
         workers=tuple(view for worker in workers if (view := _worker_view(worker)) is not None),

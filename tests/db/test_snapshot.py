@@ -10,7 +10,7 @@ from db.batches import mark_sent
 from db.branches import insert_branches
 from db.gauges import read_gauges
 from db.jobs import request_cancel
-from db.keys import LOCAL_TENANT
+from db.keys import LOCAL_TENANT, create_tenant
 from db.models import Worker
 from db.problems import answer_problems
 from db.session import SessionFactory
@@ -169,3 +169,26 @@ def test_gauges_count_what_is_live(sessions: SessionFactory) -> None:
         assert (gauges.num_pending_problems, gauges.num_workers) == (4, 1)
         assert gauges.min_slack_s == 50.0
         assert read_gauges(session, worker_timeout_s=1.0, now=after(2)).num_workers == 0
+
+
+def test_views_that_did_not_change_are_the_same_objects(sessions: SessionFactory) -> None:
+    with sessions.begin() as session:
+        still, moving = stored_job(session), stored_job(session)
+        first = {job.id: job for job in read_snapshot(session, NOW).jobs}
+        claimed_batch(session, moving, num_problems=1)
+        second = read_snapshot(session, after(1))
+        third = read_snapshot(session, after(2))
+    jobs = {job.id: job for job in second.jobs}
+    assert jobs[still] is first[still]
+    assert jobs[moving] != first[moving]
+    assert all(a is b for a, b in zip(second.batches, third.batches, strict=True))
+
+
+def test_tenants_share_by_weight(sessions: SessionFactory) -> None:
+    with sessions.begin() as session:
+        heavy = create_tenant(session, name="heavy", weight=3.0, now=NOW)
+        stored_job(session)
+        snapshot = read_snapshot(session, NOW)
+    assert sum(share for _, share in snapshot.tenant_shares) == pytest.approx(1.0)
+    [job] = snapshot.jobs
+    assert snapshot.share_of(heavy) == pytest.approx(3 * job.tenant_share)
