@@ -34,38 +34,30 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from scheduler.core.config import SchedulerConfig
-from scheduler.core.fit_answers import RecordedProblem, fit_answers
-from scheduler.core.latency import FloatArray
+from scheduler.core.fit_answers import RecordedProblem
 from scheduler.core.simulation.policy import Policy, Production
 from scheduler.core.simulation.records import Outcome
 from scheduler.core.simulation.simulator import simulate
-from scheduler.core.simulation.world import SimulatedJob, SimulatedWorker
 from scheduler.core.stopping import plurality
 from tests.benchmarks.data import (
     GPUS_PER_ENGINE,
-    H100_TP4,
-    h100_tp4_latency,
-    read_arrivals,
-    read_halves,
 )
+from tests.benchmarks.load_figure import draw
+from tests.benchmarks.load_world import World
 from tests.benchmarks.policies.clairvoyant import most_right_answers
 from tests.benchmarks.policies.fixed import earliest_deadline_first, fifo
 from tests.benchmarks.policies.restricted import BRANCHES_ONLY, DRAFT_ONLY
 from tests.benchmarks.policies.static_greedy import static_greedy
 
 LOADS = (0.3, 0.6, 0.9, 1.2, 1.5)
-MOST_PROBLEMS = 50
-DEADLINE_FACTORS = (1.0, 2.0, 4.0, 8.0)
 LOOSE_FACTOR = 32.0
-PROMPT_TOKENS = 150
-"""Of a typical problem; recordings do not say."""
 FIXED_BRANCHES = 8
 """Width of first come, first served and of the fixed split: where majority voting flattens."""
 GRID_BRANCHES = (1, 2, 3, 4, 6, 8, 12, 16)
@@ -73,99 +65,6 @@ GRID_DRAFTS = (0, 1, 2, 3)
 GOODPUT_LOADS = (0.01, 4.0)
 GOODPUT_PRECISION = 0.05
 MAJORITY_DRAWS = 8
-
-
-@dataclass(frozen=True)
-class World:
-    """What all policies are given.
-
-    Attributes:
-        problems: The half that the jobs draw from.
-        capacity: Problems per second at 100% load.
-        branch_s: Time of a median branch on a fully busy engine.
-    """
-
-    workers: tuple[SimulatedWorker, ...]
-    problems: tuple[RecordedProblem, ...]
-    arrivals: FloatArray
-    capacity: float
-    branch_s: float
-    num_jobs: int
-    seed: int
-
-    @classmethod
-    def read(cls, options: argparse.Namespace) -> "World":
-        """Read the files that the command line names, and fit the profiles."""
-        learned, judged = read_halves(
-            options.recordings, options.model, options.dataset, seed=options.seed
-        )
-        believed = h100_tp4_latency(options.latency)
-        answers = fit_answers(
-            learned, model=options.model, family=options.dataset, source=options.recordings.name
-        )
-        rng = np.random.default_rng((options.seed, 1))
-        spec = replace(H100_TP4, model=options.model)
-        workers = tuple(
-            SimulatedWorker(
-                name=f"w{number:04}",
-                spec=spec,
-                latency=believed.scaled(float(np.exp(rng.normal(0, believed.residual_sigma)))),
-                believed_latency=believed,
-                believed_answers=answers,
-                num_gpus=GPUS_PER_ENGINE,
-            )
-            for number in range(options.engines)
-        )
-        tokens = np.concatenate([np.asarray(problem.tokens, float) for problem in judged])
-        # Found at a random moment, a row is in a branch drawn in proportion to its length.
-        context = PROMPT_TOKENS + float((tokens**2).mean() / tokens.mean() / 2)
-        rows = min(spec.max_num_seqs, spec.kv_capacity_tokens / context)
-        tpot_s = float(believed.tpot_s(rows, spec.draft_lengths, rows * context).min())
-        return cls(
-            workers=workers,
-            problems=tuple(judged),
-            arrivals=read_arrivals(options.arrivals),
-            capacity=len(workers) * rows / tpot_s / float(tokens.mean()),
-            branch_s=float(np.median(tokens)) * tpot_s,
-            num_jobs=options.jobs,
-            seed=options.seed,
-        )
-
-    def jobs(self, load: float, factors: Sequence[float] = DEADLINE_FACTORS) -> list[SimulatedJob]:
-        """The same jobs at every load; only the time between them differs.
-
-        Args:
-            factors: Deadlines in times of a median branch.
-        """
-        rng = np.random.default_rng((self.seed, 2))
-        sizes = rng.integers(1, MOST_PROBLEMS + 1, self.num_jobs)
-        drawn = rng.choice(factors, self.num_jobs)
-        gaps_s = self.arrivals[: self.num_jobs] - self.arrivals[0]
-        span_s = float(sizes.sum()) / (load * self.capacity)
-        arrivals_s = gaps_s / gaps_s[-1] * span_s
-        return [
-            SimulatedJob(
-                id=f"job{number:06}",
-                tenant="tenant",
-                model=self.workers[0].spec.model,
-                arrival_s=float(arrival_s),
-                deadline_s=float(arrival_s + factor * self.branch_s),
-                problems=tuple(self._draw(rng) for _ in range(size)),
-                prompt_tokens=PROMPT_TOKENS,
-            )
-            for number, (arrival_s, size, factor) in enumerate(
-                zip(arrivals_s, sizes, drawn, strict=True)
-            )
-        ]
-
-    def _draw(self, rng: np.random.Generator) -> RecordedProblem:
-        problem = self.problems[rng.integers(len(self.problems))]
-        order = rng.permutation(len(problem.tokens))
-        return replace(
-            problem,
-            classes=tuple(problem.classes[i] for i in order),
-            tokens=tuple(problem.tokens[i] for i in order),
-        )
 
 
 def summarize(outcome: Outcome) -> dict[str, float]:
@@ -367,50 +266,6 @@ def bench(options: argparse.Namespace) -> dict[str, Any]:
         lines = (json.dumps(record) + "\n" for record in records)
         options.records.write_text("".join(lines), encoding="utf-8")
     return summary
-
-
-def draw(records: Path, figure: Path) -> None:
-    """Accuracy and attainment against load, from records."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    rows = [json.loads(line) for line in records.read_text(encoding="utf-8").splitlines()]
-    labels = list(dict.fromkeys(row["policy"] for row in rows))
-    loads = sorted({row["load"] for row in rows})
-    canvas, axes = pyplot.subplots(1, 3, figsize=(13, 4.4), layout="constrained")
-    for label in labels:
-        cells = [
-            [row for row in rows if row["policy"] == label and row["load"] == load]
-            for load in loads
-        ]
-        accuracy = [
-            sum(r["num_right"] for r in c) / sum(r["num_problems"] for r in c) for c in cells
-        ]
-        in_time = [
-            sum(r["num_voted"] for r in c) / sum(r["num_problems"] for r in c) for c in cells
-        ]
-        tokens = [
-            sum(r["tokens"] for r in c) / max(sum(r["num_right"] for r in c), 1) for c in cells
-        ]
-        style = {"lw": 2.5, "color": "black"} if label == "production" else {"lw": 1.2}
-        for axis, values in zip(axes, (accuracy, in_time, tokens), strict=True):
-            axis.plot([100 * load for load in loads], values, marker="o", label=label, **style)
-    titles = (
-        "Problems answered right in time",
-        "Problems with a vote in time",
-        "Tokens per right answer",
-    )
-    for axis, title in zip(axes, titles, strict=True):
-        axis.set_title(title, fontsize=10)
-        axis.set_xlabel("load, % of capacity")
-        axis.set_ylim(bottom=0)
-        axis.grid(alpha=0.3)
-    canvas.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=7)
-    canvas.suptitle("Simulated: recorded branches, fitted latency", fontsize=10)
-    figure.parent.mkdir(parents=True, exist_ok=True)
-    canvas.savefig(figure, dpi=130)
 
 
 def _line(label: str, figures: dict[str, Any], wall_s: float) -> str:
