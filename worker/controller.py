@@ -29,7 +29,7 @@ from sqlalchemy.orm import Session
 from db.batches import ClaimedBatch, finish_batch, lose_batches
 from db.session import SessionFactory
 from scheduler.core.accuracy import AnswerProfile
-from scheduler.core.stopping import is_hopeless
+from scheduler.core.stopping import CUT_SHARE, is_hopeless
 from worker.branching import Pace, extensions, planned
 from worker.contests import Contest, Verdict
 from worker.engines.base import BranchFinished, Engine
@@ -42,11 +42,6 @@ TURN_S = 0.15
 
 ABORT_GRACE_S = 2.0
 """How long aborted branches may take to report back; an engine needs one step."""
-
-
-CUT_SHARE = 0.5
-"""Share of the reserve that is left when the deadline cuts what has no vote yet: enough for one
-step of the engine and one transaction."""
 
 
 class Outcome(StrEnum):

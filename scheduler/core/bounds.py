@@ -25,6 +25,7 @@ from scheduler.core.menus import SHARES_OF_ROWS, menus_of, rounded_up
 from scheduler.core.plan import Forecast, Plan
 from scheduler.core.planner import Candidates, fallback, pessimistic
 from scheduler.core.snapshot import BatchView, JobView
+from scheduler.core.stopping import CUT_SHARE
 
 LATE = -1
 """Stands for the candidate of a job that none fits."""
@@ -125,6 +126,10 @@ class Bounds:
         limit_s = self.limit_s[index] - ahead_s * self.stretch
         return np.asarray(self.menus.options[self.classes[index]].needed_s <= limit_s)
 
+    def cut_s(self, index: int) -> float:
+        """Seconds until the deadline cuts what still runs of a job."""
+        return float(self.time_left_s[index]) - CUT_SHARE * self.config.reserve_s
+
     def slack_s(self) -> FloatArray:
         """Seconds of further work that each job can let pass before it; infinite if it is late."""
         return np.asarray(self.must_start_s - self.before_s())
@@ -184,9 +189,7 @@ class Bounds:
             return Packed(job, *late, is_in_time=False)
         original = int(self.menus.order[self.classes[index], chosen])
         options = self.options[index]
-        forecast = options.forecast(
-            original, ahead_s, ahead_s * self.stretch, float(self.limit_s[index])
-        )
+        forecast = options.forecast(original, ahead_s, ahead_s * self.stretch, self.cut_s(index))
         return Packed(job, options.plan(original), forecast, is_in_time=True)
 
     def packed(self) -> list[Packed]:

@@ -51,7 +51,7 @@ def explain(
     fits = bounds.fits(index, ahead_s)
     chosen = options.find(plan)
     ties = (bounds.config.accuracy_tie, change_gain)
-    limit_s = float(bounds.limit_s[index])
+    limit_s = bounds.cut_s(index)
     return Explanation(
         basis=basis_of(fleet.informed(job.answers)),
         num_workers=len(fleet.members),

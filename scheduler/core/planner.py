@@ -14,6 +14,7 @@ from scheduler.core.forecast import Z95, ForecastGrid, forecast_plans
 from scheduler.core.latency import FloatArray
 from scheduler.core.plan import Forecast, Plan
 from scheduler.core.snapshot import JobView
+from scheduler.core.stopping import CUT_SHARE
 
 NUM_CAPS = 20
 """Caps offered, each about a fifth longer than the one before: the error of a cap's accuracy and
@@ -194,7 +195,8 @@ def best_plan(
     index = options.best(options.needed_s + late_s <= limit_s, config)
     if index is None:
         return None
-    return options.plan(index), options.forecast(index, ahead_s, late_s, limit_s)
+    cut_s = time_left_s - CUT_SHARE * config.reserve_s
+    return options.plan(index), options.forecast(index, ahead_s, late_s, cut_s)
 
 
 def fallback(
@@ -214,6 +216,7 @@ def fallback(
     """
     fleet = fleet.informed(job.answers)
     room_s = max(time_left_s - config.reserve_s, 0.0)
+    cut_s = max(time_left_s - CUT_SHARE * config.reserve_s, 0.0)
     widths = _widths(config, job.max_branches)
     bound = _token_bound(fleet, job.mean_prompt_tokens, job.max_tokens)
     caps = np.unique(np.floor(np.minimum(caps_of(fleet.answers), bound)))
@@ -232,7 +235,7 @@ def fallback(
     if index is None:
         index = options.best(options.p50_s + ahead_s <= room_s, config)
     if index is not None:
-        return options.plan(index), options.forecast(index, ahead_s, late_s, room_s)
+        return options.plan(index), options.forecast(index, ahead_s, late_s, cut_s)
     narrowest = options.plans[:, 0] == options.plans[:, 0].min()
     tpot_s = fleet.tpot_s(fleet.rows, np.asarray(fleet.draft_lengths), job.mean_prompt_tokens)
     cap = float(np.clip(room_s / tpot_s.min(), caps[0], caps[-1]))

@@ -15,10 +15,7 @@ from scheduler.core.simulation.live import LiveBatch, LiveJob, LiveProblem, inst
 from scheduler.core.simulation.policy import Policy
 from scheduler.core.simulation.records import EngineOutcome
 from scheduler.core.simulation.world import SimulatedWorker
-from scheduler.core.stopping import should_extend, should_stop
-
-CUT_SHARE = 0.5
-"""Share of the reserve that is left when the deadline cuts what has no vote; as in the worker."""
+from scheduler.core.stopping import CUT_SHARE, should_extend, should_stop
 
 
 class Controllers:
