@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from api.deadlines import deadline_at, show
 from api.errors import ApiError, invalid
+from api.prompts import check_fit, prompt_tokens
 from api.schemas.submission import SetOptions
 from api.settings import ApiSettings
 from api.submission import Submission
@@ -20,6 +21,7 @@ from db import jobs, keys, wake, workers
 from db.problems import NewProblem, insert_problems
 from db.snapshot import read_snapshot
 from scheduler.core.admission import weigh
+from scheduler.core.basis import fleet_of
 from scheduler.core.config import SchedulerConfig
 from scheduler.core.decisions import Admitted, Rejected, RejectReason
 from scheduler.core.explain import explain
@@ -70,7 +72,7 @@ def store(
         now: When its turn came, from which the forecast counts.
 
     Raises:
-        ApiError: 400 for a deadline or model that cannot be, 409 for a reused key.
+        ApiError: 400 for a deadline, model or prompt that cannot be, 409 for a reused key.
         RefusedError: Admission refuses, which leaves no job.
     """
     if idempotency_key is not None:
@@ -98,7 +100,11 @@ def store(
         ),
         now=now,
     )
-    admitted, explanation = _admit(session, job, snapshot, settings.scheduler)
+    check_model(session, job.model)
+    fleet = fleet_of(snapshot, job.model, settings.scheduler)
+    if fleet is not None:
+        check_fit(problems, fleet, snapshot)
+    admitted, explanation = _admit(job, snapshot, settings.scheduler)
     jobs.insert_job(session, job, admitted, decision=explanation.to_dict())
     if idempotency_key is not None:
         keys.claim_idempotency_key(
@@ -119,14 +125,6 @@ def store(
     )
     wake.notify(session)
     return Stored(job.id, False)
-
-
-def prompt_tokens(snapshot: Snapshot, model: str, mean_chars: float) -> float:
-    """Mean prompt length in tokens, estimated from characters: engines read prompts later."""
-    chars_per_token = min(
-        (w.spec.chars_per_token for w in snapshot.workers if w.spec.model == model), default=1.0
-    )
-    return max(1.0, mean_chars / chars_per_token)
 
 
 def new_job(
@@ -159,15 +157,13 @@ def new_job(
 
 
 def _admit(
-    session: Session, job: jobs.NewJob, snapshot: Snapshot, config: SchedulerConfig
+    job: jobs.NewJob, snapshot: Snapshot, config: SchedulerConfig
 ) -> tuple[Admitted, Explanation]:
     """The verdict on what is live now, and why.
 
     Raises:
-        ApiError: The model is unknown.
         RefusedError: Nobody serves it, or the deadline cannot be met.
     """
-    check_model(session, job.model)
     weighed = weigh(snapshot, view_of(job, snapshot), config)
     verdict = weighed.verdict
     if isinstance(verdict, Rejected):

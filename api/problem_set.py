@@ -106,12 +106,18 @@ class ProblemSet:
     source: ProblemSource
     num_problems: int
     num_prompt_chars: int
+    max_prompt_chars: int
     sha256: str
 
     def __iter__(self) -> Iterator[ProblemIn]:
         """Yield the problems, each with its id."""
+        for _, problem in self.placed():
+            yield problem
+
+    def placed(self) -> Iterator[tuple[Place, ProblemIn]]:
+        """Yield the problems with their places."""
         for place, raw in self.source:
-            yield _problem(place, raw)
+            yield place, _problem(place, raw)
 
 
 def lines_of(file: BinaryIO, settings: ApiSettings) -> JsonLines:
@@ -128,7 +134,7 @@ def check(source: ProblemSource, settings: ApiSettings) -> ProblemSet:
     """
     seen: dict[str, Place] = {}
     digest = hashlib.sha256()
-    num_prompt_chars = 0
+    num_prompt_chars = max_prompt_chars = 0
     for place, raw in source:
         if len(seen) == settings.max_problems:
             raise ApiError(
@@ -151,6 +157,7 @@ def check(source: ProblemSource, settings: ApiSettings) -> ProblemSet:
             )
         seen[key] = place
         num_prompt_chars += len(problem.prompt)
+        max_prompt_chars = max(max_prompt_chars, len(problem.prompt))
         digest.update(orjson.dumps([key, problem.prompt, problem.reference_answer]))
     if not seen:
         raise invalid(
@@ -158,7 +165,7 @@ def check(source: ProblemSource, settings: ApiSettings) -> ProblemSet:
             "The problem set is empty. Send at least one problem.",
             code="empty_problem_set",
         )
-    return ProblemSet(source, len(seen), num_prompt_chars, digest.hexdigest())
+    return ProblemSet(source, len(seen), num_prompt_chars, max_prompt_chars, digest.hexdigest())
 
 
 def _problem(place: Place, raw: Any) -> ProblemIn:

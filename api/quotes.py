@@ -3,11 +3,12 @@
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 
-from api.admission import check_model, new_job, no_capacity, prompt_tokens, view_of
+from api.admission import check_model, new_job, no_capacity, view_of
 from api.body import Body
 from api.deadlines import check_form, deadline_at
 from api.errors import invalid
-from api.problem_set import check
+from api.problem_set import ProblemSet, check
+from api.prompts import check_fit, check_mean_fits, prompt_tokens
 from api.schemas.forecasts import ForecastBasisOut
 from api.schemas.quotes import QuotedDeadlineOut, QuoteOptions, QuoteOut
 from api.settings import ApiSettings
@@ -25,11 +26,13 @@ class QuoteRequest:
 
     Attributes:
         mean_prompt_chars: None when the options give `mean_prompt_tokens`.
+        problems: None when the options tell only how many there are.
     """
 
     options: QuoteOptions
     num_problems: int
     mean_prompt_chars: float | None
+    problems: ProblemSet | None = None
 
 
 def read_quote_request(body: Body, settings: ApiSettings) -> QuoteRequest:
@@ -55,7 +58,7 @@ def read_quote_request(body: Body, settings: ApiSettings) -> QuoteRequest:
             raise invalid(name, f"Give either the problems or '{name}', not both.")
     problems = check(source, settings)
     mean_chars = problems.num_prompt_chars / problems.num_problems
-    return QuoteRequest(options, problems.num_problems, mean_chars)
+    return QuoteRequest(options, problems.num_problems, mean_chars, problems)
 
 
 def make_quote(
@@ -84,13 +87,10 @@ def make_quote(
     fleet = fleet_of(snapshot, options.model, settings.scheduler)
     if fleet is None:
         raise no_capacity(options.model)
-    if mean_tokens >= fleet.max_model_len:
-        raise invalid(
-            "mean_prompt_tokens" if request.mean_prompt_chars is None else "prompt_chars",
-            f"Prompts of {mean_tokens:,.0f} tokens leave no room for an answer: '{options.model}'"
-            f" takes {fleet.max_model_len:,} tokens, prompt and answer together.",
-            code="prompt_too_long",
-        )
+    if request.problems is not None:
+        check_fit(request.problems, fleet, snapshot)
+    param = "mean_prompt_tokens" if request.mean_prompt_chars is None else "prompt_chars"
+    check_mean_fits(mean_tokens, fleet, param=param)
     job = new_job(
         options,
         tenant_id=tenant_id,
