@@ -8,10 +8,13 @@ Tenants: a part of the time until any deadline, `tenant_headroom`, is kept for t
 share. A tenant whose own work fills more than its share of the time is refused what would reach
 into it, so one that submits without end cannot keep the others out; alone, or while there is room,
 it may use all the rest.
+
+Best effort: a job that cannot be promised may be taken without a promise. It gets what the others
+leave, and is refused only where its branches in free rows would slow one of them beyond its bound.
 """
 
 from bisect import bisect_right
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import numpy as np
@@ -41,16 +44,21 @@ class Weighed:
     bounds: Bounds | None
 
 
-def admit(snapshot: Snapshot, job: JobView, config: SchedulerConfig) -> Admitted | Rejected:
+def admit(
+    snapshot: Snapshot, job: JobView, config: SchedulerConfig, *, best_effort: bool = False
+) -> Admitted | Rejected:
     """Admit or refuse a job that is not in the snapshot yet.
 
     Args:
         job: The new job, all its problems pending, at least one.
+        best_effort: Take it without a promise when none can be given.
     """
-    return weigh(snapshot, job, config).verdict
+    return weigh(snapshot, job, config, best_effort=best_effort).verdict
 
 
-def weigh(snapshot: Snapshot, job: JobView, config: SchedulerConfig) -> Weighed:
+def weigh(
+    snapshot: Snapshot, job: JobView, config: SchedulerConfig, *, best_effort: bool = False
+) -> Weighed:
     """`admit`, with what its verdict rests on."""
     now = snapshot.now
     alive = alive_workers(snapshot.workers, now, config)
@@ -71,15 +79,32 @@ def weigh(snapshot: Snapshot, job: JobView, config: SchedulerConfig) -> Weighed:
         beside_job = Bounds(fleet, others, batches, now, config, extra_branches=job.num_pending)
         slowed = _fitting(without_job) - _fitting(beside_job)
         earliest_s = _earliest_finish_s(with_job, beside_job, job, slowed, now)
-        return Weighed(Rejected(RejectReason.DEADLINE_INFEASIBLE, earliest_s), with_job)
-    headroom_s = _until_headroom_s(with_job, job)
-    if headroom_s is not None:
-        return Weighed(Rejected(RejectReason.DEADLINE_INFEASIBLE, headroom_s), with_job)
-    upgrade(with_job)
-    chosen = with_job.item(with_job.jobs.index(job))
+        refused = Weighed(Rejected(RejectReason.DEADLINE_INFEASIBLE, earliest_s), with_job)
+    elif (headroom_s := _until_headroom_s(with_job, job)) is not None:
+        refused = Weighed(Rejected(RejectReason.DEADLINE_INFEASIBLE, headroom_s), with_job)
+    else:
+        return _admitted(with_job, job)
+    if best_effort:
+        beside_full_rows = Bounds(fleet, others, batches, now, config, extra_branches=fleet.rows)
+        if _fitting(without_job) <= _fitting(beside_full_rows):
+            effort = replace(job, is_promised=False)
+            return _admitted(Bounds(fleet, [*others, effort], batches, now, config), effort)
+    return refused
+
+
+def _admitted(bounds: Bounds, job: JobView) -> Weighed:
+    """The verdict on a job that is taken, with its plan among all others."""
+    upgrade(bounds)
+    chosen = bounds.item(bounds.jobs.index(job))
     wanted = job.min_accuracy
-    is_degraded = wanted is not None and chosen.forecast.accuracy < wanted
-    return Weighed(Admitted(chosen.plan, chosen.forecast, degraded=is_degraded), with_job)
+    is_below = wanted is not None and chosen.forecast.accuracy < wanted
+    admitted = Admitted(
+        chosen.plan,
+        chosen.forecast,
+        degraded=is_below or not job.is_promised,
+        is_promised=job.is_promised,
+    )
+    return Weighed(admitted, bounds)
 
 
 def _keeps_promises(with_job: Bounds, without_job: Bounds, job: JobView) -> bool:
@@ -105,7 +130,8 @@ def _until_headroom_s(bounds: Bounds, job: JobView) -> float | None:
     after_all_s = float(bounds.before_s()[-1] + bounds.cost_s[-1] - bounds.cost_s[index]) + cost_s
     must_start_s = after_all_s / used - cost_s
     least_s = must_start_s * bounds.stretch + float(options.needed_s[cheapest]) + config.reserve_s
-    return float(max(least_s, bounds.time_left_s[-1]) + MARGIN_S)
+    last_s = bounds.time_left_s[bounds.table["is_promised"]].max()
+    return float(max(least_s, last_s) + MARGIN_S)
 
 
 def _fitting(bounds: Bounds) -> set[str]:
@@ -128,8 +154,12 @@ def _earliest_finish_s(
     options = with_job.options[with_job.jobs.index(job)]
     slack_s = beside_job.slack_s()
     cost_s = np.concatenate([[0.0], beside_job.cost_s.cumsum()])
-    left_s = [float(value) for value in beside_job.time_left_s]
-    waits = [s for s, other in zip(left_s, beside_job.jobs, strict=True) if other.id in slowed]
+    left_s = [
+        float(value)
+        for value, other in zip(beside_job.time_left_s, beside_job.jobs, strict=True)
+        if other.is_promised
+    ]
+    waits = [s for s, other in zip(left_s, beside_job.jobs, strict=False) if other.id in slowed]
     due_s = max([(job.deadline_at - now).total_seconds(), *waits])
     for rank in range(bisect_right(left_s, due_s), len(left_s) + 1):
         # The job goes after the first `rank` others, so it is due no earlier than they are.

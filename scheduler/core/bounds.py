@@ -5,7 +5,8 @@ before it and for the branches that run already. Every job must finish in time a
 percentile behind that work (the demand bound of earliest-deadline-first, Baruah et al. 1990, with
 a drain). At first every job has its cheapest plan that fits. A job that fits none gets a fallback
 and no longer binds the others; it keeps its place in line while that makes nobody late, and goes
-behind all others when it would.
+behind all others when it would. A best effort always gets a fallback, and goes behind all jobs with
+a promise.
 """
 
 from collections.abc import Sequence
@@ -225,6 +226,8 @@ class Bounds:
             limit_s = self.limit_s[index] - (self.running_s[index] + ahead_s) * self.stretch
             fitting = int(self.menus.needed_s[row].searchsorted(limit_s, side="right"))
             best = int(self.menus.cheapest[row, fitting])
+            if not self.jobs[index].is_promised:
+                best = LATE
             self.chosen[index], self.cost_s[index] = best, 0.0
             if best != LATE:
                 self.choose(np.array([index]), np.array([best]))
@@ -232,14 +235,14 @@ class Bounds:
 
     def _cheapest_behind(self, before_s: FloatArray) -> NDArray[np.int64]:
         room_s = self.limit_s - before_s * self.stretch
-        return np.asarray(
-            self.menus.cheapest[self.classes, self.menus.num_fitting(self.classes, room_s)]
-        )
+        cheapest = self.menus.cheapest[self.classes, self.menus.num_fitting(self.classes, room_s)]
+        return np.asarray(np.where(self.table["is_promised"], cheapest, LATE))
 
     def _place_late(self) -> None:
         """Let late jobs take rows in their place, nearest deadline first, while all bounds hold."""
         late = np.flatnonzero(self.chosen == LATE)
         self.is_last[late] = True
+        late = late[self.table["is_promised"][late]]
         everything = self.menus.num_fitting(self.classes[late], np.full(late.shape, MAX_FLOAT))
         wanted_s = self.costs_s(late, self.menus.cheapest[self.classes[late], everything])
         # What does not fit before the deadline is not run, so it delays nobody.
@@ -273,14 +276,17 @@ class Options(Sequence[Candidates]):
         return scaled
 
 
-def deadline_order(job: JobView) -> tuple[datetime, datetime, str]:
-    """Earliest deadline first, then first come, then by id so that the order is total."""
-    return (job.deadline_at, job.created_at, job.id)
+def deadline_order(job: JobView) -> tuple[bool, datetime, datetime, str]:
+    """Earliest deadline first, then first come, then by id so that the order is total.
+
+    Behind all jobs with a promise come best efforts.
+    """
+    return (not job.is_promised, job.deadline_at, job.created_at, job.id)
 
 
 def _deadline_order(jobs: Sequence[JobView], table: Table) -> NDArray[np.int64]:
     deadline_s, created_s = table["deadline_s"], table["created_s"]
-    order = np.lexsort((created_s, deadline_s))
+    order = np.lexsort((created_s, deadline_s, ~table["is_promised"]))
     same = (np.diff(deadline_s[order]) == 0) & (np.diff(created_s[order]) == 0)
     if same.any():
         order = np.array(sorted(range(len(jobs)), key=lambda index: deadline_order(jobs[index])))

@@ -73,6 +73,7 @@ def _job_row(job: JobView) -> tuple[Any, ...]:
         job.promised_at.timestamp() if job.promised_at else np.inf,
         job.predicted_at.timestamp() if job.predicted_at else np.nan,
         job.state in LIVE,
+        job.is_promised,
     )
 
 
@@ -129,6 +130,7 @@ JOBS: Columns[JobView] = Columns(
             ("promised_s", float),
             ("predicted_s", float),
             ("is_live", bool),
+            ("is_promised", bool),
         ]
     ),
     _job_row,

@@ -27,6 +27,8 @@ class PlanReason(StrEnum):
     FIRST_PLAN = "first_plan"
     DEADLINE_AT_RISK = "deadline_at_risk"
     """No plan fits with 95% any more: answer what can still be answered."""
+    BEST_EFFORT = "best_effort"
+    """Nothing was promised: answer what can be answered with what other jobs leave."""
     NO_LONGER_OFFERED = "no_longer_offered"
     """Workers or profiles changed, and the plan before is no candidate now."""
     WOULD_BE_LATE = "would_be_late"
@@ -39,11 +41,17 @@ class PlanReason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """The job fits. `degraded` says that the accuracy asked for will not be reached."""
+    """The job is taken.
+
+    Attributes:
+        degraded: The accuracy asked for will not be reached, or there is no promise.
+        is_promised: False for a best effort, whose deadline may cut off problems.
+    """
 
     plan: Plan
     forecast: Forecast
     degraded: bool
+    is_promised: bool = True
 
     @property
     def verdict(self) -> Verdict:

@@ -162,4 +162,6 @@ def _in_force(item: Packed, reason: PlanReason | None) -> Packed:
         return replace(item, reason=PlanReason.FIRST_PLAN)
     if is_similar(stored, item.plan):
         return replace(item, plan=stored)
-    return replace(item, reason=PlanReason.DEADLINE_AT_RISK)
+    is_promised = item.job.is_promised
+    reason = PlanReason.DEADLINE_AT_RISK if is_promised else PlanReason.BEST_EFFORT
+    return replace(item, reason=reason)

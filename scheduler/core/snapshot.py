@@ -33,6 +33,7 @@ class JobView:
         predicted_at: P95 finish that is stored now; None before the first plan.
         answers: What was learned of its model on its task family; None where the workers' own
             profile is all there is.
+        is_promised: False for a best effort, which gets what jobs with a promise leave.
     """
 
     id: str
@@ -54,6 +55,7 @@ class JobView:
     promised_at: datetime | None = None
     predicted_at: datetime | None = None
     answers: AnswerProfile | None = None
+    is_promised: bool = True
 
 
 @dataclass(frozen=True, slots=True)

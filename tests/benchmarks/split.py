@@ -23,24 +23,19 @@ import json
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from scheduler.core.config import SchedulerConfig
-from scheduler.core.decisions import Admitted, Decisions, Rejected, RejectReason
 from scheduler.core.fit import fit_answers
 from scheduler.core.fit_answers import RecordedProblem
-from scheduler.core.fleet import alive_workers, fleets_by_model
 from scheduler.core.latency import FloatArray
-from scheduler.core.planner import fallback
 from scheduler.core.simulation.policy import Policy, Production
 from scheduler.core.simulation.simulator import simulate
 from scheduler.core.simulation.world import SimulatedJob, SimulatedWorker
-from scheduler.core.snapshot import JobView, Snapshot
 from tests.benchmarks.data import GPUS_PER_ENGINE, H100_TP4, h100_tp4_latency, read_halves
 from tests.benchmarks.policies.fixed import earliest_deadline_first
 from tests.benchmarks.policies.restricted import BRANCHES_ONLY, DRAFT_ONLY
@@ -56,33 +51,6 @@ GAP_S = 5.0
 """Between the deadline of a problem and the arrival of the next, so that the engine is idle."""
 
 Record = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class BestEffort:
-    """A policy whose refusals become the answers that can still be given."""
-
-    policy: Policy
-    name: str
-
-    def admit(
-        self, snapshot: Snapshot, job: JobView, config: SchedulerConfig
-    ) -> Admitted | Rejected:
-        """Admit with the fallback of a job that is short of time."""
-        verdict = self.policy.admit(snapshot, job, config)
-        if isinstance(verdict, Admitted) or verdict.reason is RejectReason.NO_CAPACITY:
-            return verdict
-        fleet = fleets_by_model(alive_workers(snapshot.workers, snapshot.now, config))[job.model]
-        time_left_s = (job.deadline_at - snapshot.now).total_seconds()
-        return Admitted(*fallback(fleet, job, config, time_left_s=time_left_s), degraded=True)
-
-    def decide(self, snapshot: Snapshot, config: SchedulerConfig) -> Decisions:
-        """Decide as the policy does."""
-        return self.policy.decide(snapshot, config)
-
-    def priority(self, created_at: datetime, deadline_at: datetime) -> float:
-        """As the policy has it."""
-        return self.policy.priority(created_at, deadline_at)
 
 
 def main() -> None:
@@ -142,10 +110,11 @@ def measure(args: argparse.Namespace) -> Iterator[Record]:
         believed_answers=answers,
         num_gpus=GPUS_PER_ENGINE,
     )
+    production = Production(JOINT, best_effort=True)
     policies: list[Policy] = [
-        BestEffort(Production(), JOINT),
-        BestEffort(BRANCHES_ONLY, BRANCHES_ONLY.name),
-        BestEffort(DRAFT_ONLY, DRAFT_ONLY.name),
+        production,
+        replace(BRANCHES_ONLY, production=production),
+        replace(DRAFT_ONLY, production=production),
         static_greedy(),
         *(earliest_deadline_first(branches, draft) for branches, draft in FIXED),
     ]

@@ -107,6 +107,7 @@ class LiveJob:
     plan: Plan
     forecast: Forecast
     problems: list[LiveProblem]
+    is_promised: bool = True
     num_dispatched: int = 0
     num_closed: int = 0
     batch_plans: list[tuple[Plan, int]] = field(default_factory=list)
@@ -138,6 +139,7 @@ class LiveJob:
                 plan=self.plan,
                 num_pending=len(self.problems) - self.num_dispatched,
                 num_in_flight=self.num_dispatched - self.num_closed,
+                is_promised=self.is_promised,
             )
         return self._view
 
@@ -219,7 +221,12 @@ class LiveBatch:
 
 
 def view_of(
-    job: SimulatedJob, *, plan: Plan | None, num_pending: int, num_in_flight: int
+    job: SimulatedJob,
+    *,
+    plan: Plan | None,
+    num_pending: int,
+    num_in_flight: int,
+    is_promised: bool = True,
 ) -> JobView:
     """A job as `admit` and `decide` see it."""
     is_new = num_pending == len(job.problems)
@@ -238,4 +245,5 @@ def view_of(
         num_pending=num_pending,
         num_in_flight=num_in_flight,
         plan=plan,
+        is_promised=is_promised,
     )

@@ -1,5 +1,6 @@
 """What decides in a simulation: production and, in the benchmarks, what it is compared with."""
 
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
@@ -29,16 +30,22 @@ class Policy(Protocol):
         """Place in an engine's queue of branches of a job; lower goes first."""
 
 
+@dataclass(frozen=True)
 class Production:
-    """The scheduler as it is shipped."""
+    """The scheduler as it is shipped.
 
-    name = "production"
+    Attributes:
+        best_effort: Whether clients would rather have what can still be answered than a refusal.
+    """
+
+    name: str = "production"
+    best_effort: bool = False
 
     def admit(
         self, snapshot: Snapshot, job: JobView, config: SchedulerConfig
     ) -> Admitted | Rejected:
         """Admit as the API does."""
-        return admit(snapshot, job, config)
+        return admit(snapshot, job, config, best_effort=self.best_effort)
 
     def decide(self, snapshot: Snapshot, config: SchedulerConfig) -> Decisions:
         """Decide as the scheduler's tick does."""

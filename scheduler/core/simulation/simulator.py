@@ -110,7 +110,7 @@ class _Simulation:
             self._outcomes[job.id] = _refused(job)
             return
         problems = [LiveProblem(recorded) for recorded in job.problems]
-        live = LiveJob(job, verdict.plan, verdict.forecast, problems)
+        live = LiveJob(job, verdict.plan, verdict.forecast, problems, verdict.is_promised)
         self._jobs[job.id] = live
         self._clock.at(job.deadline_s, partial(self._strike, live))
         self._wake()

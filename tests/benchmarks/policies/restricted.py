@@ -1,6 +1,6 @@
 """Production with one of its two means taken away: branches only, or drafts only."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from scheduler.core.config import SchedulerConfig
@@ -16,20 +16,21 @@ class Restricted:
     name: str
     has_drafts: bool
     has_branches: bool
+    production: Production = field(default_factory=Production)
 
     def admit(
         self, snapshot: Snapshot, job: JobView, config: SchedulerConfig
     ) -> Admitted | Rejected:
         """Admit as production would in that world."""
-        return Production().admit(self._seen(snapshot), self._seen_job(job), config)
+        return self.production.admit(self._seen(snapshot), self._seen_job(job), config)
 
     def decide(self, snapshot: Snapshot, config: SchedulerConfig) -> Decisions:
         """Decide as production would in that world."""
-        return Production().decide(self._seen(snapshot), config)
+        return self.production.decide(self._seen(snapshot), config)
 
     def priority(self, created_at: datetime, deadline_at: datetime) -> float:
         """As in production."""
-        return Production().priority(created_at, deadline_at)
+        return self.production.priority(created_at, deadline_at)
 
     def _seen(self, snapshot: Snapshot) -> Snapshot:
         workers = snapshot.workers

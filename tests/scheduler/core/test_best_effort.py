@@ -1,0 +1,117 @@
+"""Jobs without a promise: taken when no promise can be given, and never at another's cost."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from scheduler.core.admission import admit
+from scheduler.core.bounds import LATE
+from scheduler.core.config import SchedulerConfig
+from scheduler.core.decide import decide
+from scheduler.core.decisions import Admitted, PlanReason, Rejected, RejectReason, Verdict
+from scheduler.core.fleet import Fleet
+from scheduler.core.packing import Bounds
+from scheduler.core.snapshot import JobView
+from scheduler.core.upgrades import upgrade
+from tests.scheduler.core.worlds import NOW, job, snapshot, worker
+
+CONFIG = SchedulerConfig()
+
+
+def effort(id: str = "effort", *, deadline_s: float = 5.0, num_pending: int = 100) -> JobView:
+    return replace(job(id, deadline_s=deadline_s, num_pending=num_pending), is_promised=False)
+
+
+def test_a_job_too_large_for_its_deadline_is_taken_as_a_best_effort() -> None:
+    new = job(deadline_s=5.0, num_pending=100)
+    assert isinstance(admit(snapshot(), new, CONFIG), Rejected)
+
+    taken = admit(snapshot(), new, CONFIG, best_effort=True)
+
+    assert isinstance(taken, Admitted)
+    assert (taken.verdict, taken.is_promised) == (Verdict.ACCEPTED_DEGRADED, False)
+    assert 0.0 < taken.forecast.accuracy < 0.6
+
+
+def test_a_job_that_can_be_promised_is_promised_whatever_was_asked() -> None:
+    new = job(deadline_s=60.0)
+    assert admit(snapshot(), new, CONFIG, best_effort=True) == admit(snapshot(), new, CONFIG)
+
+
+def test_without_workers_there_is_no_effort_to_make() -> None:
+    result = admit(snapshot(workers=()), job(), CONFIG, best_effort=True)
+    assert result == Rejected(RejectReason.NO_CAPACITY, None)
+
+
+def test_best_efforts_do_not_keep_others_out() -> None:
+    crowd = tuple(effort(f"effort_{i}", deadline_s=30.0, num_pending=500) for i in range(3))
+    assert isinstance(admit(snapshot(crowd), job(deadline_s=60.0), CONFIG), Admitted)
+
+
+def test_an_earlier_best_effort_gets_rows_after_a_later_promise() -> None:
+    promised = job("promised", deadline_s=60.0, num_pending=400)
+    early = effort(deadline_s=30.0, num_pending=4)
+
+    decisions = decide(snapshot((early, promised)), CONFIG)
+
+    assert [new.job_id for new in decisions.new_batches][:1] == ["promised"]
+    reasons = {planned.job_id: planned.reason for planned in decisions.plans}
+    assert reasons["promised"] is PlanReason.FIRST_PLAN
+    alone = decide(snapshot((early,)), CONFIG)
+    assert {new.job_id for new in alone.new_batches} == {"effort"}
+
+
+def test_a_change_of_an_effort_says_that_nothing_was_promised() -> None:
+    (first,) = decide(snapshot((effort(),)), CONFIG).plans
+    stored = replace(effort(deadline_s=3.0), plan=replace(first.plan, num_branches=64))
+
+    (changed,) = decide(snapshot((stored,)), CONFIG).plans
+
+    assert changed.reason is PlanReason.BEST_EFFORT
+
+
+rows = st.lists(st.tuples(st.floats(4.0, 120.0), st.integers(1, 150)), min_size=1, max_size=5)
+
+
+@settings(max_examples=50, deadline=None)
+@given(wanted=rows, efforts=rows)
+def test_no_plan_of_a_promised_job_suffers_from_best_efforts_on_full_rows(
+    wanted: list[tuple[float, int]], efforts: list[tuple[float, int]]
+) -> None:
+    promised = [
+        job(f"job_{i}", deadline_s=due, num_pending=n) for i, (due, n) in enumerate(wanted)
+    ]
+    others = [
+        effort(f"effort_{i}", deadline_s=due, num_pending=n) for i, (due, n) in enumerate(efforts)
+    ]
+    fleet = Fleet.of([worker()])
+    alone = Bounds(fleet, promised, [], NOW, CONFIG, extra_branches=fleet.rows)
+    beside = Bounds(fleet, [*others, *promised], [], NOW, CONFIG, extra_branches=fleet.rows)
+    upgrade(alone)
+    upgrade(beside)
+
+    assert beside.jobs[: len(promised)] == alone.jobs
+    assert beside.chosen[: len(promised)].tolist() == alone.chosen.tolist()
+    assert (beside.chosen[len(promised) :] == LATE).all()
+    assert beside.is_last[len(promised) :].all()
+
+
+@settings(max_examples=50, deadline=None)
+@given(wanted=rows, is_effort=st.lists(st.booleans(), min_size=5, max_size=5))
+def test_whatever_is_taken_promises_hold_and_refusals_name_a_feasible_finish(
+    wanted: list[tuple[float, int]], is_effort: list[bool]
+) -> None:
+    live: tuple[JobView, ...] = ()
+    for i, (due, n) in enumerate(wanted):
+        new = job(f"job_{i}", deadline_s=due, num_pending=n)
+        result = admit(snapshot(live), new, CONFIG, best_effort=is_effort[i])
+        if isinstance(result, Admitted):
+            live = (*live, replace(new, is_promised=result.is_promised))
+        else:
+            assert result.earliest_finish_s is not None
+            assert NOW + timedelta(seconds=result.earliest_finish_s) >= new.deadline_at
+    bounds = Bounds(Fleet.of([worker()]), live, [], NOW, CONFIG)
+    held = [chosen != LATE for chosen in bounds.chosen.tolist()]
+    assert held == [one.is_promised for one in bounds.jobs]
