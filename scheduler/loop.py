@@ -22,9 +22,10 @@ from db.session import connect, session_factory
 from db.wake import Listener, listen
 from scheduler import log
 from scheduler.config import SchedulerSettings
+from scheduler.core.decide import decide
 from scheduler.dispatch import celery_sender
 from scheduler.learn import Learner
-from scheduler.tick import Scheduler
+from scheduler.tick import Decide, Scheduler
 
 _log = structlog.get_logger(__name__)
 
@@ -53,11 +54,12 @@ def run(settings: SchedulerSettings) -> None:
     serve(settings, stop)
 
 
-def serve(settings: SchedulerSettings, stop: threading.Event) -> None:
+def serve(settings: SchedulerSettings, stop: threading.Event, *, policy: Decide = decide) -> None:
     """Schedule until `stop` is set; waits out a store that is away."""
     engine = connect(settings.database_url)
     sessions = session_factory(engine)
-    scheduler = Scheduler(sessions, celery_sender(settings.redis_url), settings.scheduler)
+    send = celery_sender(settings.redis_url)
+    scheduler = Scheduler(sessions, send, settings.scheduler, policy=policy)
     learner = Learner(
         sessions,
         interval_s=settings.learn_interval_s,

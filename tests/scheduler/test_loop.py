@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from threading import Event, Thread
 
@@ -21,8 +22,13 @@ from db.wake import notify
 from infra.processes import bound
 from infra.servers import free_port
 from scheduler.config import SchedulerSettings
+from scheduler.core.config import SchedulerConfig
+from scheduler.core.decide import decide
+from scheduler.core.decisions import Decisions, JobPlanned
+from scheduler.core.snapshot import Snapshot
 from scheduler.loop import serve
-from tests.factories import stored_job, stored_worker
+from scheduler.tick import Decide
+from tests.factories import forecast, plan, stored_job, stored_worker
 
 
 def _wait_for(condition: Callable[[], bool], timeout_s: float = 30.0) -> None:
@@ -68,9 +74,9 @@ def served_without_broker(database_url: str) -> Iterator[None]:
     yield from _serve(SchedulerSettings(database_url=database_url, redis_url=nobody))
 
 
-def _serve(settings: SchedulerSettings) -> Iterator[None]:
+def _serve(settings: SchedulerSettings, policy: Decide = decide) -> Iterator[None]:
     stop = Event()
-    thread = Thread(target=serve, args=(settings, stop))
+    thread = Thread(target=serve, args=(settings, stop), kwargs={"policy": policy})
     thread.start()
     try:
         yield
@@ -78,6 +84,27 @@ def _serve(settings: SchedulerSettings) -> Iterator[None]:
         stop.set()
         thread.join(timeout=30)
         assert not thread.is_alive()
+
+
+def test_another_policy_may_decide(
+    sessions: SessionFactory, database_url: str, redis_url: str
+) -> None:
+    settings = SchedulerSettings(database_url=database_url, redis_url=redis_url)
+
+    def seven_branches(snapshot: Snapshot, _config: SchedulerConfig) -> Decisions:
+        wanted = plan(num_branches=7)
+        return Decisions(
+            plans=tuple(JobPlanned(job.id, wanted, forecast()) for job in snapshot.jobs)
+        )
+
+    with contextmanager(_serve)(settings, seven_branches):
+        job_id = _submit(sessions)
+
+        def is_planned() -> bool:
+            with sessions() as session:
+                return session.get_one(Job, job_id).num_branches == 7
+
+        _wait_for(is_planned)
 
 
 @pytest.mark.usefixtures("served")
