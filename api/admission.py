@@ -47,11 +47,11 @@ class RefusedError(Exception):
         error: What the client is told.
     """
 
-    def __init__(self, rejected: Rejected, job: jobs.NewJob) -> None:
+    def __init__(self, rejected: Rejected, job: jobs.NewJob, *, best_effort: bool) -> None:
         super().__init__(rejected.reason)
         self.rejected = rejected
         self.job = job
-        self.error = _refusal(rejected, job)
+        self.error = _refusal(rejected, job, best_effort)
 
 
 def store(
@@ -104,7 +104,9 @@ def store(
     fleet = fleet_of(snapshot, job.model, settings.scheduler)
     if fleet is not None:
         check_fit(problems, fleet, snapshot)
-    admitted, explanation = _admit(job, snapshot, settings.scheduler)
+    admitted, explanation = _admit(
+        job, snapshot, settings.scheduler, best_effort=submission.options.best_effort
+    )
     jobs.insert_job(session, job, admitted, decision=explanation.to_dict())
     if idempotency_key is not None:
         keys.claim_idempotency_key(
@@ -157,17 +159,17 @@ def new_job(
 
 
 def _admit(
-    job: jobs.NewJob, snapshot: Snapshot, config: SchedulerConfig
+    job: jobs.NewJob, snapshot: Snapshot, config: SchedulerConfig, *, best_effort: bool
 ) -> tuple[Admitted, Explanation]:
     """The verdict on what is live now, and why.
 
     Raises:
         RefusedError: Nobody serves it, or the deadline cannot be met.
     """
-    weighed = weigh(snapshot, view_of(job, snapshot), config)
+    weighed = weigh(snapshot, view_of(job, snapshot), config, best_effort=best_effort)
     verdict = weighed.verdict
     if isinstance(verdict, Rejected):
-        raise RefusedError(verdict, job)
+        raise RefusedError(verdict, job, best_effort=best_effort)
     assert weighed.bounds is not None
     return verdict, explain(weighed.bounds, job.id, verdict.plan, verdict.forecast)
 
@@ -198,16 +200,18 @@ def no_capacity(model: str) -> ApiError:
     )
 
 
-def _refusal(rejected: Rejected, job: jobs.NewJob) -> ApiError:
+def _refusal(rejected: Rejected, job: jobs.NewJob, best_effort: bool) -> ApiError:
     if rejected.earliest_finish_s is None:
         return no_capacity(job.model)
+    # A best effort is refused where even its presence would make a promised job late.
+    otherwise = "" if best_effort else ", or 'best_effort' to get what can be answered by then"
     earliest_at = job.created_at + timedelta(seconds=rejected.earliest_finish_s)
     return ApiError(
         422,
         rejected.reason.value,
         f"The job cannot meet its deadline {show(job.deadline_at)}. The earliest feasible finish"
         f" is {show(earliest_at)}, {rejected.earliest_finish_s:.1f} seconds from now: give a later"
-        " deadline or fewer problems.",
+        f" deadline or fewer problems{otherwise}.",
         param="deadline",
         extra={
             "earliest_finish_at": earliest_at.isoformat(),

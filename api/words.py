@@ -13,6 +13,8 @@ _REASONS = {
     PlanReason.FIRST_PLAN: "the first plan",
     PlanReason.DEADLINE_AT_RISK: "no plan finishes in time with 95% any more, so this one answers"
     " what can still be answered",
+    PlanReason.BEST_EFFORT: "nothing was promised, so this one answers what it can with the rows"
+    " that other jobs leave",
     PlanReason.NO_LONGER_OFFERED: "workers or their profiles changed, and the plan before is no"
     " candidate now",
     PlanReason.WOULD_BE_LATE: "the plan before would no longer finish in time with 95%",
@@ -73,8 +75,10 @@ def fate_words(candidate: CandidateOut, chosen: SecondsOut, decision: DecisionOu
 def event_words(kind: str, data: Mapping[str, Any]) -> str:
     """What happened, in one line; the kind itself for what has no words."""
     if kind == events.job_kind(JobState.QUEUED):
-        below = ", below the accuracy asked for" if data.get("degraded") else ""
-        return f"Accepted{below}: {_count(data.get('num_problems'), 'problem')}"
+        how = ", below the accuracy asked for" if data.get("degraded") else ""
+        if not data.get("is_promised", True):
+            how = " as a best effort, without a promise"
+        return f"Accepted{how}: {_count(data.get('num_problems'), 'problem')}"
     if kind == events.job_kind(JobState.RUNNING):
         return "A worker began"
     if kind == events.job_kind(JobState.CANCELLING):

@@ -76,6 +76,7 @@ class Client:
         temperature: float | None = None,
         top_p: float | None = None,
         weight: float | None = None,
+        best_effort: bool = False,
         idempotency_key: str | None = None,
     ) -> Job:
         """Submit a problem set; a lost connection is retried without submitting twice.
@@ -83,6 +84,8 @@ class Client:
         Args:
             problems: A `.jsonl` file (streamed), a `.json` file with a list of problems, or the
                 problems themselves, a string being a prompt.
+            family: Kind of problems; lengths and accuracy are learned and forecast by it.
+            best_effort: Accept without a promise what cannot meet the deadline.
             idempotency_key: Two submissions with one key make one job; a new key by default.
 
         Raises:
@@ -100,6 +103,7 @@ class Client:
             "temperature": temperature,
             "top_p": top_p,
             "weight": weight,
+            "best_effort": best_effort or None,
         }
         headers = {
             "Content-Type": "application/x-ndjson",

@@ -50,6 +50,13 @@ def submit(
     min_accuracy: Annotated[float | None, typer.Option(help="Accuracy asked for, 0 to 1.")] = None,
     temperature: Annotated[float | None, typer.Option(help="Sampling temperature.")] = None,
     name: Annotated[str | None, typer.Option(help="A label of your own.")] = None,
+    family: Annotated[
+        str | None, typer.Option(help="Kind of problems, such as algebra; learned by it.")
+    ] = None,
+    best_effort: Annotated[
+        bool,
+        typer.Option("--best-effort", help="Accept without a promise rather than be refused."),
+    ] = False,
     watch: Annotated[bool, typer.Option("--watch", help="Follow the job to its end.")] = False,
     as_json: AsJson = False,
     url: Url = DEFAULT_URL,
@@ -66,6 +73,8 @@ def submit(
             max_tokens=max_tokens,
             min_accuracy=min_accuracy,
             temperature=temperature,
+            family=family,
+            best_effort=best_effort,
         )
         if watch:
             follow(client, job["id"], as_json=as_json)
@@ -95,6 +104,9 @@ def quote(
     branches: Annotated[int | None, typer.Option(help="Most branches per problem.")] = None,
     max_tokens: Annotated[int | None, typer.Option(help="Most tokens per branch.")] = None,
     min_accuracy: Annotated[float | None, typer.Option(help="Accuracy asked for, 0 to 1.")] = None,
+    family: Annotated[
+        str | None, typer.Option(help="Kind of problems, such as algebra; learned by it.")
+    ] = None,
     as_json: AsJson = False,
     url: Url = DEFAULT_URL,
     api_key: Key = DEFAULT_API_KEY,
@@ -107,6 +119,7 @@ def quote(
             deadlines=deadline or (),
             num_problems=num_problems,
             prompt_chars=prompt_chars,
+            family=family,
             max_branches=branches,
             max_tokens=max_tokens,
             min_accuracy=min_accuracy,

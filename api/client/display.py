@@ -57,6 +57,8 @@ def accepted(job: Job) -> str:
     """What a submission has led to, in two lines."""
     forecast = job["admitted"]
     note = ", below the accuracy asked for" if job["verdict"] == "accepted_degraded" else ""
+    if not job["promised"]:
+        note = " as a best effort, without a promise"
     return (
         f"{job['id']} accepted{note}:"
         f" {job['num_problems']} problems due {_local(job['deadline_at'])}"

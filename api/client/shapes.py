@@ -66,12 +66,14 @@ class Job(TypedDict):
     object: str
     name: str
     model: str
+    family: str
     state: str
     created_at: str
     deadline_at: str
     started_at: str | None
     finished_at: str | None
     verdict: str
+    promised: bool
     met_deadline: bool | None
     num_problems: int
     progress: Progress

@@ -46,13 +46,18 @@ class JobOut(BaseModel):
     object: Literal["job"] = "job"
     name: str
     model: str
+    family: str = Field(description="Kind of problems: lengths and accuracy are learned by it.")
     state: JobState
     created_at: datetime
     deadline_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
     verdict: Verdict = Field(
-        description="`accepted`, or `accepted_degraded`: below `min_accuracy`."
+        description="`accepted`, or `accepted_degraded`: below `min_accuracy`, or a best effort."
+    )
+    promised: bool = Field(
+        description="Whether the deadline was promised; false for a best effort, whose problems"
+        " the deadline may cut off."
     )
     met_deadline: bool | None = Field(
         description="Completed by the deadline: no problem expired, and not all of them failed."

@@ -54,6 +54,12 @@ class SetOptions(BaseModel):
     min_accuracy: float | None = Field(
         None, gt=0, le=1, description="Accuracy asked for; below it the verdict says so."
     )
+    best_effort: bool = Field(
+        False,
+        description="Accept the job without a promise where it would be refused with"
+        " `deadline_infeasible`: it gets what promised jobs leave, and its deadline may cut"
+        " problems off. Quotes are of promises whatever this says.",
+    )
     temperature: float = Field(0.8, ge=0, le=2)
     top_p: float = Field(1.0, gt=0, le=1)
     weight: float = Field(

@@ -64,6 +64,8 @@ class Job(Base):
     admitted_finish_at: Mapped[datetime]
     admitted_finish_p95_at: Mapped[datetime]
     admitted_accuracy: Mapped[float]
+    # False for a best effort, which gets what other jobs leave.
+    is_promised: Mapped[bool] = mapped_column(server_default=text("true"))
     # What that forecast rested on; NULL for jobs of older releases.
     forecast_basis: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
     # The split in force; the scheduler rewrites it while problems are pending.
