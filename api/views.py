@@ -173,6 +173,7 @@ def latency_group_view(row: LatencyRow) -> LatencyGroupOut:
         tpot_s=_percentiles(latency.tpot_s),
         e2e_latency_s=_percentiles(latency.e2e_latency_s),
         slo_attainment=row.slo_attainment,
+        num_refused=row.num_refused,
     )
 
 

@@ -1,4 +1,4 @@
-"""Reports over stored traces: latency by stage, and attainment."""
+"""Reports over stored traces: latency by stage, attainment, and refusals beside it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Select, and_, case, func, literal, select
 from sqlalchemy.orm import Session
 
 from db.branches import FINISHED
-from db.models import Branch, Job
+from db.models import Branch, Job, Refusal
 from scheduler.core.states import JobState
 
 _PERCENTS = (0.5, 0.9, 0.99)
@@ -55,14 +55,16 @@ class LatencyRow:
     Attributes:
         group: Model name, tenant id, or the hour's start; None without grouping.
         num_jobs: Jobs that ended in the range, cancelled ones left out.
-        slo_attainment: Fraction of them that completed by their deadline: no problem expired, and
-            not all of them failed. None without jobs.
+        slo_attainment: Fraction of those with a promise that completed by their deadline: no
+            problem expired, and not all of them failed. None without such jobs.
+        num_refused: Submissions that were refused in the range.
     """
 
     group: str | datetime | None
     latency: Latency
     num_jobs: int
     slo_attainment: float | None
+    num_refused: int
 
 
 def latency_report(
@@ -74,16 +76,15 @@ def latency_report(
     tenant_id: str | None = None,
     group_by: GroupBy | None = None,
 ) -> list[LatencyRow]:
-    """Stages of branches, and attainment of jobs, that ended in [since, until), by group."""
-    filters = []
-    if model is not None:
-        filters.append(Job.model == model)
-    if tenant_id is not None:
-        filters.append(Job.tenant_id == tenant_id)
+    """Stages of branches, and attainment of jobs, that ended in [since, until), by group.
+
+    Refusals of the same time are counted beside: what is refused misses no deadline.
+    """
+    filters = _filters(Job, model, tenant_id)
     stages = {
         row.grouping: row
         for row in session.execute(
-            select(_group(group_by, Branch.finished_at).label("grouping"), *_stage_columns())
+            select(_group(group_by, Job, Branch.finished_at).label("grouping"), *_stage_columns())
             .join(Job, Branch.job_id == Job.id)
             .where(
                 Branch.finished_at >= since,
@@ -97,18 +98,43 @@ def latency_report(
     jobs = {
         row.grouping: row for row in session.execute(_attainment(group_by, since, until, filters))
     }
-    groups = sorted(stages.keys() | jobs.keys(), key=str)
-    return [_latency_row(group, stages.get(group), jobs.get(group)) for group in groups]
+    refusals = {
+        row.grouping: row.num_refused
+        for row in session.execute(
+            select(
+                _group(group_by, Refusal, Refusal.at).label("grouping"),
+                func.count().label("num_refused"),
+            )
+            .where(Refusal.at >= since, Refusal.at < until, *_filters(Refusal, model, tenant_id))
+            .group_by("grouping")
+        )
+    }
+    groups = sorted(stages.keys() | jobs.keys() | refusals.keys(), key=str)
+    return [
+        _latency_row(group, stages.get(group), jobs.get(group), refusals.get(group, 0))
+        for group in groups
+    ]
 
 
-def _group(group_by: GroupBy | None, at: Any) -> ColumnElement[Any]:
+def _filters(
+    table: type[Job | Refusal], model: str | None, tenant_id: str | None
+) -> list[ColumnElement[bool]]:
+    filters = []
+    if model is not None:
+        filters.append(table.model == model)
+    if tenant_id is not None:
+        filters.append(table.tenant_id == tenant_id)
+    return filters
+
+
+def _group(group_by: GroupBy | None, table: type[Job | Refusal], at: Any) -> ColumnElement[Any]:
     match group_by:
         case None:
             return literal(None)
         case GroupBy.MODEL:
-            return Job.model.expression
+            return table.model.expression
         case GroupBy.TENANT:
-            return Job.tenant_id.expression
+            return table.tenant_id.expression
         case GroupBy.HOUR:
             return func.date_trunc("hour", at, "UTC")
 
@@ -138,9 +164,9 @@ def _attainment(
     met = and_(Job.state == JobState.COMPLETED, Job.finished_at <= Job.deadline_at)
     return (
         select(
-            _group(group_by, Job.finished_at).label("grouping"),
+            _group(group_by, Job, Job.finished_at).label("grouping"),
             func.count().label("num_jobs"),
-            func.avg(case((met, 1.0), else_=0.0)).label("slo_attainment"),
+            func.avg(case((met, 1.0), else_=0.0)).filter(Job.is_promised).label("slo_attainment"),
         )
         .where(
             Job.finished_at >= since,
@@ -152,12 +178,14 @@ def _attainment(
     )
 
 
-def _latency_row(group: Any, stages: Any, jobs: Any) -> LatencyRow:
+def _latency_row(group: Any, stages: Any, jobs: Any, num_refused: int) -> LatencyRow:
+    attainment = None if jobs is None else jobs.slo_attainment
     return LatencyRow(
         group=group,
         latency=_latency(stages),
         num_jobs=0 if jobs is None else jobs.num_jobs,
-        slo_attainment=None if jobs is None else float(jobs.slo_attainment),
+        slo_attainment=None if attainment is None else float(attainment),
+        num_refused=num_refused,
     )
 
 

@@ -147,7 +147,7 @@ def results_table(results: Iterable[Result]) -> Table:
 def report_table(report: LatencyReport) -> Table:
     """One row per group, P50 / P90 / P99 per stage."""
     table = Table(
-        report["group_by"] or "all", "jobs", "in time", "branches",
+        report["group_by"] or "all", "jobs", "in time", "refused", "branches",
         "queue s", "TTFT s", "TPOT ms", "end to end s",
         caption="P50 / P90 / P99",
     )  # fmt: skip
@@ -157,6 +157,7 @@ def report_table(report: LatencyReport) -> Table:
             group["group"] or "all",
             str(group["num_jobs"]),
             "" if attainment is None else f"{attainment:.1%}",
+            str(group["num_refused"]),
             str(group["num_branches"]),
             _percentiles(group["queue_time_s"]),
             _percentiles(group["ttft_s"]),

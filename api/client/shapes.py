@@ -163,6 +163,7 @@ class LatencyGroup(TypedDict):
     tpot_s: Percentiles
     e2e_latency_s: Percentiles
     slo_attainment: float | None
+    num_refused: int
 
 
 class LatencyReport(TypedDict):

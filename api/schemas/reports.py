@@ -27,8 +27,10 @@ class LatencyGroupOut(BaseModel):
     tpot_s: PercentilesOut
     e2e_latency_s: PercentilesOut
     slo_attainment: float | None = Field(
-        description="Fraction of finished jobs that met their deadline; null without one."
+        description="Fraction of finished jobs with a promise that met their deadline; null without"
+        " one."
     )
+    num_refused: int = Field(description="Submissions refused in the window, which missed none.")
 
 
 class LatencyReportOut(BaseModel):

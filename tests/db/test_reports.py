@@ -6,22 +6,27 @@ from typing import Any, TypedDict
 
 import numpy as np
 import pytest
+from sqlalchemy.orm import Session
 
 from db.branches import BranchRow, insert_branches
 from db.endings import expire_jobs, finish_cancelled, finish_jobs
 from db.jobs import request_cancel
-from db.keys import LOCAL_TENANT, create_tenant
+from db.keys import LOCAL_TENANT, create_tenant, ensure_local_tenant
+from db.models import Job
 from db.problems import answer_problems
+from db.refusals import insert_refusal
 from db.reports import GroupBy, Percentiles, latency_report
 from db.results import results_page
 from db.session import SessionFactory
 from db.traces import mean_acceptance_lengths
+from scheduler.core.decisions import Rejected, RejectReason
 from scheduler.core.states import ProblemState
 from tests.factories import (
     NOW,
     after,
     branch_row,
     claimed_batch,
+    new_job,
     problem_answer,
     stored_job,
     unfinished_row,
@@ -155,6 +160,51 @@ def test_rows_are_grouped_by_model_tenant_and_hour(sessions: SessionFactory) -> 
     assert [(row.group, row.num_jobs) for row in large] == [(LOCAL_TENANT, 1)]
     assert [row.num_jobs for row in schools] == [1]
     assert [row.num_jobs for row in early] == [1]
+
+
+def test_a_best_effort_counts_as_a_job_and_not_for_attainment(sessions: SessionFactory) -> None:
+    effort = _ended_job(sessions, finished_at=after(60.1))
+    with sessions.begin() as session:
+        session.get_one(Job, effort).is_promised = False
+        (alone,) = latency_report(session, **DAY)
+    _ended_job(sessions, finished_at=after(10))
+    with sessions.begin() as session:
+        (report,) = latency_report(session, **DAY)
+    assert (alone.num_jobs, alone.slo_attainment) == (1, None)
+    assert (report.num_jobs, report.slo_attainment) == (2, 1.0)
+
+
+def test_refusals_are_counted_beside_attainment_by_group(sessions: SessionFactory) -> None:
+    with sessions.begin() as session:
+        ensure_local_tenant(session, now=NOW)
+        school = create_tenant(session, name="school", now=NOW)
+        _refuse(session, at=after(1))
+        _refuse(session, at=after(3700), model="large")
+        _refuse(session, at=after(3700), tenant_id=school)
+        _refuse(session, at=after(-3601))
+    _ended_job(sessions, finished_at=after(10))
+    with sessions.begin() as session:
+        counted = {
+            group_by: {
+                row.group: (row.num_jobs, row.num_refused)
+                for row in latency_report(session, **DAY, group_by=group_by)
+            }
+            for group_by in (None, *GroupBy)
+        }
+        large = latency_report(session, **DAY, model="large")
+        schools = latency_report(session, **DAY, tenant_id=school)
+    assert counted == {
+        None: {None: (1, 3)},
+        GroupBy.MODEL: {"demo": (1, 2), "large": (0, 1)},
+        GroupBy.TENANT: {LOCAL_TENANT: (1, 2), school: (0, 1)},
+        GroupBy.HOUR: {NOW: (1, 1), after(3600): (0, 2)},
+    }
+    assert [row.num_refused for row in large + schools] == [1, 1]
+
+
+def _refuse(session: Session, *, at: datetime, **overrides: Any) -> None:
+    job = replace(new_job(created_at=at), **overrides)
+    insert_refusal(session, job, Rejected(RejectReason.DEADLINE_INFEASIBLE, 90.0))
 
 
 def test_jobs_without_branches_still_count_for_attainment(sessions: SessionFactory) -> None:

@@ -80,9 +80,7 @@ rows = st.lists(st.tuples(st.floats(4.0, 120.0), st.integers(1, 150)), min_size=
 def test_no_plan_of_a_promised_job_suffers_from_best_efforts_on_full_rows(
     wanted: list[tuple[float, int]], efforts: list[tuple[float, int]]
 ) -> None:
-    promised = [
-        job(f"job_{i}", deadline_s=due, num_pending=n) for i, (due, n) in enumerate(wanted)
-    ]
+    promised = [job(f"job_{i}", deadline_s=due, num_pending=n) for i, (due, n) in enumerate(wanted)]
     others = [
         effort(f"effort_{i}", deadline_s=due, num_pending=n) for i, (due, n) in enumerate(efforts)
     ]
