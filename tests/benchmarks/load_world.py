@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from scheduler.core.fit_answers import RecordedProblem, fit_answers
-from scheduler.core.latency import FloatArray
+from scheduler.core.latency import FloatArray, LatencyProfile
+from scheduler.core.plan import EngineSpec
 from scheduler.core.simulation.world import SimulatedJob, SimulatedWorker
 from tests.benchmarks.data import (
     GPUS_PER_ENGINE,
@@ -21,6 +22,21 @@ MOST_PROBLEMS = 50
 DEADLINE_FACTORS = (1.0, 2.0, 4.0, 8.0)
 PROMPT_TOKENS = 150
 """Of a typical problem; recordings do not say."""
+
+
+def fully_busy(
+    spec: EngineSpec,
+    latency: LatencyProfile,
+    problems: Sequence[RecordedProblem],
+    prompt_tokens: float,
+) -> tuple[float, float]:
+    """Problems per second of an engine at 100% load, and seconds of a median branch then."""
+    tokens = np.concatenate([np.asarray(problem.tokens, float) for problem in problems])
+    # Found at a random moment, a row is in a branch drawn in proportion to its length.
+    context = prompt_tokens + float((tokens**2).mean() / tokens.mean() / 2)
+    rows = min(spec.max_num_seqs, spec.kv_capacity_tokens / context)
+    tpot_s = float(latency.tpot_s(rows, spec.draft_lengths, rows * context).min())
+    return rows / tpot_s / float(tokens.mean()), float(np.median(tokens)) * tpot_s
 
 
 @dataclass(frozen=True)
@@ -64,17 +80,13 @@ class World:
             )
             for number in range(options.engines)
         )
-        tokens = np.concatenate([np.asarray(problem.tokens, float) for problem in judged])
-        # Found at a random moment, a row is in a branch drawn in proportion to its length.
-        context = PROMPT_TOKENS + float((tokens**2).mean() / tokens.mean() / 2)
-        rows = min(spec.max_num_seqs, spec.kv_capacity_tokens / context)
-        tpot_s = float(believed.tpot_s(rows, spec.draft_lengths, rows * context).min())
+        problems_per_s, branch_s = fully_busy(spec, believed, judged, PROMPT_TOKENS)
         return cls(
             workers=workers,
             problems=tuple(judged),
             arrivals=read_arrivals(options.arrivals),
-            capacity=len(workers) * rows / tpot_s / float(tokens.mean()),
-            branch_s=float(np.median(tokens)) * tpot_s,
+            capacity=len(workers) * problems_per_s,
+            branch_s=branch_s,
             num_jobs=options.jobs,
             seed=options.seed,
         )
