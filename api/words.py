@@ -5,7 +5,7 @@ from typing import Any
 
 from api.schemas.explanations import CandidateOut, DecisionOut, SecondsOut
 from db import events
-from scheduler.core.decisions import PlanReason
+from scheduler.core.decisions import LossReason, PlanReason
 from scheduler.core.explanation import Fate
 from scheduler.core.states import BatchState, JobState
 
@@ -20,6 +20,14 @@ _REASONS = {
     PlanReason.WOULD_BE_LATE: "the plan before would no longer finish in time with 95%",
     PlanReason.MORE_ACCURATE: "there is room for a more accurate plan",
     PlanReason.ROWS_NEEDED: "it costs less, and other jobs need the rows",
+}
+_LOSSES = {
+    LossReason.LEASE_OVER: "did not renew its lease",
+    LossReason.WORKER_GONE: "is gone",
+    LossReason.WORKER_RESTARTED: "was restarted",
+    LossReason.MODEL_CHANGED: "serves another model now",
+    LossReason.NOTHING_OPEN: "had nothing to do",
+    LossReason.GIVEN_BACK: "shut down",
 }
 _ENDS = {"num_answered": "answered", "num_degraded": "of them cut short by the deadline"} | {
     f"num_{state}": state for state in ("expired", "failed", "cancelled")
@@ -91,7 +99,9 @@ def event_words(kind: str, data: Mapping[str, Any]) -> str:
         return f"{_split(data)}{instead}{because}"
     if kind == events.batch_kind(BatchState.LOST):
         back = _count(data.get("num_open"), "problem")
-        return f"{data.get('worker')} was lost; rescued {back}"
+        reason = data.get("reason")
+        what = _LOSSES[LossReason(reason)] if reason in set(LossReason) else "was lost"
+        return f"{data.get('worker')} {what}; rescued {back}"
     if kind == events.DEADLINE_STRUCK:
         closed = ", ".join(f"{count} {state}" for state, count in data.items())
         return f"The deadline closed what was open: {closed}"

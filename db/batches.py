@@ -18,6 +18,7 @@ from db.learning import learned_profiles
 from db.leases import lock_batches
 from db.models import Batch, Job, Problem, Worker
 from db.problems import batch_outcome, count_losses, release_problems
+from scheduler.core.decisions import LossReason
 from scheduler.core.plan import Plan
 from scheduler.core.shrinkage import expected_answers
 from scheduler.core.states import (
@@ -208,15 +209,22 @@ def finish_batch(session: Session, *, batch_id: int, epoch: int, now: datetime) 
 
 
 def lose_batches(
-    session: Session, batch_ids: Sequence[int], *, now: datetime, max_losses: int | None = None
+    session: Session,
+    batch_ids: Sequence[int],
+    *,
+    now: datetime,
+    reason: LossReason = LossReason.GIVEN_BACK,
+    max_losses: int | None = None,
 ) -> list[int]:
     """Rescue: take live batches from their workers; open problems become pending again.
 
     Args:
+        reason: Why, for the history of the jobs.
         max_losses: Count the loss against the problems that a worker had claimed, and close those
             lost so often; None when the worker gave the batches back by itself.
     """
-    lost = _close(session, lock_batches(session, Batch.id.in_(batch_ids)), BatchState.LOST, now)
+    locked = lock_batches(session, Batch.id.in_(batch_ids))
+    lost = _close(session, locked, BatchState.LOST, now, {"reason": reason})
     if max_losses is not None and lost:
         count_losses(session, lost)
         fail_lost_problems(session, lost, max_losses=max_losses, now=now)
@@ -227,11 +235,15 @@ def lose_batches(
 def cancel_job_batches(session: Session, job_id: str, *, now: datetime) -> list[int]:
     """Take the live batches of a job from their workers; the caller closes the problems."""
     live = lock_batches(session, Batch.job_id == job_id, Batch.finished_at.is_(None))
-    return _close(session, live, BatchState.CANCELLED, now)
+    return _close(session, live, BatchState.CANCELLED, now, {})
 
 
 def _close(
-    session: Session, batch_ids: Sequence[int], state: BatchState, now: datetime
+    session: Session,
+    batch_ids: Sequence[int],
+    state: BatchState,
+    now: datetime,
+    why: dict[str, str],
 ) -> list[int]:
     """Move live ones of the locked batches to a terminal state; returns those that moved."""
     num_open = (
@@ -254,7 +266,7 @@ def _close(
             events.Event(
                 row.job_id,
                 kind,
-                {"batch_id": row.id, "worker": row.worker_name, "num_open": row.num_open},
+                {"batch_id": row.id, "worker": row.worker_name, "num_open": row.num_open} | why,
             )
             for row in closed
         ),

@@ -74,16 +74,17 @@ class Scheduler:
             return read_snapshot(session, now)
 
     def _rescue(self, decisions: Decisions, now: datetime) -> None:
-        if not decisions.lost_batches:
-            return
-        with transaction(self._sessions) as session:
-            lost = lose_batches(
-                session,
-                decisions.lost_batches,
-                max_losses=self._config.max_losses,
-                now=now,
-            )
-        _log.warning("batches.lost", batch_ids=lost)
+        for reason in sorted({lost.reason for lost in decisions.lost_batches}):
+            batch_ids = [lost.batch_id for lost in decisions.lost_batches if lost.reason is reason]
+            with transaction(self._sessions) as session:
+                taken = lose_batches(
+                    session,
+                    batch_ids,
+                    reason=reason,
+                    max_losses=self._config.max_losses,
+                    now=now,
+                )
+            _log.warning("batches.lost", reason=reason.value, batch_ids=taken)
 
     def _end_cancelled(self, now: datetime) -> None:
         with transaction(self._sessions) as session:

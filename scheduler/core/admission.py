@@ -21,7 +21,7 @@ import numpy as np
 
 from scheduler.core.bounds import LATE
 from scheduler.core.config import SchedulerConfig
-from scheduler.core.decide import is_lost, jobs_to_plan
+from scheduler.core.decide import jobs_to_plan, loss_of
 from scheduler.core.decisions import Admitted, Rejected, RejectReason
 from scheduler.core.fleet import alive_workers, fleets_by_model
 from scheduler.core.packing import Bounds
@@ -69,7 +69,8 @@ def weigh(
     batches = [
         batch
         for batch in snapshot.batches
-        if batch.worker_name in by_name and not is_lost(batch, by_name[batch.worker_name], now)
+        if batch.worker_name in by_name
+        and loss_of(batch, by_name[batch.worker_name], now) is None
     ]
     live = [other for other in snapshot.jobs if other.state in LIVE]
     others = jobs_to_plan(live, job.model, now, config)

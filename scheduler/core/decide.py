@@ -12,7 +12,14 @@ from datetime import datetime, timedelta
 from operator import attrgetter
 
 from scheduler.core.config import SchedulerConfig
-from scheduler.core.decisions import Decisions, JobPlanned, NewBatch, PlanFailure
+from scheduler.core.decisions import (
+    Decisions,
+    JobPlanned,
+    LossReason,
+    LostBatch,
+    NewBatch,
+    PlanFailure,
+)
 from scheduler.core.dispatching import hand_out
 from scheduler.core.fleet import alive_workers, fleets_by_model
 from scheduler.core.planning import Planned, plan_jobs
@@ -26,8 +33,8 @@ def decide(snapshot: Snapshot, config: SchedulerConfig) -> Decisions:
     alive = alive_workers(snapshot.workers, now, config)
     by_name = {worker.name: worker for worker in alive}
     batches = sorted(snapshot.batches, key=attrgetter("id"))
-    is_gone = [is_lost(batch, by_name.get(batch.worker_name), now) for batch in batches]
-    kept = [batch for batch, gone in zip(batches, is_gone, strict=True) if not gone]
+    losses = [loss_of(batch, by_name.get(batch.worker_name), now) for batch in batches]
+    kept = [batch for batch, loss in zip(batches, losses, strict=True) if loss is None]
     open_jobs = [job for job in snapshot.jobs if job.state in LIVE]
     plans: list[JobPlanned] = []
     new_batches: list[NewBatch] = []
@@ -41,7 +48,9 @@ def decide(snapshot: Snapshot, config: SchedulerConfig) -> Decisions:
         plans += planned.decisions()
         failures += planned.failures
     return Decisions(
-        lost_batches=tuple(b.id for b, gone in zip(batches, is_gone, strict=True) if gone),
+        lost_batches=tuple(
+            LostBatch(b.id, loss) for b, loss in zip(batches, losses, strict=True) if loss
+        ),
         expired_jobs=tuple(sorted(job.id for job in open_jobs if job.deadline_at <= now)),
         plans=tuple(plans),
         new_batches=tuple(new_batches),
@@ -50,22 +59,27 @@ def decide(snapshot: Snapshot, config: SchedulerConfig) -> Decisions:
     )
 
 
-def is_lost(batch: BatchView, worker: WorkerView | None, now: datetime) -> bool:
-    """Whether nobody works on the batch any more.
+def loss_of(batch: BatchView, worker: WorkerView | None, now: datetime) -> LossReason | None:
+    """Why nobody works on the batch any more; None while somebody does.
 
     Args:
         worker: The alive worker of that name, None when it is gone. A planned batch outlives a
             restart of its worker, unless it serves another model now: the new process reads the
             same queue.
     """
-    if worker is None or worker.spec.model != batch.model:
-        return True
+    if worker is None:
+        return LossReason.WORKER_GONE
+    if worker.spec.model != batch.model:
+        return LossReason.MODEL_CHANGED
     if batch.state is not BatchState.CLAIMED:
         # Without an open problem its job has ended, which two leaders at once can bring about:
         # nobody may claim it.
-        return batch.num_open_problems == 0
-    is_lease_over = batch.lease_expires_at is not None and batch.lease_expires_at < now
-    return is_lease_over or batch.lease_owner != worker.incarnation
+        return LossReason.NOTHING_OPEN if batch.num_open_problems == 0 else None
+    if batch.lease_owner != worker.incarnation:
+        return LossReason.WORKER_RESTARTED
+    if batch.lease_expires_at is not None and batch.lease_expires_at < now:
+        return LossReason.LEASE_OVER
+    return None
 
 
 def jobs_to_plan(

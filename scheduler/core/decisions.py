@@ -39,6 +39,20 @@ class PlanReason(StrEnum):
     """The plan before costs materially more than this one, and other jobs need the rows."""
 
 
+class LossReason(StrEnum):
+    """Why a batch is taken from its worker."""
+
+    LEASE_OVER = "lease_over"
+    WORKER_GONE = "worker_gone"
+    WORKER_RESTARTED = "worker_restarted"
+    MODEL_CHANGED = "model_changed"
+    """The worker's name serves another model now."""
+    NOTHING_OPEN = "nothing_open"
+    """Planned for problems that have ended since."""
+    GIVEN_BACK = "given_back"
+    """The worker shut down and let go by itself."""
+
+
 @dataclass(frozen=True, slots=True)
 class Admitted:
     """The job is taken.
@@ -95,6 +109,14 @@ class PlanFailure:
 
 
 @dataclass(frozen=True, slots=True)
+class LostBatch:
+    """Take the batch from its worker; its open problems are pending again."""
+
+    batch_id: int
+    reason: LossReason
+
+
+@dataclass(frozen=True, slots=True)
 class NewBatch:
     """Give `num_problems` pending problems of the job, in order of position, to the worker."""
 
@@ -109,7 +131,7 @@ class Decisions:
     """One tick's outcome, in the order in which the shell applies it.
 
     Attributes:
-        lost_batches: Ids of batches whose lease ran out or whose worker is gone.
+        lost_batches: Batches that nobody works on any more.
         expired_jobs: Ids of jobs whose deadline has passed: answer from what finished.
         plans: Plans to store.
         new_batches: Batches to create and send.
@@ -117,7 +139,7 @@ class Decisions:
         plan_failures: Jobs that could not be planned, by id.
     """
 
-    lost_batches: tuple[int, ...] = ()
+    lost_batches: tuple[LostBatch, ...] = ()
     expired_jobs: tuple[str, ...] = ()
     plans: tuple[JobPlanned, ...] = ()
     new_batches: tuple[NewBatch, ...] = ()

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scheduler.core.basis import basis_of
 from scheduler.core.bounds import Bounds
 from scheduler.core.config import SchedulerConfig
-from scheduler.core.decide import is_lost, jobs_to_plan
+from scheduler.core.decide import jobs_to_plan, loss_of
 from scheduler.core.explanation import Considered, Explanation, Fate
 from scheduler.core.fleet import alive_workers, fleets_by_model
 from scheduler.core.plan import Forecast, Plan
@@ -100,7 +100,8 @@ def explain_live(snapshot: Snapshot, job_id: str, config: SchedulerConfig) -> Ex
     batches = [
         batch
         for batch in snapshot.batches
-        if batch.worker_name in by_name and not is_lost(batch, by_name[batch.worker_name], now)
+        if batch.worker_name in by_name
+        and loss_of(batch, by_name[batch.worker_name], now) is None
     ]
     planned = plan_jobs(fleet, jobs, batches, now, config)
     item = next((item for item in planned.in_line() if item.job.id == job_id), None)

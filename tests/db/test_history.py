@@ -100,7 +100,7 @@ def test_a_lost_batch_counts_the_problems_that_go_back(session: Session) -> None
 
     (lost,) = data_of(session, job_id, "batch.lost")
 
-    assert lost == {"batch_id": batch_id, "worker": "w1", "num_open": 3}
+    assert lost == {"batch_id": batch_id, "worker": "w1", "num_open": 3, "reason": "given_back"}
 
 
 def test_the_end_of_a_job_counts_how_its_problems_ended(session: Session) -> None:

@@ -15,7 +15,14 @@ from db.problems import answer_problems
 from db.session import SessionFactory
 from db.workers import heartbeat
 from scheduler.core.config import SchedulerConfig
-from scheduler.core.decisions import Decisions, JobPlanned, NewBatch, PlanFailure
+from scheduler.core.decisions import (
+    Decisions,
+    JobPlanned,
+    LossReason,
+    LostBatch,
+    NewBatch,
+    PlanFailure,
+)
 from scheduler.core.snapshot import Snapshot
 from scheduler.core.states import JobState
 from scheduler.tick import Scheduler
@@ -189,6 +196,8 @@ def test_work_of_a_silent_worker_goes_to_another(
     assert {worker_name for worker_name, _ in broker.messages} == {"w2"}
     with sessions.begin() as session:
         assert session.get_one(Batch, lost.id).state == "lost"
+        events = list_events(session, job_id, kinds=["batch.lost"])
+        assert [event.data["reason"] for event in events] == ["worker_gone"]
         _, batch_id = broker.messages[0]
         again = claim_batch(session, batch_id=batch_id, owner="w2-1", lease_s=4.0, now=after(11))
         assert again is not None
@@ -234,7 +243,7 @@ def test_decisions_on_an_outdated_snapshot_change_nothing(
         batch_id = stored_batch(session, job_id)
     _work_off(sessions, batch_id, after(1))
     decisions = Decisions(
-        lost_batches=(batch_id,),
+        lost_batches=(LostBatch(batch_id, LossReason.LEASE_OVER),),
         plans=(JobPlanned(job_id, plan(num_branches=1), forecast()),),
         new_batches=(NewBatch(job_id, "w1", 1, plan()),),
     )

@@ -15,7 +15,7 @@ from db.models import Job, JobEvent
 from db.problems import answer_problems
 from db.session import SessionFactory, transaction
 from scheduler.core.config import SchedulerConfig
-from scheduler.core.decisions import PlanReason
+from scheduler.core.decisions import LossReason, PlanReason
 from tests.api.live import error_of, job_body
 from tests.factories import (
     after,
@@ -95,7 +95,7 @@ def test_changes_of_plan_and_rescues_are_told_with_their_reason(
             reason=PlanReason.WOULD_BE_LATE,
         )
         batch_id = stored_batch(session, job_id, num_problems=3)
-        lose_batches(session, [batch_id], now=after(6))
+        lose_batches(session, [batch_id], reason=LossReason.WORKER_RESTARTED, now=after(6))
 
     told = {entry["kind"]: entry for entry in explained(api, job_id)["history"]}
 
@@ -104,7 +104,7 @@ def test_changes_of_plan_and_rescues_are_told_with_their_reason(
         " the plan before would no longer finish in time with 95%"
     )
     assert told["plan.stored"]["data"]["before"]["num_branches"] == 4
-    assert told["batch.lost"]["what"] == "w1 was lost; rescued 3 problems"
+    assert told["batch.lost"]["what"] == "w1 was restarted; rescued 3 problems"
     assert "batch.planned" not in told
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scheduler.core import menus
 from scheduler.core.config import SchedulerConfig
 from scheduler.core.decide import decide
-from scheduler.core.decisions import Decisions, PlanFailure
+from scheduler.core.decisions import Decisions, LossReason, LostBatch, PlanFailure
 from scheduler.core.fleet import Fleet
 from scheduler.core.plan import Plan
 from scheduler.core.planner import Candidates, candidates_of
@@ -83,32 +83,44 @@ def test_a_job_without_workers_waits() -> None:
 
 
 @pytest.mark.parametrize(
-    ("lost", "workers"),
+    ("lost", "workers", "reason"),
     [
-        pytest.param(batch(lease_s=-0.1), (worker(),), id="lease over"),
-        pytest.param(batch(lease_owner="old"), (worker(),), id="worker restarted"),
-        pytest.param(batch(), (), id="worker unknown"),
+        pytest.param(batch(lease_s=-0.1), (worker(),), LossReason.LEASE_OVER, id="lease over"),
         pytest.param(
-            batch(), (worker(heartbeat_at=NOW - timedelta(seconds=9)),), id="worker silent"
+            batch(lease_owner="old", lease_s=-0.1),
+            (worker(),),
+            LossReason.WORKER_RESTARTED,
+            id="worker restarted",
         ),
-        pytest.param(batch(state=BatchState.PLANNED), (), id="planned for nobody"),
+        pytest.param(batch(), (), LossReason.WORKER_GONE, id="worker unknown"),
+        pytest.param(
+            batch(lease_s=-0.1),
+            (worker(heartbeat_at=NOW - timedelta(seconds=9)),),
+            LossReason.WORKER_GONE,
+            id="worker silent",
+        ),
+        pytest.param(
+            batch(state=BatchState.PLANNED), (), LossReason.WORKER_GONE, id="planned for nobody"
+        ),
         pytest.param(
             batch(state=BatchState.PLANNED),
             (worker(model="another"),),
+            LossReason.MODEL_CHANGED,
             id="worker changed its model",
         ),
         pytest.param(
             batch(state=BatchState.PLANNED, num_open_problems=0, num_open_branches=0),
             (worker(),),
+            LossReason.NOTHING_OPEN,
             id="planned for a job that has ended",
         ),
     ],
 )
-def test_a_batch_that_nobody_works_on_is_given_up(
-    lost: BatchView, workers: tuple[WorkerView, ...]
+def test_a_batch_that_nobody_works_on_is_given_up_and_says_why(
+    lost: BatchView, workers: tuple[WorkerView, ...], reason: LossReason
 ) -> None:
     decisions = decide(snapshot((), (lost,), workers), CONFIG)
-    assert decisions.lost_batches == (1,)
+    assert decisions.lost_batches == (LostBatch(1, reason),)
     assert decisions.resend_batches == ()
 
 
@@ -199,7 +211,7 @@ def test_a_tick_respects_jobs_and_workers(world: Snapshot) -> None:
     decisions = decide(world, CONFIG)
     jobs = {view.id: view for view in world.jobs}
     alive = {w.name for w in world.workers if NOW - w.heartbeat_at <= timedelta(seconds=5)}
-    lost = set(decisions.lost_batches)
+    lost = {lost.batch_id for lost in decisions.lost_batches}
     handed_out: dict[str, int] = {}
     for new in decisions.new_batches:
         handed_out[new.job_id] = handed_out.get(new.job_id, 0) + new.num_problems

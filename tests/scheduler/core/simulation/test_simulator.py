@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from scheduler.core.config import SchedulerConfig
-from scheduler.core.decisions import Admitted, Decisions, NewBatch
+from scheduler.core.decisions import Admitted, Decisions, LossReason, LostBatch, NewBatch
 from scheduler.core.fit_answers import RecordedProblem
 from scheduler.core.plan import EngineSpec, Forecast, Plan
 from scheduler.core.simulation.policy import Production
@@ -206,7 +206,7 @@ def test_the_cap_takes_the_vote_of_a_longer_branch() -> None:
 def test_a_policy_that_gives_up_an_alive_worker_is_in_error() -> None:
     class Losing(Everything):
         def decide(self, *_: object) -> Decisions:
-            return Decisions(lost_batches=(1,))
+            return Decisions(lost_batches=(LostBatch(1, LossReason.WORKER_GONE),))
 
     with pytest.raises(ValueError, match="gave up"):
         simulate([job("j1", recorded(700))], [worker()], Losing(Plan(1, 0, 500, 1)), CONFIG)
