@@ -19,7 +19,13 @@ from scheduler.core.accuracy import AnswerProfile
 from scheduler.core.latency import LatencyProfile
 from scheduler.core.plan import EngineSpec, Plan
 from scheduler.core.shrinkage import expected_answers
-from scheduler.core.snapshot import BatchView, JobView, Snapshot, WorkerView
+from scheduler.core.snapshot import (
+    ARRIVAL_WINDOW_S,
+    BatchView,
+    JobView,
+    Snapshot,
+    WorkerView,
+)
 from scheduler.core.states import BatchState, JobState
 
 View = TypeVar("View", JobView, BatchView)
@@ -42,6 +48,17 @@ CROSS JOIN LATERAL (
 ) AS open
 WHERE jobs.finished_at IS NULL AND jobs.state IN ('queued', 'running')
 ORDER BY jobs.id
+""")
+
+_ARRIVALS = text("""
+SELECT model, sum(num_problems) AS num_problems
+FROM (
+    SELECT model, num_problems FROM jobs WHERE created_at > :since
+    UNION ALL
+    SELECT model, num_problems FROM refusals WHERE at > :since
+) AS submitted
+GROUP BY model
+ORDER BY model
 """)
 
 _LIVE_BATCHES = text("""
@@ -127,6 +144,12 @@ def read_snapshot(session: Session, now: datetime) -> Snapshot:
         ),
         learned=learned,
         tenant_shares=tenant_shares,
+        problems_per_s=tuple(
+            (row.model, row.num_problems / ARRIVAL_WINDOW_S)
+            for row in session.execute(
+                _ARRIVALS, {"since": now - timedelta(seconds=ARRIVAL_WINDOW_S)}
+            )
+        ),
         workers=tuple(view for worker in workers if (view := _worker_view(worker)) is not None),
     )
 

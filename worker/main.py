@@ -29,6 +29,9 @@ log = structlog.get_logger(__name__)
 
 _REPLACED_EXIT_STATUS = 3
 
+_CONNECTIONS = 8
+"""Kept open, and as many more in a rush: batches need one for a moment, and the heartbeat too."""
+
 _DRAIN_LIMIT_S = 10.0
 """A batch gives itself back within one turn and one step; supervisors kill after longer."""
 
@@ -44,7 +47,7 @@ def run(settings: WorkerSettings) -> int:
     served = build_engine(settings)
     stopping = threading.Event()
     _on_signals(stopping.set)
-    database = connect(settings.database_url, pool_size=settings.max_batches + 2)
+    database = connect(settings.database_url, pool_size=_CONNECTIONS)
     sessions = session_factory(database)
     equivalence = Equivalence(num_processes=settings.num_graders)
     try:

@@ -26,7 +26,8 @@ class WorkerSettings(BaseSettings):
         data_dir: Where measured profiles are kept between starts.
         lease_s: A batch is rescued when it was not renewed for so long; beats come every second.
         reserve_s: Time before a deadline kept for voting and committing.
-        max_batches: Batches that run at once, one thread each.
+        max_batches: Batches that run at once, one thread each. A batch lasts as long as its slowest
+            branch, so few of them leave rows idle.
         num_graders: Processes that compare answers, started when first needed.
         log_json: One JSON object per log line, for collectors.
     """
@@ -53,6 +54,6 @@ class WorkerSettings(BaseSettings):
     max_num_seqs: int | None = Field(default=None, ge=1, le=4096)
     lease_s: float = Field(default=4.0, gt=1.5)
     reserve_s: float = Field(default=0.5, ge=0)
-    max_batches: int = Field(default=8, ge=1, le=64)
+    max_batches: int = Field(default=32, ge=1, le=64)
     num_graders: int = Field(default=1, ge=1, le=16)
     log_json: bool = False

@@ -39,6 +39,7 @@ class Job(Base):
         ),
         Index("ix_jobs_live", "deadline_at", postgresql_where=text("finished_at IS NULL")),
         Index("ix_jobs_tenant_id_created_at", "tenant_id", "created_at"),
+        Index("ix_jobs_created_at", "created_at"),
         Index("ix_jobs_finished_at", "finished_at"),
         Index("ix_jobs_model_family_created_at", "model", "family", "created_at"),
     )

@@ -14,6 +14,7 @@ class Refusal(Base):
     __tablename__ = "refusals"
     __table_args__ = (
         CheckConstraint("reason IN ('deadline_infeasible', 'no_capacity')", name="reason_known"),
+        Index("ix_refusals_at", "at"),
         Index("ix_refusals_tenant_id_id", "tenant_id", "id"),
     )
 

@@ -74,8 +74,9 @@ def weigh(
     ]
     live = [other for other in snapshot.jobs if other.state in LIVE]
     others = jobs_to_plan(live, job.model, now, config)
+    arrivals = snapshot.arrivals_of(job.model)
     without_job = Bounds(fleet, others, batches, now, config)
-    with_job = Bounds(fleet, [*others, job], batches, now, config)
+    with_job = Bounds(fleet, [*others, job], batches, now, config, problems_per_s=arrivals)
     if not _keeps_promises(with_job, without_job, job):
         beside_job = Bounds(fleet, others, batches, now, config, extra_branches=job.num_pending)
         slowed = _fitting(without_job) - _fitting(beside_job)
@@ -162,13 +163,14 @@ def _earliest_finish_s(
     ]
     waits = [s for s, other in zip(left_s, beside_job.jobs, strict=False) if other.id in slowed]
     due_s = max([(job.deadline_at - now).total_seconds(), *waits])
+    wanted = job.num_pending + sum(other.num_pending for other in beside_job.jobs)
     for rank in range(bisect_right(left_s, due_s), len(left_s) + 1):
         # The job goes after the first `rank` others, so it is due no earlier than they are.
         if rank:
             due_s = max(due_s, left_s[rank - 1] + MARGIN_S)
         for _ in range(MAX_ROUNDS):
             # A later deadline may let more of the running work go first.
-            held_s = beside_job.held.ahead_s(now + timedelta(seconds=due_s))
+            held_s = beside_job.held.ahead_s(now + timedelta(seconds=due_s), wanted)
             late_s = pessimistic(fleet, held_s + float(cost_s[rank]))
             needed_s = float(options.needed_s.min()) + late_s + config.reserve_s + MARGIN_S
             if needed_s <= due_s:

@@ -74,12 +74,14 @@ class Bounds:
         now: datetime,
         config: SchedulerConfig,
         extra_branches: int = 0,
+        problems_per_s: float = 0.0,
     ) -> None:
         """Give every job its cheapest plan that fits.
 
         Args:
             batches: Live batches of the fleet.
             extra_branches: Branches of jobs not listed, which fill rows otherwise left free.
+            problems_per_s: Problems of the model that arrive per second.
         """
         self.fleet = fleet
         self.config = config
@@ -91,8 +93,9 @@ class Bounds:
         self.time_left_s = table["deadline_s"] - self.now_s
         self.limit_s = self.time_left_s - config.reserve_s
         self.held = Commitments(fleet, batches, now)
-        self.running_s = self.held.ahead_of(table["deadline_s"])
         self.rows = fleet.rows
+        self.problems_per_s = problems_per_s
+        self.running_s = self.held.ahead_of(table["deadline_s"], table["num_pending"].cumsum())
         self.stretch = pessimistic(fleet, 1.0)
         self.menus = menus_of(fleet.pooled, config)
         busy = table["wanted"].sum() + self.held.open_branches + extra_branches

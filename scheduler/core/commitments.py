@@ -1,7 +1,8 @@
 """Work that live batches still hold, and for how long it keeps rows from a job.
 
 Theory of operation: batches due no later than a job go first with all they hold. Of later ones only
-the branches that decode already stand in the way: engines order their queue by deadline.
+the branches that decode already stand in the way: engines order their queue by deadline. And as
+long as rows are free, nothing does.
 """
 
 from collections.abc import Sequence
@@ -9,6 +10,7 @@ from datetime import datetime
 from functools import lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
 
 from scheduler.core.columns import BATCHES, WORKLOADS, Table
 from scheduler.core.fleet import Fleet
@@ -38,16 +40,25 @@ class Commitments:
         waiting_s = ((num_open - running) * whole * tpot_s)[order] / fleet.rows
         self._due_s = table["deadline_s"][order]
         self._waiting_s = np.concatenate([[0.0], waiting_s.cumsum()])
+        self._rows = fleet.rows
         self._running_s = float((running * remaining * tpot_s).sum()) / fleet.rows
 
-    def ahead_s(self, deadline_at: datetime) -> float:
-        """Seconds for which the fleet's rows are kept from a job with this deadline."""
-        return float(self.ahead_of(np.array([deadline_at.timestamp()]))[0])
+    def ahead_s(self, deadline_at: datetime, num_wanted: int) -> float:
+        """Seconds for which the fleet's rows are kept from a job with this deadline.
 
-    def ahead_of(self, deadline_s: FloatArray) -> FloatArray:
+        Args:
+            num_wanted: Rows that the job and those before it want.
+        """
+        wanted = np.array([num_wanted])
+        return float(self.ahead_of(np.array([deadline_at.timestamp()]), wanted)[0])
+
+    def ahead_of(self, deadline_s: FloatArray, num_wanted: NDArray[np.int64]) -> FloatArray:
         """`ahead_s` for several deadlines, in seconds since the epoch."""
         num_before = self._due_s.searchsorted(deadline_s, side="right")
-        return np.asarray(self._running_s + self._waiting_s[num_before])
+        # Running branches stand in the way only of those for whom no free row is left.
+        short = self.open_branches + num_wanted - self._rows
+        share = np.clip(short / max(self.open_branches, 1), 0.0, 1.0)
+        return np.asarray(share * self._running_s + self._waiting_s[num_before])
 
 
 def held_by_batches(fleet: Fleet, batches: Sequence[BatchView]) -> FloatArray:

@@ -43,7 +43,8 @@ def decide(snapshot: Snapshot, config: SchedulerConfig) -> Decisions:
         names = {member.name for member in fleet.members}
         mine = [batch for batch in kept if batch.worker_name in names]
         jobs = jobs_to_plan(open_jobs, model, now, config)
-        planned: Planned = plan_jobs(fleet, jobs, mine, now, config)
+        arrivals = snapshot.arrivals_of(model)
+        planned: Planned = plan_jobs(fleet, jobs, mine, now, config, arrivals)
         new_batches += hand_out(fleet, planned.in_line(), mine, config)
         plans += planned.decisions()
         failures += planned.failures

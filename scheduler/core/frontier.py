@@ -57,7 +57,8 @@ def _best(bounds: Bounds, is_free: NDArray[np.bool_]) -> IntArray | None:
         found[index] = candidates[at]
         at = int(point[at])
     is_better = value[-1] > sum(
-        _values(bounds, index, bounds.chosen[[index]])[0] for index in np.flatnonzero(is_free).tolist()
+        _values(bounds, index, bounds.chosen[[index]])[0]
+        for index in np.flatnonzero(is_free).tolist()
     )
     return found if is_better else None
 
@@ -87,7 +88,9 @@ def _choices(
 def _values(bounds: Bounds, index: int, candidates: IntArray) -> FloatArray:
     accuracy = bounds.menus.accuracy[bounds.classes[index], candidates]
     return np.asarray(
-        bounds.table["weight"][index] * np.floor(accuracy / bounds.config.accuracy_tie)
+        bounds.table["weight"][index]
+        * bounds.table["num_pending"][index]
+        * np.floor(accuracy / bounds.config.accuracy_tie)
     )
 
 

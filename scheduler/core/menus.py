@@ -23,7 +23,7 @@ from numpy.typing import ArrayLike, NDArray
 from scheduler.core.accuracy import AnswerProfile
 from scheduler.core.config import SchedulerConfig
 from scheduler.core.fleet import Fleet
-from scheduler.core.hulls import MAX_HULL, useful, walk_hulls
+from scheduler.core.hulls import LEAST_COST, MAX_HULL, useful, walk_hulls
 from scheduler.core.latency import FloatArray
 from scheduler.core.planner import Candidates, candidates_of
 from scheduler.core.snapshot import JobView
@@ -97,6 +97,7 @@ class Menus:
         code: The plan, see `plan_code`.
         is_useful: Candidates that none beats in finish, cost and accuracy at once.
         best_accuracy: (classes,); of the most accurate candidate.
+        densest: (classes,); of all candidates the one with the most accuracy per row-second.
         cheapest: (classes, candidates + 1); the cheapest of the first so many, -1 of none.
     """
 
@@ -112,6 +113,7 @@ class Menus:
         self.code = self._codes = self._code_order = np.zeros((0, 0), dtype=np.int64)
         self.is_useful = np.zeros((0, 0), dtype=bool)
         self.best_accuracy = np.zeros(0)
+        self.densest = np.zeros(0, dtype=np.int64)
         self.cheapest = np.zeros((0, 1), dtype=np.int64)
         self._hull_of = np.zeros((0, 1), dtype=np.int64)
         self._hulls = np.zeros((0, MAX_HULL), dtype=np.int64)
@@ -182,6 +184,7 @@ class Menus:
         self.row_seconds[number, :count] = cost = options.row_seconds[order]
         self.accuracy[number, :count] = accuracy = options.accuracy[order]
         self.best_accuracy[number] = accuracy.max()
+        self.densest[number] = (accuracy / np.maximum(cost, LEAST_COST)).argmax()
         self.is_useful[number, :count] = useful(cost, accuracy)
         width, draft, cap = options.plans[order, :3].T
         self.code[number, :count] = code = plan_code(width, draft, cap)
@@ -220,6 +223,9 @@ class Menus:
         self._code_order = grown(self._code_order, -1)
         self.best_accuracy = np.concatenate(
             [self.best_accuracy, np.zeros(shape[0] - len(self.best_accuracy))]
+        )
+        self.densest = np.concatenate(
+            [self.densest, np.zeros(shape[0] - len(self.densest), dtype=np.int64)]
         )
         self.cheapest = grown(self.cheapest, -1, 1)
         self._hull_of = grown(self._hull_of, -1, 1)

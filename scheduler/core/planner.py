@@ -23,6 +23,10 @@ CAP_QUANTILES = (0.003, 0.999)
 """The shortest and the longest cap, as shares of branches that finish. Cutting many branches lets
 more of them run, of which the shortest finish."""
 
+CUT_STEPS = 4
+"""Where the deadline cuts the branches, the cap is so many steps longer, about twice as long: the
+engine may be faster than forecast with all rows busy, and the deadline bounds what is lost."""
+
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Candidates:
@@ -265,7 +269,8 @@ def _flatten(
     config: SchedulerConfig,
 ) -> Candidates:
     width, draft, cap = np.nonzero(keep)
-    longer = np.append(grid.caps[1:], max(np.floor(bound), grid.caps[-1]))
+    beyond = np.full(CUT_STEPS, max(np.floor(bound), grid.caps[-1]))
+    longer = np.append(grid.caps, beyond)[CUT_STEPS:]
     is_cut_by_deadline = (grid.needed_s < grid.p95_s)[keep]
     plans = np.stack(
         [

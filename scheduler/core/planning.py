@@ -97,17 +97,19 @@ def plan_jobs(
     batches: Sequence[BatchView],
     now: datetime,
     config: SchedulerConfig,
+    problems_per_s: float = 0.0,
 ) -> Planned:
     """Plan the jobs of one fleet; a stored plan stays unless a change pays.
 
     Args:
         jobs: Jobs with pending problems and time to answer them.
         batches: Live batches of the fleet.
+        problems_per_s: Problems of the model that arrive per second.
     """
     if not jobs:
         return Planned(None, [])
     try:
-        return _plan(fleet, jobs, batches, now, config)
+        return _plan(fleet, jobs, batches, now, config, problems_per_s)
     except Exception as error:
         failures = _culprits(fleet, jobs, now, config)
         faulty = {failure.job_id for failure in failures}
@@ -115,7 +117,7 @@ def plan_jobs(
         if not faulty:
             # No job by itself is to blame, so none is spared.
             return Planned(None, [], [_failure(job, error) for job in jobs])
-        planned = plan_jobs(fleet, rest, batches, now, config)
+        planned = plan_jobs(fleet, rest, batches, now, config, problems_per_s)
         planned.failures += failures
         return planned
 
@@ -126,8 +128,9 @@ def _plan(
     batches: Sequence[BatchView],
     now: datetime,
     config: SchedulerConfig,
+    problems_per_s: float = 0.0,
 ) -> Planned:
-    bounds = Bounds(fleet, jobs, batches, now, config)
+    bounds = Bounds(fleet, jobs, batches, now, config, problems_per_s=problems_per_s)
     upgrade(bounds)
     return Planned(bounds, settle(bounds))
 

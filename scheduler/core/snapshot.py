@@ -13,6 +13,9 @@ from scheduler.core.plan import EngineSpec, Plan
 from scheduler.core.shrinkage import expected_answers
 from scheduler.core.states import BatchState, JobState
 
+ARRIVAL_WINDOW_S = 120.0
+"""Time over which arrivals are counted: several bursts, and soon forgotten."""
+
 
 @dataclass(frozen=True, slots=True)
 class JobView:
@@ -115,6 +118,8 @@ class Snapshot:
     Attributes:
         learned: Answer profiles learned from finished branches, one per model and task family.
         tenant_shares: (tenant id, share of the row-seconds) of every tenant; shares sum to 1.
+        problems_per_s: (model, problems submitted per second) over `ARRIVAL_WINDOW_S`, those of
+            refused jobs included.
     """
 
     now: datetime
@@ -123,6 +128,11 @@ class Snapshot:
     workers: tuple[WorkerView, ...]
     learned: tuple[AnswerProfile, ...] = ()
     tenant_shares: tuple[tuple[str, float], ...] = ()
+    problems_per_s: tuple[tuple[str, float], ...] = ()
+
+    def arrivals_of(self, model: str) -> float:
+        """Problems submitted for a model per second of late."""
+        return dict(self.problems_per_s).get(model, 0.0)
 
     def share_of(self, tenant_id: str) -> float:
         """Share of the row-seconds due to a tenant; 1 for one that is not known."""

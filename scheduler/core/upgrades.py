@@ -20,6 +20,7 @@ from scheduler.core.bounds import LATE, ROUNDING_S, Bounds
 from scheduler.core.frontier import MAX_JOBS, improve
 from scheduler.core.hulls import LEAST_COST
 from scheduler.core.latency import FloatArray
+from scheduler.core.snapshot import ARRIVAL_WINDOW_S
 
 IntArray = NDArray[np.int64]
 
@@ -39,7 +40,7 @@ def upgrade(bounds: Bounds) -> None:
         return
     hard_limit_s = bounds.limit_s
     bounds.limit(_promised_limit_s(bounds))
-    bounds.ceiling = _ceiling(bounds)
+    bounds.ceiling = np.minimum(_ceiling(bounds), _worth(bounds))
     take_moves(bounds, *_moves(bounds, jobs))
     _polish(bounds, jobs)
     if len(bounds.jobs) <= MAX_JOBS:
@@ -67,6 +68,40 @@ def _ceiling(bounds: Bounds) -> FloatArray:
     is_tail = table["num_pending"] < bounds.config.raise_share * num_open
     present = bounds.accuracies(np.arange(len(has_plan)), np.maximum(bounds.stored, 0))
     return np.asarray(np.where(has_plan & is_tail, present, np.inf))
+
+
+def _worth(bounds: Bounds) -> FloatArray:
+    """No better plan for a job than what pays for its row-seconds, given what arrives later.
+
+    Rows that are free now will be wanted by jobs to come, and busy rows slow each other. A
+    row-second is priced as a share of what the job's densest plan earns with it; the share grows
+    with the part of all rows that arrivals would fill with such plans.
+    """
+    table, menus, classes = bounds.table, bounds.menus, bounds.classes
+    if not bounds.problems_per_s:
+        return np.full(len(classes), np.inf)
+    dense = menus.densest[classes]
+    dense_cost, dense_accuracy = menus.row_seconds[classes, dense], menus.accuracy[classes, dense]
+    jobs = np.arange(len(classes))
+    per_problem_s = bounds.costs_s(jobs, dense) / np.maximum(table["num_pending"], 1)
+    own = np.where(
+        bounds.now_s - table["created_s"] < ARRIVAL_WINDOW_S,
+        table["num_pending"] + table["num_in_flight"],
+        0,
+    )
+    others_per_s = np.maximum(bounds.problems_per_s - own / ARRIVAL_WINDOW_S, 0.0)
+    load = np.minimum(others_per_s * per_problem_s, 1.0)
+    price = bounds.config.row_price * load * dense_accuracy / np.maximum(dense_cost, LEAST_COST)
+    room_s = bounds.limit_s - bounds.before_s() * bounds.stretch
+    hulls = menus.hulls(classes, menus.num_fitting(classes, room_s))
+    vertex = np.maximum(hulls, 0)
+    accuracy = menus.accuracy[classes[:, None], vertex]
+    cost = menus.row_seconds[classes[:, None], vertex]
+    added = np.maximum(np.diff(cost, axis=1), LEAST_COST)
+    pays = (hulls[:, 1:] >= 0) & (np.diff(accuracy, axis=1) >= price[:, None] * added)
+    # Rates fall along a hull, so what pays is its beginning.
+    last = np.cumprod(pays, axis=1).sum(axis=1)
+    return np.asarray(np.where(load > 0.0, accuracy[jobs, last], np.inf))
 
 
 def take_moves(bounds: Bounds, job: IntArray, candidate: IntArray) -> None:
@@ -125,7 +160,8 @@ def _moves(bounds: Bounds, jobs: IntArray) -> tuple[IntArray, IntArray]:
     job, candidate, before = jobs[row], hulls[row, step + 1], hulls[row, step]
     cost = bounds.costs_s(job, candidate) - bounds.costs_s(job, before)
     gain = bounds.accuracies(job, candidate) - bounds.accuracies(job, before)
-    rate = bounds.table["weight"][job] * gain / np.maximum(cost, LEAST_COST)
+    value = bounds.table["weight"][job] * bounds.table["num_pending"][job] * gain
+    rate = value / np.maximum(cost, LEAST_COST)
     # Moves that cannot fit even now do not count as spent by their tenant.
     start_s = bounds.must_starts_s(job, candidate)
     possible = can_fit(bounds, job, bounds.costs_s(job, candidate), start_s)

@@ -13,9 +13,12 @@ from db.jobs import request_cancel
 from db.keys import LOCAL_TENANT, create_tenant
 from db.models import Worker
 from db.problems import answer_problems
+from db.refusals import insert_refusal
 from db.session import SessionFactory
 from db.snapshot import read_snapshot
 from db.workers import heartbeat, list_workers, models, register_worker, stop_worker
+from scheduler.core.decisions import Rejected, RejectReason
+from scheduler.core.snapshot import ARRIVAL_WINDOW_S
 from scheduler.core.states import BatchState, JobState
 from tests.factories import (
     NOW,
@@ -25,6 +28,7 @@ from tests.factories import (
     claimed_batch,
     engine_spec,
     latency_profile,
+    new_job,
     plan,
     problem_answer,
     stored_batch,
@@ -192,3 +196,16 @@ def test_tenants_share_by_weight(sessions: SessionFactory) -> None:
     assert sum(share for _, share in snapshot.tenant_shares) == pytest.approx(1.0)
     [job] = snapshot.jobs
     assert snapshot.share_of(heavy) == pytest.approx(3 * job.tenant_share)
+
+
+def test_arrivals_count_recent_problems_refused_ones_too(sessions: SessionFactory) -> None:
+    refused = Rejected(RejectReason.DEADLINE_INFEASIBLE, earliest_finish_s=9.0)
+    with sessions.begin() as session:
+        stored_job(session, num_problems=6)
+        insert_refusal(session, new_job(num_problems=18), refused)
+        snapshot = read_snapshot(session, after(1))
+        later = read_snapshot(session, after(ARRIVAL_WINDOW_S + 5.0))
+    ((model, rate),) = snapshot.problems_per_s
+    assert snapshot.arrivals_of(model) == rate == 24 / ARRIVAL_WINDOW_S
+    assert snapshot.arrivals_of("another") == 0.0
+    assert later.problems_per_s == ()

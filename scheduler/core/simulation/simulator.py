@@ -11,6 +11,7 @@ batches and workers.
 """
 
 import itertools
+from collections import deque
 from collections.abc import Sequence
 from functools import partial
 
@@ -29,7 +30,7 @@ from scheduler.core.simulation.live import (
 from scheduler.core.simulation.policy import Policy
 from scheduler.core.simulation.records import JobOutcome, Outcome
 from scheduler.core.simulation.world import SimulatedJob, SimulatedWorker
-from scheduler.core.snapshot import Snapshot, WorkerView
+from scheduler.core.snapshot import ARRIVAL_WINDOW_S, Snapshot, WorkerView
 
 TICK_S = 0.5
 MIN_TICK_S = 0.05
@@ -79,6 +80,7 @@ class _Simulation:
         self._batch_ids = itertools.count(1)
         self._jobs: dict[str, LiveJob] = {}
         self._batches: dict[int, LiveBatch] = {}
+        self._recent: dict[str, deque[tuple[float, int]]] = {}
         self._next_tick_s: float | None = None
         self._last_tick_s = -MIN_TICK_S
         self._num_ticks = 0
@@ -101,10 +103,22 @@ class _Simulation:
             jobs=tuple(job.view() for job in self._jobs.values()),
             batches=tuple(batch.view() for batch in self._batches.values()),
             workers=self._worker_views,
+            problems_per_s=tuple(
+                (model, sum(count for _, count in recent) / ARRIVAL_WINDOW_S)
+                for model, recent in self._recent.items()
+            ),
         )
+
+    def _note_arrival(self, job: SimulatedJob) -> None:
+        """Count a job's problems among the recent ones of its model."""
+        recent = self._recent.setdefault(job.model, deque())
+        recent.append((job.arrival_s, len(job.problems)))
+        while recent[0][0] < self._clock.now_s - ARRIVAL_WINDOW_S:
+            recent.popleft()
 
     def _arrive(self, job: SimulatedJob) -> None:
         view = view_of(job, plan=None, num_pending=len(job.problems), num_in_flight=0)
+        self._note_arrival(job)
         verdict = self._policy.admit(self._snapshot(), view, self._config)
         if isinstance(verdict, Rejected):
             self._outcomes[job.id] = _refused(job)

@@ -8,7 +8,8 @@ from scheduler.core.config import SchedulerConfig
 from scheduler.core.fleet import Fleet
 from scheduler.core.packing import Bounds, Packed, pack
 from scheduler.core.planner import best_plan
-from scheduler.core.snapshot import BatchView, JobView
+from scheduler.core.snapshot import ARRIVAL_WINDOW_S, BatchView, JobView
+from scheduler.core.stopping import CUT_SHARE
 from tests.scheduler.core.worlds import NOW, batch, job, worker
 
 CONFIG = SchedulerConfig()
@@ -106,7 +107,7 @@ def test_every_job_in_time_finishes_within_its_bound_behind_those_before_it(
     for item in packed:
         left_s = (item.job.deadline_at - NOW).total_seconds()
         if item.is_in_time:
-            assert item.forecast.finish_p95_s <= left_s - CONFIG.reserve_s + 1e-6
+            assert item.forecast.finish_p95_s <= left_s - CUT_SHARE * CONFIG.reserve_s + 1e-6
             assert item.forecast.finish_p50_s >= ahead_s
             ahead_s += item.forecast.row_seconds / FLEET.rows
 
@@ -128,3 +129,31 @@ def test_upgrading_never_loses_a_job_or_accuracy(jobs: list[JobView]) -> None:
         if item.is_in_time:
             gain = best[job_id].forecast.accuracy - item.forecast.accuracy
             assert gain >= -CONFIG.accuracy_tie
+
+
+def test_arrivals_put_a_price_on_upgrades_and_none_costs_nothing() -> None:
+    def branches(problems_per_s: float) -> int:
+        jobs = [job(deadline_s=600.0, num_pending=10)]
+        (item,) = pack(Bounds(FLEET, jobs, [], NOW, CONFIG, problems_per_s=problems_per_s))
+        return item.plan.num_branches
+
+    widths = [branches(rate) for rate in (0.0, 0.2, 1.0, 5.0)]
+    assert widths == sorted(widths, reverse=True)
+    assert widths[0] > widths[-1]
+
+
+def test_a_jobs_own_problems_are_no_arrivals() -> None:
+    alone = [job(deadline_s=600.0, num_pending=120)]
+    own_rate = 120 / ARRIVAL_WINDOW_S
+    free, priced = (
+        pack(Bounds(FLEET, alone, [], NOW, CONFIG, problems_per_s=rate)) for rate in (0.0, own_rate)
+    )
+    assert free == priced
+
+
+def test_running_branches_delay_nobody_while_rows_are_free() -> None:
+    few = [batch(deadline_s=30.0, num_open_branches=8)]
+    many = [batch(deadline_s=30.0, num_open_branches=FLEET.rows)]
+    small = [job(deadline_s=60.0, num_pending=8)]
+    assert bounds_of(small, few).ahead_s(0) == 0.0
+    assert bounds_of(small, many).ahead_s(0) > 0.0

