@@ -38,7 +38,7 @@ from scheduler.core.shrinkage import prior_of
 from scheduler.core.simulation.policy import Production
 from scheduler.core.simulation.simulator import simulate
 from tests.benchmarks.data import recorded_pairs
-from tests.benchmarks.load import DEADLINE_FACTORS, World
+from tests.benchmarks.load_world import DEADLINE_FACTORS, World
 
 LOAD = 0.6
 WARM_PROBLEMS = 50
