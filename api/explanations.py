@@ -16,9 +16,9 @@ from api.schemas.explanations import (
 )
 from api.words import event_words, fate_words, why_words
 from db import events
-from db.jobs import job_progress
 from db.models import Job
 from db.problems import job_outcome
+from db.progress import job_progress
 from db.snapshot import read_snapshot
 from scheduler.core.config import SchedulerConfig
 from scheduler.core.explain import explain_live

@@ -10,8 +10,8 @@ from api.schemas.forecasts import ForecastBasisOut
 from api.schemas.jobs import ForecastOut, JobOut, PlanOut, ProgressOut
 from api.schemas.reports import LatencyGroupOut, PercentilesOut, WorkerOut
 from api.schemas.results import BranchOut, ResultOut
-from db.jobs import JobProgress, jobs_progress
 from db.models import Branch, Job, Worker
+from db.progress import JobProgress, jobs_progress
 from db.reports import LatencyRow, Percentiles
 from db.results import ProblemResult
 from db.traces import mean_acceptance_lengths

@@ -1,32 +1,23 @@
-"""Batches: given out by the scheduler, held by a worker's lease, closed by either."""
+"""Batches: given out by the scheduler, closed by it or by the worker that claimed them."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from sqlalchemy import func, select, text, update
 from sqlalchemy.orm import Session
 
 from db import events
-from db.claims import ClaimedBatch as ClaimedBatch
-from db.claims import ClaimedProblem as ClaimedProblem
-from db.claims import FinishedBranch as FinishedBranch
-from db.claims import claimed_problems
 from db.expiry import fail_lost_problems
-from db.jobs import start_job
-from db.learning import learned_profiles
 from db.leases import lock_batches
-from db.models import Batch, Job, Problem, Worker
+from db.models import Batch, Problem
 from db.problems import batch_outcome, count_losses, release_problems
 from scheduler.core.decisions import LossReason
 from scheduler.core.plan import Plan
-from scheduler.core.shrinkage import expected_answers
 from scheduler.core.states import (
     BATCH_TRANSITIONS,
     LIVE,
     BatchState,
-    JobState,
-    ProblemState,
     sources_of,
 )
 
@@ -107,78 +98,6 @@ def mark_sent(session: Session, batch_ids: Sequence[int], *, now: datetime) -> N
             Batch.state == BatchState.PLANNED,
         )
         .values(sent_at=now)
-    )
-
-
-def claim_batch(
-    session: Session, *, batch_id: int, owner: str, lease_s: float, now: datetime
-) -> ClaimedBatch | None:
-    """Take a planned batch of a live job under a new epoch; None for all but one claimant."""
-    claimed = session.execute(
-        update(Batch)
-        .where(
-            Batch.id == batch_id,
-            Batch.state.in_(sources_of(BatchState.CLAIMED, BATCH_TRANSITIONS)),
-            Batch.job_id == Job.id,
-            Job.state.in_(LIVE),
-            # A worker restarted with another model has the same queue.
-            Batch.worker_name == Worker.name,
-            Job.model == Worker.model,
-        )
-        .values(
-            state=BatchState.CLAIMED,
-            epoch=Batch.epoch + 1,
-            claimed_at=now,
-            lease_owner=owner,
-            lease_expires_at=now + timedelta(seconds=lease_s),
-        )
-        .returning(
-            Batch.epoch,
-            Batch.job_id,
-            Batch.worker_name,
-            Batch.num_branches,
-            Batch.num_speculative_tokens,
-            Batch.max_tokens,
-            Batch.wave_size,
-            Batch.stop_gain,
-            Batch.max_branches,
-            Job.deadline_at,
-            Job.temperature,
-            Job.top_p,
-            Job.model,
-            Job.family,
-        )
-        .execution_options(synchronize_session=False)
-    ).first()
-    if claimed is None:
-        return None
-    session.execute(
-        update(Problem)
-        .where(Problem.batch_id == batch_id, Problem.state == ProblemState.DISPATCHED)
-        .values(state=ProblemState.RUNNING)
-    )
-    data = {"batch_id": batch_id, "worker": claimed.worker_name, "epoch": claimed.epoch}
-    happened = [events.Event(claimed.job_id, events.batch_kind(BatchState.CLAIMED), data)]
-    if start_job(session, claimed.job_id, now=now):
-        happened.insert(0, events.Event(claimed.job_id, events.job_kind(JobState.RUNNING)))
-    events.record_all(session, happened, now=now)
-    return ClaimedBatch(
-        id=batch_id,
-        epoch=claimed.epoch,
-        job_id=claimed.job_id,
-        deadline_at=claimed.deadline_at,
-        plan=Plan(
-            num_branches=claimed.num_branches,
-            num_speculative_tokens=claimed.num_speculative_tokens,
-            max_tokens=claimed.max_tokens,
-            wave_size=claimed.wave_size,
-            stop_gain=claimed.stop_gain,
-            max_branches=claimed.max_branches,
-        ),
-        temperature=claimed.temperature,
-        top_p=claimed.top_p,
-        problems=claimed_problems(session, batch_id),
-        answers=expected_answers(claimed.model, claimed.family, learned_profiles(session)),
     )
 
 

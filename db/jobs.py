@@ -1,19 +1,18 @@
 """Jobs: submitted by a tenant, planned by the scheduler, ended by their problems or a cancel."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import func, insert, select, tuple_, update
+from sqlalchemy import insert, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from db import events
-from db.models import Job, Problem
+from db.models import Job
 from scheduler.core.decisions import Admitted, PlanReason
 from scheduler.core.plan import Forecast, Plan
 from scheduler.core.shrinkage import ANY_FAMILY
-from scheduler.core.states import JOB_TRANSITIONS, LIVE, JobState, ProblemState, sources_of
+from scheduler.core.states import JOB_TRANSITIONS, LIVE, JobState, sources_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,27 +34,6 @@ class NewJob:
     mean_prompt_tokens: float
     created_at: datetime
     family: str = ANY_FAMILY
-
-
-@dataclass(frozen=True, slots=True)
-class JobProgress:
-    """Problems of a job by state. `num_graded` and `num_correct` count graded answers so far."""
-
-    pending: int = 0
-    dispatched: int = 0
-    running: int = 0
-    answered: int = 0
-    expired: int = 0
-    failed: int = 0
-    cancelled: int = 0
-    degraded: int = 0
-    num_graded: int = 0
-    num_correct: int = 0
-
-    @property
-    def accuracy(self) -> float | None:
-        """Fraction of graded answers that are right; None before the first."""
-        return self.num_correct / self.num_graded if self.num_graded else None
 
 
 def insert_job(
@@ -133,30 +111,6 @@ def list_jobs(
     return list(
         session.scalars(statement.order_by(Job.created_at.desc(), Job.id.desc()).limit(limit))
     )
-
-
-def job_progress(session: Session, job_id: str) -> JobProgress:
-    """Counts of one job's problems."""
-    return jobs_progress(session, [job_id]).get(job_id, JobProgress())
-
-
-def jobs_progress(session: Session, job_ids: Sequence[str]) -> dict[str, JobProgress]:
-    """Counts of several jobs' problems, by job id."""
-    rows = session.execute(
-        select(
-            Problem.job_id,
-            *(
-                func.count().filter(Problem.state == state).label(state.value)
-                for state in ProblemState
-            ),
-            func.count().filter(Problem.degraded.is_(True)).label("degraded"),
-            func.count(Problem.is_correct).label("num_graded"),
-            func.count().filter(Problem.is_correct.is_(True)).label("num_correct"),
-        )
-        .where(Problem.job_id.in_(job_ids))
-        .group_by(Problem.job_id)
-    )
-    return {row.job_id: JobProgress(*row[1:]) for row in rows}
 
 
 def store_plan(

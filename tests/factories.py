@@ -9,9 +9,9 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from db import keys
-from db.batches import claim_batch, create_batch
+from db.batches import create_batch
 from db.branches import BranchRow
-from db.claims import ClaimedBatch
+from db.claims import ClaimedBatch, claim_batch
 from db.jobs import NewJob, insert_job
 from db.models import Job
 from db.problems import NewProblem, ProblemAnswer, insert_problems

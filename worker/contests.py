@@ -5,8 +5,8 @@ from collections.abc import Generator, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from db.batches import ClaimedBatch, ClaimedProblem
 from db.branches import BranchRow
+from db.claims import ClaimedBatch, ClaimedProblem
 from db.problems import ProblemAnswer
 from scheduler.core.accuracy import AnswerProfile
 from scheduler.core.plan import Plan

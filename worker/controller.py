@@ -26,7 +26,8 @@ from typing import TypeAlias, cast
 
 from sqlalchemy.orm import Session
 
-from db.batches import ClaimedBatch, finish_batch, lose_batches
+from db.batches import finish_batch, lose_batches
+from db.claims import ClaimedBatch
 from db.session import SessionFactory
 from scheduler.core.accuracy import AnswerProfile
 from scheduler.core.stopping import CUT_SHARE, is_hopeless

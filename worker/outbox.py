@@ -12,8 +12,8 @@ import structlog
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.orm import Session
 
-from db.batches import ClaimedBatch
 from db.branches import BranchRow, insert_branches
+from db.claims import ClaimedBatch
 from db.problems import ProblemAnswer, answer_problems
 from db.session import SessionFactory, transaction
 from db.wake import notify

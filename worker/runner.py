@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import structlog
 
-from db.batches import ClaimedBatch, claim_batch
+from db.claims import ClaimedBatch, claim_batch
 from db.session import SessionFactory, transaction
 from scheduler.core.accuracy import AnswerProfile
 from scheduler.core.shrinkage import best_known

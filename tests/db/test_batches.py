@@ -6,14 +6,9 @@ from threading import Barrier
 import pytest
 from sqlalchemy import select
 
-from db.batches import (
-    claim_batch,
-    create_batch,
-    finish_batch,
-    lose_batches,
-    mark_sent,
-)
+from db.batches import create_batch, finish_batch, lose_batches, mark_sent
 from db.branches import insert_branches
+from db.claims import claim_batch
 from db.endings import finish_cancelled
 from db.events import list_events
 from db.jobs import request_cancel

@@ -8,19 +8,16 @@ from threading import Event
 
 from sqlalchemy import func, select
 
-from db.batches import (
-    claim_batch,
-    create_batch,
-    finish_batch,
-    lose_batches,
-)
+from db.batches import create_batch, finish_batch, lose_batches
 from db.branches import insert_branches
+from db.claims import claim_batch
 from db.endings import cancelling_jobs, expire_jobs, finish_cancelled, finish_jobs
-from db.jobs import job_progress, request_cancel
+from db.jobs import request_cancel
 from db.keys import LOCAL_TENANT
 from db.leases import renew_leases
 from db.models import Batch, Branch, Job, Problem
 from db.problems import answer_problems
+from db.progress import job_progress
 from db.session import SessionFactory
 from scheduler.core.states import JOB_TRANSITIONS, terminal_states
 from tests.factories import NOW, after, branch_row, plan, problem_answer, stored_job, stored_worker

@@ -4,18 +4,11 @@ from sqlalchemy import select
 
 from db.endings import cancelling_jobs, finish_jobs
 from db.events import list_events
-from db.jobs import (
-    get_job,
-    insert_job,
-    job_progress,
-    jobs_progress,
-    list_jobs,
-    request_cancel,
-    store_plan,
-)
+from db.jobs import get_job, insert_job, list_jobs, request_cancel, store_plan
 from db.keys import LOCAL_TENANT, create_tenant, ensure_local_tenant
 from db.models import Job, Problem
 from db.problems import answer_problems
+from db.progress import job_progress, jobs_progress
 from db.session import SessionFactory
 from scheduler.core.decisions import Admitted
 from scheduler.core.states import ProblemState

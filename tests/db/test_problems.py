@@ -7,10 +7,11 @@ import psycopg
 import pytest
 from sqlalchemy import func, select
 
-from db.jobs import insert_job, job_progress
+from db.jobs import insert_job
 from db.keys import ensure_local_tenant
 from db.models import Problem
 from db.problems import NewProblem, answer_problems, insert_problems
+from db.progress import job_progress
 from db.session import SessionFactory
 from scheduler.core.decisions import Admitted
 from scheduler.core.states import ProblemState

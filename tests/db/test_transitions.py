@@ -7,14 +7,9 @@ import pytest
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
-from db.batches import (
-    cancel_job_batches,
-    claim_batch,
-    create_batch,
-    finish_batch,
-    lose_batches,
-)
+from db.batches import cancel_job_batches, create_batch, finish_batch, lose_batches
 from db.branches import insert_branches
+from db.claims import claim_batch
 from db.endings import expire_jobs, finish_cancelled, finish_jobs
 from db.events import list_events
 from db.jobs import request_cancel, start_job

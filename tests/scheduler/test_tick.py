@@ -5,13 +5,15 @@ from datetime import datetime
 import pytest
 from sqlalchemy import func, select
 
-from db.batches import claim_batch, finish_batch
+from db.batches import finish_batch
 from db.branches import insert_branches
+from db.claims import claim_batch
 from db.events import list_events
-from db.jobs import job_progress, request_cancel
+from db.jobs import request_cancel
 from db.keys import LOCAL_TENANT
 from db.models import Batch, Job, Problem
 from db.problems import answer_problems
+from db.progress import job_progress
 from db.session import SessionFactory
 from db.workers import heartbeat
 from scheduler.core.config import SchedulerConfig

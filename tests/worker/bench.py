@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from db.batches import ClaimedBatch, claim_batch
+from db.claims import ClaimedBatch, claim_batch
 from db.models import Batch
 from db.session import SessionFactory, transaction
 from tests.factories import answer_profile, engine_spec, latency_profile, stored_worker
