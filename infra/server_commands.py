@@ -83,7 +83,7 @@ def create_key(
     try:
         with transaction(session_factory(engine)) as session:
             tenant_id = tenant or keys.create_tenant(session, name=label, now=now)
-            keys.insert_api_key(
+            key_id = keys.insert_api_key(
                 session, tenant_id=tenant_id, key_sha256=digest, label=label, now=now
             )
     except IntegrityError:
@@ -91,7 +91,25 @@ def create_key(
         raise SystemExit(message) from None
     finally:
         engine.dispose()
-    typer.echo(f"{secret}  # {tenant_id}")
+    typer.echo(f"{secret}  # {tenant_id} {key_id}")
+
+
+@keys_app.command("revoke")
+def revoke_key(
+    database_url: DatabaseUrl,
+    key: Annotated[str, typer.Argument(help="Id of the key, key_..., as `create` showed it.")],
+) -> None:
+    """Refuse an API key from now on."""
+    from db import keys
+    from db.session import connect, session_factory, transaction
+
+    engine = connect(database_url, pool_size=1)
+    with transaction(session_factory(engine)) as session:
+        revoked = keys.revoke_api_key(session, key, now=datetime.now(UTC))
+    engine.dispose()
+    if not revoked:
+        raise SystemExit(f"No key in force has the id {key!r}.")
+    typer.echo(f"{key} revoked")
 
 
 @health_app.command("api")

@@ -141,11 +141,6 @@ class AnswerProfile:
         slower = max(self.wrong_length_ratio, 1.0 / self.wrong_length_ratio)
         return float((median * np.asarray(self.length_scales) * beyond).max() * slower)
 
-    def mean_length(self, max_tokens: float) -> float:
-        """Mean completion tokens of a branch cut at the cap."""
-        grid = np.linspace(0.0, max_tokens, 200)
-        return float(np.trapezoid(1.0 - self.finished_share(grid), grid))
-
     def accuracy_of(self, num_branches: int, max_tokens: float) -> float:
         """Probability that the plurality of the branches that finish within the cap is right.
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scheduler.core.accuracy import AnswerProfile
 from scheduler.core.curves import SHARE_GRID, interpolate_share, interpolate_type
 from tests.scheduler.core.test_votes import draw_votes
-from tests.scheduler.core.worlds import ANSWERS, draw_lengths
+from tests.scheduler.core.worlds import ANSWERS, draw_lengths, mean_length
 
 
 def test_json_restores_the_profile() -> None:
@@ -55,7 +55,7 @@ def test_quantiles_of_length_invert_the_finished_share() -> None:
 
 
 def test_a_cap_shortens_the_mean_length() -> None:
-    assert ANSWERS.mean_length(200.0) < ANSWERS.mean_length(2000.0) < 1000.0
+    assert mean_length(ANSWERS, 200.0) < mean_length(ANSWERS, 2000.0) < 1000.0
 
 
 def test_one_uncapped_branch_is_right_at_the_mean_difficulty() -> None:

@@ -9,7 +9,7 @@ from scheduler.core.accuracy import AnswerProfile
 from scheduler.core.fit_answers import fit_answers
 from scheduler.core.recorded import RecordedProblem, mark_cut
 from tests.scheduler.core.test_votes import draw_votes
-from tests.scheduler.core.worlds import ANSWERS, draw_lengths
+from tests.scheduler.core.worlds import ANSWERS, draw_lengths, mean_length
 
 
 def record(profile: AnswerProfile, num_problems: int, width: int) -> list[RecordedProblem]:
@@ -36,7 +36,7 @@ def test_a_known_model_is_recovered() -> None:
             expected = ANSWERS.accuracy_of(width, cap)
             # 400 problems leave a standard error of 0.024.
             assert profile.accuracy_of(width, cap) == pytest.approx(expected, abs=0.06)
-    assert profile.mean_length(1e5) == pytest.approx(ANSWERS.mean_length(1e5), rel=0.08)
+    assert mean_length(profile, 1e5) == pytest.approx(mean_length(ANSWERS, 1e5), rel=0.08)
     assert profile.num_problems_seen == 400
     assert profile.num_branches_seen == 400 * 32
 
@@ -95,8 +95,8 @@ def test_lengths_are_recovered_from_branches_cut_by_a_cap() -> None:
     for share in (0.3, 0.6):
         expected = float(fit(full).length_quantile(share))
         assert float(profile.length_quantile(share)) == pytest.approx(expected, rel=0.06)
-    truth = ANSWERS.mean_length(1e5)
-    assert profile.mean_length(1e5) == pytest.approx(truth, rel=0.15)
+    truth = mean_length(ANSWERS, 1e5)
+    assert mean_length(profile, 1e5) == pytest.approx(truth, rel=0.15)
     stopped = [
         RecordedProblem(
             tuple(c for c, f in zip(p.classes, p.finished, strict=True) if f),
@@ -105,7 +105,7 @@ def test_lengths_are_recovered_from_branches_cut_by_a_cap() -> None:
         for p in cut
         if any(p.finished)
     ]
-    assert fit(stopped).mean_length(1e5) < 0.8 * truth
+    assert mean_length(fit(stopped), 1e5) < 0.8 * truth
 
 
 def test_branches_aborted_when_the_vote_was_decided_do_not_shorten_lengths() -> None:
@@ -121,8 +121,8 @@ def test_branches_aborted_when_the_vote_was_decided_do_not_shorten_lengths() -> 
                 finished=tuple(t <= ends for t in problem.tokens),
             )
         )
-    expected = ANSWERS.mean_length(1e5)
-    assert fit(aborted).mean_length(1e5) == pytest.approx(expected, rel=0.1)
+    expected = mean_length(ANSWERS, 1e5)
+    assert mean_length(fit(aborted), 1e5) == pytest.approx(expected, rel=0.1)
 
 
 def test_votes_of_cut_branches_do_not_count() -> None:
@@ -153,7 +153,9 @@ def test_without_references_agreement_teaches_nearly_the_same() -> None:
     for width in (1, 8):
         expected = fit(labeled).accuracy_of(width, 1e9)
         assert fit(unlabeled).accuracy_of(width, 1e9) == pytest.approx(expected, abs=0.03)
-    assert fit(unlabeled).mean_length(1e5) == pytest.approx(fit(labeled).mean_length(1e5), rel=0.02)
+    assert mean_length(fit(unlabeled), 1e5) == pytest.approx(
+        mean_length(fit(labeled), 1e5), rel=0.02
+    )
 
 
 def test_unanimous_votes_without_references_leave_the_prior_to_say_if_they_are_right() -> None:

@@ -41,6 +41,12 @@ def answers() -> AnswerProfile:
     )
 
 
+def mean_length(profile: AnswerProfile, max_tokens: float) -> float:
+    """Mean completion tokens of a branch cut at the cap."""
+    grid = np.linspace(0.0, max_tokens, 200)
+    return float(np.trapezoid(1.0 - profile.finished_share(grid), grid))
+
+
 def draw_lengths(
     profile: AnswerProfile, row: int, is_right: NDArray[np.bool_], rng: np.random.Generator
 ) -> FloatArray:
