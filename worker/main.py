@@ -73,7 +73,7 @@ def _serve(
         sessions=sessions,
         identity=identity,
         lease_s=settings.lease_s,
-        reserve_s=settings.reserve_s,
+        reserve_s=settings.scheduler.reserve_s,
         stopping=stopping,
     )
     replaced = threading.Event()

@@ -6,6 +6,8 @@ from typing import Literal
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from scheduler.core.config import SchedulerConfig
+
 
 class WorkerSettings(BaseSettings):
     """Read from the environment: `DATABASE_URL`, `REDIS_URL`, and `SLACKLINE_` plus the name.
@@ -25,7 +27,8 @@ class WorkerSettings(BaseSettings):
         answer_profile: Learned lengths and accuracy; a cautious prior when there is none.
         data_dir: Where measured profiles are kept between starts.
         lease_s: A batch is rescued when it was not renewed for so long; beats come every second.
-        reserve_s: Time before a deadline kept for voting and committing.
+        scheduler: Policy by which jobs are planned; of it the worker keeps `reserve_s`. Set it as
+            for the scheduler and the API, whose forecasts count on it.
         max_batches: Batches that run at once, one thread each. A batch lasts as long as its slowest
             branch, so few of them leave rows idle.
         num_graders: Processes that compare answers, started when first needed.
@@ -33,7 +36,10 @@ class WorkerSettings(BaseSettings):
     """
 
     model_config = SettingsConfigDict(
-        env_prefix="SLACKLINE_", populate_by_name=True, protected_namespaces=()
+        env_prefix="SLACKLINE_",
+        env_nested_delimiter="__",
+        populate_by_name=True,
+        protected_namespaces=(),
     )
 
     database_url: str = Field(validation_alias="DATABASE_URL")
@@ -53,7 +59,7 @@ class WorkerSettings(BaseSettings):
     device: str = "cpu"
     max_num_seqs: int | None = Field(default=None, ge=1, le=4096)
     lease_s: float = Field(default=4.0, gt=1.5)
-    reserve_s: float = Field(default=0.5, ge=0)
+    scheduler: SchedulerConfig = SchedulerConfig()
     max_batches: int = Field(default=32, ge=1, le=64)
     num_graders: int = Field(default=1, ge=1, le=16)
     log_json: bool = False
