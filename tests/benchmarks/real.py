@@ -68,11 +68,13 @@ def main() -> None:
             summary["forecast"] = real_forecast.summarize(records)
         if "policies" in args.parts:
             measured = real_policies.measure(args.loads, args.span_s, args.seed)
-            runs = real_policies.summarize_runs([keep(record) for record in measured])
+            outcomes = [keep(record) for record in measured]
+            runs = real_policies.summarize_runs(outcomes)
             for load, rows in runs.items():
                 for label, row in rows.items():
                     print(real_policies.line_of(load, label, row))
             summary["policies"] = runs
+            summary["gains_points"] = real_policies.gains(outcomes)
     print(json.dumps(summary))
 
 

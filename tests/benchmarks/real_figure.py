@@ -76,7 +76,7 @@ def draw_policies(summary: dict[str, Any], path: Path) -> None:
     figure, axes = plt.subplots(1, 3, figsize=(12.6, 4.2))
     panels = (
         ("accuracy", "right in time, % of problems", 100),
-        ("attainment_of_admitted", "admitted jobs wholly answered in time, %", 100),
+        ("attainment_of_admitted", "admitted jobs that met their deadline, %", 100),
         ("tokens_per_right", "tokens per right answer", 1),
     )
     loads = list(summary)

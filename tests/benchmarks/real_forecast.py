@@ -127,6 +127,9 @@ def summarize(records: Sequence[Record]) -> dict[str, Any]:
         f"{low:g}-{high:g}x": [r for r in admitted if low <= r["factor"] < high]
         for low, high in itertools.pairwise(CLASSES)
     }
+    for name, sign in (("plan_lowered", -1), ("plan_kept", 0), ("plan_raised", 1)):
+        groups[name] = [record for record in admitted if np.sign(branches_added(record)) == sign]
+    undisturbed = [record for record in admitted if not num_overtaking(admitted, record)]
     return {
         "num_jobs": len(records),
         "num_admitted": len(admitted),
@@ -135,6 +138,10 @@ def summarize(records: Sequence[Record]) -> dict[str, Any]:
         "degraded_problems": ratio(admitted, "num_degraded"),
         "coverage_p95": mean([r["finish_s"] <= r["predicted_p95_s"] for r in admitted]),
         "coverage_p95_free": mean([r["finish_s"] <= r["predicted_p95_s"] for r in free]),
+        "coverage_p95_not_overtaken": mean(
+            [r["finish_s"] <= r["predicted_p95_s"] for r in undisturbed]
+        ),
+        "num_overtaken": len(admitted) - len(undisturbed),
         "coverage_p50": mean([r["finish_s"] <= r["predicted_p50_s"] for r in admitted]),
         "median_relative_error_p50": median([abs(error_of(r)) for r in admitted]),
         "median_signed_error_p50": median([error_of(r) for r in admitted]),
@@ -162,6 +169,20 @@ def num_live(records: Sequence[Record], record: Record) -> int:
         0 < seconds_between(other["created_at"], record["created_at"]) < other["finish_s"]
         for other in records
     )
+
+
+def num_overtaking(records: Sequence[Record], record: Record) -> int:
+    """Jobs that arrived while this one was live and were due before it."""
+    later_s = [seconds_between(record["created_at"], other["created_at"]) for other in records]
+    return sum(
+        0 < at_s < record["finish_s"] and at_s + other["deadline_s"] < record["deadline_s"]
+        for at_s, other in zip(later_s, records, strict=True)
+    )
+
+
+def branches_added(record: Record) -> int:
+    """Branches by which the last plan is wider than the admitted one."""
+    return int(record["plan_at_end"]["num_branches"] - record["plan"]["num_branches"])
 
 
 def accuracy_error(records: Sequence[Record]) -> list[float] | None:

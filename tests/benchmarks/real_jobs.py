@@ -82,7 +82,7 @@ def outcome(client: Client, job: Job) -> Record:
         "state": job["state"],
         "met_deadline": bool(job["met_deadline"]),
         "finish_s": seconds_between(job["created_at"], job["finished_at"] or job["deadline_at"]),
-        "num_answered": len(in_time),
+        "num_voted": sum(result["answer"] is not None for result in in_time),
         "num_right": sum(bool(result["is_correct"]) for result in in_time),
         "num_degraded": sum(result["degraded"] for result in results),
         "num_branches": len(branches),

@@ -193,13 +193,36 @@ def summarize_runs(records: Sequence[Record]) -> dict[str, Any]:
     return summary
 
 
+def gains(records: Sequence[Record]) -> dict[str, Any]:
+    """By how much production answers more of all problems right than each other, in points.
+
+    With the standard error over jobs, which are the same under all policies.
+    """
+    right: dict[tuple[float, str], list[int]] = {}
+    for record in records:
+        mine = right.setdefault((record["load"], record["policy"]), [])
+        mine.append(record["num_right"] if record["is_admitted"] else 0)
+    sizes = {
+        load: sum(r["num_problems"] for r in records if (r["load"], r["policy"]) == (load, label))
+        for load, label in right
+    }
+    summary: dict[str, Any] = {}
+    for (load, label), other in right.items():
+        if label != "production":
+            more = 100 * (np.array(right[load, "production"]) - np.array(other)) / sizes[load]
+            error = float(np.std(more) * np.sqrt(len(more)))
+            gain = [round(float(more.sum()), 2), round(error, 2)]
+            summary.setdefault(f"{load:g}", {})[f"over_{label}"] = gain
+    return summary
+
+
 def figures(records: Sequence[Record]) -> dict[str, Any]:
     """The figures of one run."""
     admitted = [record for record in records if record["is_admitted"]]
     total = sum(record["num_problems"] for record in records)
     right = sum(record["num_right"] for record in admitted)
     tokens = sum(record["tokens"] for record in admitted)
-    answered = sum(record["num_answered"] for record in admitted)
+    voted = sum(record["num_voted"] for record in admitted)
     shares = [r["num_right"] / r["num_problems"] if r["is_admitted"] else 0.0 for r in records]
     sizes = np.array([record["num_problems"] for record in records], float)
     spread = (np.array(shares) - right / total) * sizes
@@ -211,8 +234,8 @@ def figures(records: Sequence[Record]) -> dict[str, Any]:
         "standard_error": float(np.sqrt((spread**2).sum()) / total),
         "refused_problems": 1 - sum(r["num_problems"] for r in admitted) / total,
         "attainment_of_admitted": float(np.mean([r["met_deadline"] for r in admitted] or [0.0])),
-        "answered_in_time": answered / total,
-        "accuracy_of_answered": right / max(answered, 1),
+        "voted_in_time": voted / total,
+        "accuracy_of_voted": right / max(voted, 1),
         "degraded_problems": sum(record["num_degraded"] for record in admitted) / total,
         "tokens_per_problem": tokens / total,
         "tokens_per_right": tokens / max(right, 1),
@@ -228,7 +251,7 @@ def line_of(load: str, label: str, row: dict[str, Any]) -> str:
         f"{float(load):4.0%} {label:10} {row['name']:10} right in time {row['accuracy']:.3f}"
         f" (+-{row['standard_error']:.3f}), refused {row['refused_problems']:.3f},"
         f" attainment {row['attainment_of_admitted']:.3f},"
-        f" answered in time {row['answered_in_time']:.3f},"
+        f" voted in time {row['voted_in_time']:.3f},"
         f" tokens per problem {row['tokens_per_problem']:.0f},"
         f" {row['tokens_per_s']:.0f} tokens/s, {row['run_s']:.0f} s,"
         f" others used {row['cores_of_others']:.2f} cores"
