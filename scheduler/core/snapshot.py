@@ -13,8 +13,9 @@ from scheduler.core.plan import EngineSpec, Plan
 from scheduler.core.shrinkage import expected_answers
 from scheduler.core.states import BatchState, JobState
 
-ARRIVAL_WINDOW_S = 120.0
-"""Time over which arrivals are counted: several bursts, and soon forgotten."""
+ARRIVAL_WINDOW_S = 300.0
+"""Time over which arrivals are counted: several bursts, and soon forgotten. With 120 s or 60 s the
+lulls between bursts were taken for an idle system."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,8 @@ RESOLUTION = 256
 CROWD_SHARE = 0.05
 """Of so many moves, those that would take more than this share of a job's slack are left after a
 refusal: little slack remains then, and finding the best use of it is not worth a search."""
+ROUNDING = 1e-9
+"""By which accuracies may differ and still be the same."""
 MAX_POLISHED = 32
 """Jobs whose plan is chosen anew among all candidates after the greedy pass."""
 
@@ -101,7 +103,9 @@ def _worth(bounds: Bounds) -> FloatArray:
     pays = (hulls[:, 1:] >= 0) & (np.diff(accuracy, axis=1) >= price[:, None] * added)
     # Rates fall along a hull, so what pays is its beginning.
     last = np.cumprod(pays, axis=1).sum(axis=1)
-    return np.asarray(np.where(load > 0.0, accuracy[jobs, last], np.inf))
+    # A tie with what pays is not worth more either; `is_offered` lets ties pass.
+    highest = accuracy[jobs, last] - bounds.config.accuracy_tie + ROUNDING
+    return np.asarray(np.where(load > 0.0, highest, np.inf))
 
 
 def take_moves(bounds: Bounds, job: IntArray, candidate: IntArray) -> None:
