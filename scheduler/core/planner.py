@@ -270,7 +270,9 @@ def _flatten(
 ) -> Candidates:
     width, draft, cap = np.nonzero(keep)
     beyond = np.full(CUT_STEPS, max(np.floor(bound), grid.caps[-1]))
-    longer = np.append(grid.caps, beyond)[CUT_STEPS:]
+    # A token less for each step, so that no two candidates are the same plan.
+    steps = np.arange(len(grid.caps), 0, -1)
+    longer = np.maximum(np.append(grid.caps, beyond)[CUT_STEPS:] - steps, grid.caps)
     is_cut_by_deadline = (grid.needed_s < grid.p95_s)[keep]
     plans = np.stack(
         [
