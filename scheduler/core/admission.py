@@ -69,8 +69,7 @@ def weigh(
     batches = [
         batch
         for batch in snapshot.batches
-        if batch.worker_name in by_name
-        and loss_of(batch, by_name[batch.worker_name], now) is None
+        if batch.worker_name in by_name and loss_of(batch, by_name[batch.worker_name], now) is None
     ]
     live = [other for other in snapshot.jobs if other.state in LIVE]
     others = jobs_to_plan(live, job.model, now, config)

@@ -100,8 +100,7 @@ def explain_live(snapshot: Snapshot, job_id: str, config: SchedulerConfig) -> Ex
     batches = [
         batch
         for batch in snapshot.batches
-        if batch.worker_name in by_name
-        and loss_of(batch, by_name[batch.worker_name], now) is None
+        if batch.worker_name in by_name and loss_of(batch, by_name[batch.worker_name], now) is None
     ]
     planned = plan_jobs(fleet, jobs, batches, now, config)
     item = next((item for item in planned.in_line() if item.job.id == job_id), None)
