@@ -14,20 +14,22 @@ leave, and is refused only where its branches in free rows would slow one of the
 """
 
 from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import numpy as np
 
 from scheduler.core.bounds import LATE
+from scheduler.core.columns import batches_table, jobs_table
 from scheduler.core.config import SchedulerConfig
-from scheduler.core.decide import jobs_to_plan, loss_of
+from scheduler.core.decide import is_to_plan, serving
 from scheduler.core.decisions import Admitted, Rejected, RejectReason
 from scheduler.core.fleet import alive_workers, fleets_by_model
-from scheduler.core.packing import Bounds
+from scheduler.core.losses import NO_LOSS, losses
+from scheduler.core.packing import Bounds, place
 from scheduler.core.planner import pessimistic
 from scheduler.core.snapshot import JobView, Snapshot
-from scheduler.core.states import LIVE
 from scheduler.core.upgrades import upgrade
 
 MARGIN_S = 0.01
@@ -65,19 +67,21 @@ def weigh(
     fleet = fleets_by_model(alive).get(job.model)
     if fleet is None:
         return Weighed(Rejected(RejectReason.NO_CAPACITY, earliest_finish_s=None), None)
-    by_name = {worker.name: worker for worker in alive if worker.spec.model == job.model}
-    batches = [
-        batch
-        for batch in snapshot.batches
-        if batch.worker_name in by_name and loss_of(batch, by_name[batch.worker_name], now) is None
-    ]
-    live = [other for other in snapshot.jobs if other.state in LIVE]
-    others = jobs_to_plan(live, job.model, now, config)
+    batches = batches_table(snapshot.batches)
+    batches = serving(batches.take(losses(batches, alive, now) == NO_LOSS), job.model)
+    jobs = jobs_table([*snapshot.jobs, job])
+    is_other = is_to_plan(jobs, job.model, now, config)
+    is_other[-1] = False
+    others = jobs.take(is_other)
+    everyone = jobs.take(np.append(np.flatnonzero(is_other), len(jobs) - 1))
     arrivals = snapshot.arrivals_of(job.model)
-    without_job = Bounds(fleet, others, batches, now, config)
-    with_job = Bounds(fleet, [*others, job], batches, now, config, problems_per_s=arrivals)
+
+    def placed(jobs: Sequence[JobView], extra_branches: int = 0, per_s: float = 0.0) -> Bounds:
+        return place(Bounds(fleet, jobs, batches, now, config, extra_branches, per_s))
+
+    without_job, with_job = placed(others), placed(everyone, per_s=arrivals)
     if not _keeps_promises(with_job, without_job, job):
-        beside_job = Bounds(fleet, others, batches, now, config, extra_branches=job.num_pending)
+        beside_job = placed(others, extra_branches=job.num_pending)
         slowed = _fitting(without_job) - _fitting(beside_job)
         earliest_s = _earliest_finish_s(with_job, beside_job, job, slowed, now)
         refused = Weighed(Rejected(RejectReason.DEADLINE_INFEASIBLE, earliest_s), with_job)
@@ -86,10 +90,10 @@ def weigh(
     else:
         return _admitted(with_job, job)
     if best_effort:
-        beside_full_rows = Bounds(fleet, others, batches, now, config, extra_branches=fleet.rows)
+        beside_full_rows = placed(others, extra_branches=fleet.rows)
         if _fitting(without_job) <= _fitting(beside_full_rows):
             effort = replace(job, is_promised=False)
-            return _admitted(Bounds(fleet, [*others, effort], batches, now, config), effort)
+            return _admitted(placed([*others, effort]), effort)
     return refused
 
 
@@ -125,7 +129,7 @@ def _until_headroom_s(bounds: Bounds, job: JobView) -> float | None:
     is_crowded = (all_s > used * room_s) & (own_s > job.tenant_share * room_s)
     if not is_crowded.any():
         return None
-    options = bounds.options[index]
+    options = bounds.options(index)
     cheapest = int(options.row_seconds.argmin())
     cost_s = float(options.row_seconds[cheapest]) / bounds.rows
     after_all_s = float(bounds.before_s()[-1] + bounds.cost_s[-1] - bounds.cost_s[index]) + cost_s
@@ -152,7 +156,7 @@ def _earliest_finish_s(
         slowed: Jobs that can finish in time only while the new one leaves rows free.
     """
     fleet, config = with_job.fleet, with_job.config
-    options = with_job.options[with_job.jobs.index(job)]
+    options = with_job.options(with_job.jobs.index(job))
     slack_s = beside_job.slack_s()
     cost_s = np.concatenate([[0.0], beside_job.cost_s.cumsum()])
     left_s = [

@@ -3,52 +3,30 @@
 Theory of operation: jobs take the rows in order of deadline, so a job waits for the work of those
 before it and for the branches that run already. Every job must finish in time at the 95th
 percentile behind that work (the demand bound of earliest-deadline-first, Baruah et al. 1990, with
-a drain). At first every job has its cheapest plan that fits. A job that fits none gets a fallback
-and no longer binds the others; it keeps its place in line while that makes nobody late, and goes
-behind all others when it would. A best effort always gets a fallback, and goes behind all jobs with
-a promise.
+a drain). How jobs come to their first plans is told in `placing`.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 
 import numpy as np
 from numpy.typing import NDArray
 
-from scheduler.core.columns import JOBS, Table
+from scheduler.core.columns import Jobs, jobs_table
 from scheduler.core.commitments import Commitments
 from scheduler.core.config import SchedulerConfig
-from scheduler.core.decisions import PlanReason
 from scheduler.core.fleet import Fleet
 from scheduler.core.latency import FloatArray
-from scheduler.core.menus import SHARES_OF_ROWS, menus_of, rounded_up
-from scheduler.core.plan import Forecast, Plan
+from scheduler.core.menus import SHARES_OF_ROWS
+from scheduler.core.packed import Packed
 from scheduler.core.planner import Candidates, fallback, pessimistic
 from scheduler.core.snapshot import BatchView, JobView
 from scheduler.core.stopping import CUT_SHARE
 
 LATE = -1
 """Stands for the candidate of a job that none fits."""
-MAX_PASSES = 64
-"""Passes over all jobs at once before the rest is walked one by one."""
 ROUNDING_S = 1e-9
-MAX_FLOAT = np.finfo(np.float64).max
-
-
-@dataclass(frozen=True, slots=True)
-class Packed:
-    """The plan chosen for a job; `is_in_time` is False for a fallback.
-
-    Attributes:
-        reason: Why the plan differs from the stored one; None while it does not.
-    """
-
-    job: JobView
-    plan: Plan
-    forecast: Forecast
-    is_in_time: bool
-    reason: PlanReason | None = None
 
 
 class Bounds:
@@ -64,6 +42,7 @@ class Bounds:
         limit_s: Seconds within which it has to finish with 95%.
         ceiling: Accuracy beyond which a job gets no better plan.
         stored: Candidate that is the plan in force, -1 when it is none.
+        is_open: Jobs that may get another plan; those that may not have the stored one.
     """
 
     def __init__(
@@ -76,7 +55,7 @@ class Bounds:
         extra_branches: int = 0,
         problems_per_s: float = 0.0,
     ) -> None:
-        """Give every job its cheapest plan that fits.
+        """Start without plans; see `placing`.
 
         Args:
             batches: Live batches of the fleet.
@@ -85,10 +64,9 @@ class Bounds:
         """
         self.fleet = fleet
         self.config = config
-        table = JOBS.of(jobs)
-        order = _deadline_order(jobs, table)
-        self.jobs: list[JobView] = [jobs[index] for index in order.tolist()]
-        self.table = table = table[order]
+        table = jobs_table(jobs)
+        self.jobs = table.take(_deadline_order(table))
+        self.table = table = self.jobs.columns
         self.now_s = now.timestamp()
         self.time_left_s = table["deadline_s"] - self.now_s
         self.limit_s = self.time_left_s - config.reserve_s
@@ -97,25 +75,26 @@ class Bounds:
         self.problems_per_s = problems_per_s
         self.running_s = self.held.ahead_of(table["deadline_s"], table["num_pending"].cumsum())
         self.stretch = pessimistic(fleet, 1.0)
-        self.menus = menus_of(fleet.pooled, config)
+        self.menus = self.jobs.owner.menus(fleet.pooled, config)
         busy = table["wanted"].sum() + self.held.open_branches + extra_branches
         others = np.minimum(busy - table["wanted"], self.rows)
         shares = np.ceil(others * (SHARES_OF_ROWS / self.rows)).astype(np.int64)
         self.classes = self.menus.classes(table["kind"], shares)
-        ladder = [rounded_up(count) for count in table["num_pending"].tolist()]
-        self._row_share = table["num_pending"] / np.array(ladder) / self.rows
+        self._row_share = table["num_pending"] / table["num_rounded"] / self.rows
         self.chosen = np.full(len(self.jobs), LATE)
         self.cost_s = np.zeros(len(self.jobs))
         self.must_start_s = np.full(len(self.jobs), np.inf)
         self.is_last = np.zeros(len(self.jobs), dtype=bool)
         self.ceiling = np.full(len(self.jobs), np.inf)
         self.stored = self.menus.find(self.classes, table["plan_code"])
-        self._choose_cheapest()
+        self.is_open = np.ones(len(self.jobs), dtype=bool)
 
-    @property
-    def options(self) -> "Options":
-        """The candidates of each job."""
-        return Options(self)
+    def options(self, index: int) -> Candidates:
+        """The candidates of a job, with costs at its own number of problems."""
+        options = self.menus.options[self.classes[index]]
+        scale = self._row_share[index] * self.rows
+        scaled: Candidates = replace(options, row_seconds=options.row_seconds * scale)
+        return scaled
 
     def before_s(self) -> FloatArray:
         """Expected seconds of work before each job."""
@@ -126,7 +105,7 @@ class Bounds:
         return float(self.running_s[index] + self.cost_s[:index].sum())
 
     def fits(self, index: int, ahead_s: float) -> NDArray[np.bool_]:
-        """Which of the job's `options` finish in time behind this much work."""
+        """Which of the job's options finish in time behind this much work."""
         limit_s = self.limit_s[index] - ahead_s * self.stretch
         return np.asarray(self.menus.options[self.classes[index]].needed_s <= limit_s)
 
@@ -172,15 +151,18 @@ class Bounds:
 
     def limit(self, limit_s: FloatArray) -> None:
         """Measure slack against other limits from now on."""
+        self.must_start_s += (limit_s - self.limit_s) / self.stretch
         self.limit_s = limit_s
-        planned = np.flatnonzero(self.chosen != LATE)
-        self.must_start_s[planned] = self.must_starts_s(planned, self.chosen[planned])
 
     def choose(self, jobs: NDArray[np.int64], candidates: NDArray[np.int64]) -> None:
         """Put candidates in force, one for each of these jobs."""
         self.chosen[jobs] = candidates
         self.cost_s[jobs] = self.costs_s(jobs, candidates)
         self.must_start_s[jobs] = self.must_starts_s(jobs, candidates)
+
+    def give_up(self, jobs: NDArray[np.int64]) -> None:
+        """Leave these jobs without a plan, late and without cost."""
+        self.chosen[jobs], self.cost_s[jobs], self.must_start_s[jobs] = LATE, 0.0, np.inf
 
     def item(self, index: int) -> Packed:
         """The chosen plan of one job with its forecast."""
@@ -192,91 +174,13 @@ class Bounds:
             )
             return Packed(job, *late, is_in_time=False)
         original = int(self.menus.order[self.classes[index], chosen])
-        options = self.options[index]
+        options = self.options(index)
         forecast = options.forecast(original, ahead_s, ahead_s * self.stretch, self.cut_s(index))
         return Packed(job, options.plan(original), forecast, is_in_time=True)
 
     def packed(self) -> list[Packed]:
         """The chosen plans, in order of deadline."""
         return [self.item(index) for index in range(len(self.jobs))]
-
-    def _choose_cheapest(self) -> None:
-        """Each job's cheapest plan that fits behind the cheapest plans of those before it.
-
-        All jobs choose at once behind the costs of the last pass; a pass settles at least one job
-        more, as the first job depends on no other, and usually nearly all.
-        """
-        cheapest = self._cheapest_behind(self.before_s())
-        for _ in range(MAX_PASSES):
-            is_planned = cheapest >= 0
-            self.chosen = cheapest
-            self.cost_s = np.zeros(len(self.jobs))
-            planned = np.flatnonzero(is_planned)
-            self.choose(planned, cheapest[planned])
-            cheapest = self._cheapest_behind(self.before_s())
-            if (cheapest == self.chosen).all():
-                break
-        else:
-            self._walk(int((cheapest != self.chosen).argmax()))
-        self.must_start_s[self.chosen == LATE] = np.inf
-        self._place_late()
-
-    def _walk(self, first: int) -> None:
-        """`_choose_cheapest` for jobs from `first` on, one by one."""
-        ahead_s = float(self.cost_s[:first].sum())
-        for index in range(first, len(self.jobs)):
-            row = self.classes[index]
-            limit_s = self.limit_s[index] - (self.running_s[index] + ahead_s) * self.stretch
-            fitting = int(self.menus.needed_s[row].searchsorted(limit_s, side="right"))
-            best = int(self.menus.cheapest[row, fitting])
-            if not self.jobs[index].is_promised:
-                best = LATE
-            self.chosen[index], self.cost_s[index] = best, 0.0
-            if best != LATE:
-                self.choose(np.array([index]), np.array([best]))
-                ahead_s += float(self.cost_s[index])
-
-    def _cheapest_behind(self, before_s: FloatArray) -> NDArray[np.int64]:
-        room_s = self.limit_s - before_s * self.stretch
-        cheapest = self.menus.cheapest[self.classes, self.menus.num_fitting(self.classes, room_s)]
-        return np.asarray(np.where(self.table["is_promised"], cheapest, LATE))
-
-    def _place_late(self) -> None:
-        """Let late jobs take rows in their place, nearest deadline first, while all bounds hold."""
-        late = np.flatnonzero(self.chosen == LATE)
-        self.is_last[late] = True
-        late = late[self.table["is_promised"][late]]
-        everything = self.menus.num_fitting(self.classes[late], np.full(late.shape, MAX_FLOAT))
-        wanted_s = self.costs_s(late, self.menus.cheapest[self.classes[late], everything])
-        # What does not fit before the deadline is not run, so it delays nobody.
-        left_s = np.maximum(self.time_left_s[late] - self.before_s()[late], 0.0)
-        wanted_s = np.minimum(wanted_s, left_s)
-        while late.size:
-            fits = wanted_s <= self.slack_behind_s()[late]
-            late, wanted_s = late[fits], wanted_s[fits]
-            # As many at once as leave half of the slack to every job, at least one.
-            is_safe = wanted_s.cumsum() <= self.slack_behind_s()[late] / 2
-            together = max(1, int(np.append(is_safe, False).argmin())) if late.size else 0
-            self.cost_s[late[:together]] = wanted_s[:together]
-            self.is_last[late[:together]] = False
-            late, wanted_s = late[together:], wanted_s[together:]
-
-
-class Options(Sequence[Candidates]):
-    """The candidates of each job of some bounds, with costs at its own number of problems."""
-
-    def __init__(self, bounds: Bounds) -> None:
-        self._bounds = bounds
-
-    def __len__(self) -> int:
-        return len(self._bounds.jobs)
-
-    def __getitem__(self, index: int) -> Candidates:  # type: ignore[override]
-        bounds = self._bounds
-        options = bounds.menus.options[bounds.classes[index]]
-        scale = bounds._row_share[index] * bounds.rows
-        scaled: Candidates = replace(options, row_seconds=options.row_seconds * scale)
-        return scaled
 
 
 def deadline_order(job: JobView) -> tuple[bool, datetime, datetime, str]:
@@ -287,10 +191,13 @@ def deadline_order(job: JobView) -> tuple[bool, datetime, datetime, str]:
     return (not job.is_promised, job.deadline_at, job.created_at, job.id)
 
 
-def _deadline_order(jobs: Sequence[JobView], table: Table) -> NDArray[np.int64]:
-    deadline_s, created_s = table["deadline_s"], table["created_s"]
-    order = np.lexsort((created_s, deadline_s, ~table["is_promised"]))
-    same = (np.diff(deadline_s[order]) == 0) & (np.diff(created_s[order]) == 0)
-    if same.any():
-        order = np.array(sorted(range(len(jobs)), key=lambda index: deadline_order(jobs[index])))
-    return np.asarray(order, dtype=np.int64)
+def _deadline_order(jobs: Jobs) -> NDArray[np.int64]:
+    deadline_s, is_promised = jobs.columns["deadline_s"], jobs.columns["is_promised"]
+    order = deadline_s.argsort()
+    order = np.concatenate([order[is_promised[order]], order[~is_promised[order]]])
+    tied = np.flatnonzero(np.diff(deadline_s[order]) == 0)
+    if tied.size:
+        # Among themselves, tied jobs take the same places in order.
+        places = np.union1d(tied, tied + 1)
+        order[places] = sorted(order[places], key=lambda index: deadline_order(jobs[index]))
+    return order

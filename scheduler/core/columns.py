@@ -1,155 +1,173 @@
-"""Views of a snapshot as columns: one structured array for jobs, one for batches.
+"""What is remembered of jobs and batches: their columns, and the menus of their kinds.
 
-Theory of operation: a tick reads thousands of views of which few changed since the tick before.
-Reading an attribute takes as long as ten array elements, so rows are kept between ticks: a view
-that is the same object as before keeps its row. Views are frozen, so the same object has the same
-row, and the columns are a pure function of the views whatever was kept.
+Theory of operation: everything here is a cache of pure functions. Numbers in columns, such as those
+of kinds, mean something only together with the memory that gave them. When a memory holds more than
+it should, say after many refits of profiles, the next table starts a new one, and the old one goes
+with the last table made from it.
 """
 
-from collections.abc import Callable, Sequence
-from threading import Lock
-from typing import Any, Generic, TypeVar
+from collections.abc import Sequence
+from typing import Any
+from zlib import crc32
 
 import numpy as np
-from numpy.typing import NDArray
 
 from scheduler.core.accuracy import AnswerProfile
-from scheduler.core.menus import kind_id, plan_code
+from scheduler.core.config import SchedulerConfig
+from scheduler.core.fleet import Fleet
+from scheduler.core.kinds import Kind
+from scheduler.core.menus import Menus, code_of
 from scheduler.core.plan import Plan
 from scheduler.core.snapshot import BatchView, JobView
 from scheduler.core.states import LIVE, BatchState
+from scheduler.core.tables import Columns, Numbers, Table
 
-Table = NDArray[Any]
-View = TypeVar("View")
+MAX_REMEMBERED = 65_536
+"""Kinds, workloads or names met by one memory."""
+MAX_MENUS = 16
+"""Fleets whose menus are remembered."""
+
+Workload = tuple[Plan, AnswerProfile | None]
+"""Plan and profile of a batch."""
+
+_JOB = np.dtype(
+    [
+        ("deadline_s", float),  # seconds since the epoch, as all instants here
+        ("created_s", float),
+        ("num_pending", np.int64),
+        ("num_in_flight", np.int64),
+        ("weight", float),
+        ("tenant", np.int64),  # a name
+        ("tenant_share", float),
+        ("wanted", np.int64),  # branches of pending problems under the plan in force
+        ("kind", np.int64),  # -1 without pending problems
+        ("num_rounded", np.int64),  # pending problems of its kind
+        ("plan_code", np.int64),  # of the plan in force, -1 before the first
+        ("promised_s", float),
+        ("predicted_s", float),
+        ("is_live", bool),
+        ("is_promised", bool),
+        ("model", np.int64),  # a name
+        ("digest", np.int64),  # of its id, 32 bits
+    ]
+)
+_BATCH = np.dtype(
+    [
+        ("id", np.int64),
+        ("deadline_s", float),
+        ("created_s", float),
+        ("sent_s", float),
+        ("lease_s", float),
+        ("num_open_problems", np.int64),
+        ("num_open_branches", np.int64),
+        ("prompt_tokens", float),
+        ("workload", np.int64),
+        ("is_claimed", bool),
+        ("is_planned", bool),
+        ("model", np.int64),  # a name, as the next two
+        ("worker", np.int64),
+        ("owner", np.int64),  # -1 before it is claimed
+    ]
+)
 
 
-class Columns(Generic[View]):
-    """Structured arrays of views, with the rows of the last call kept."""
+class Memory:
+    """Numbers, columns and menus that belong together.
 
-    def __init__(self, dtype: np.dtype[Any], row: Callable[[View], tuple[Any, ...]]) -> None:
-        self._dtype = dtype
-        self._row = row
-        # One tuple, replaced as a whole, so that threads may share the memory. It holds the views
-        # themselves: an address is theirs only as long as they live.
-        self._last: tuple[tuple[View, ...], NDArray[np.int64], Table] = (
-            (),
-            np.zeros(0, dtype=np.int64),
-            np.zeros(0, dtype=dtype),
+    Attributes:
+        names: Of models, tenants, workers and their incarnations.
+    """
+
+    def __init__(self) -> None:
+        self.names: Numbers[str] = Numbers()
+        self.kinds: Numbers[Kind] = Numbers()
+        self.workloads: Numbers[Workload] = Numbers()
+        self.jobs: Columns[JobView, Memory] = Columns(self, _JOB, self._job_row)
+        self.batches: Columns[BatchView, Memory] = Columns(self, _BATCH, self._batch_row)
+        self._menus: dict[tuple[Fleet, SchedulerConfig], Menus] = {}
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it is time for a new one."""
+        return max(map(len, (self.names, self.kinds, self.workloads))) > MAX_REMEMBERED
+
+    def menus(self, fleet: Fleet, config: SchedulerConfig) -> Menus:
+        """The menus of a pooled fleet."""
+        key = (fleet, config)
+        found = self._menus.get(key)
+        if found is None or found.is_full:
+            if len(self._menus) >= MAX_MENUS:
+                self._menus.pop(next(iter(self._menus)), None)
+            found = self._menus[key] = Menus(fleet, config, self.kinds.keys)
+        return found
+
+    def _job_row(self, job: JobView) -> tuple[Any, ...]:
+        plan, kind = job.plan, Kind.of(job) if job.num_pending > 0 else None
+        return (
+            job.deadline_at.timestamp(),
+            job.created_at.timestamp(),
+            job.num_pending,
+            job.num_in_flight,
+            job.weight,
+            self.names.of(job.tenant_id),
+            job.tenant_share,
+            job.num_pending * (plan.num_branches if plan else 1),
+            self.kinds.of(kind) if kind else -1,
+            kind.num_problems if kind else 0,
+            code_of(plan) if plan else -1,
+            job.promised_at.timestamp() if job.promised_at else np.inf,
+            job.predicted_at.timestamp() if job.predicted_at else np.nan,
+            job.state in LIVE,
+            job.is_promised,
+            self.names.of(job.model),
+            crc32(job.id.encode()),
         )
 
-    def of(self, views: Sequence[View]) -> Table:
-        """The columns of these views, in their order."""
-        _, known, rows = self._last
-        addresses = np.fromiter(map(id, views), np.int64, len(views))
-        table = np.empty(len(views), dtype=self._dtype)
-        fresh = np.ones(len(views), dtype=bool)
-        if len(known):
-            spot = np.minimum(known.searchsorted(addresses), len(known) - 1)
-            fresh = known[spot] != addresses
-            table[~fresh] = rows[spot[~fresh]]
-        for index in np.flatnonzero(fresh).tolist():
-            table[index] = self._row(views[index])
-        order = addresses.argsort()
-        self._last = (tuple(views), addresses[order], table[order])
-        return table
+    def _batch_row(self, batch: BatchView) -> tuple[Any, ...]:
+        return (
+            batch.id,
+            batch.deadline_at.timestamp(),
+            batch.created_at.timestamp(),
+            batch.sent_at.timestamp() if batch.sent_at else -np.inf,
+            batch.lease_expires_at.timestamp() if batch.lease_expires_at else np.inf,
+            batch.num_open_problems,
+            batch.num_open_branches,
+            batch.mean_prompt_tokens,
+            self.workloads.of((batch.plan, batch.answers)),
+            batch.state is BatchState.CLAIMED,
+            batch.state is BatchState.PLANNED,
+            self.names.of(batch.model),
+            self.names.of(batch.worker_name),
+            -1 if batch.lease_owner is None else self.names.of(batch.lease_owner),
+        )
 
 
-_TENANTS: dict[str, int] = {}
+Jobs = Table[JobView, Memory]
+Batches = Table[BatchView, Memory]
+
+_memory = Memory()
 
 
-def _job_row(job: JobView) -> tuple[Any, ...]:
-    plan = job.plan
-    return (
-        job.deadline_at.timestamp(),
-        job.created_at.timestamp(),
-        job.num_pending,
-        job.num_in_flight,
-        job.weight,
-        _TENANTS.setdefault(job.tenant_id, len(_TENANTS)),
-        job.tenant_share,
-        job.num_pending * (plan.num_branches if plan else 1),
-        kind_id(job) if job.num_pending > 0 else -1,
-        int(plan_code(*_split(plan))) if plan else -1,
-        job.promised_at.timestamp() if job.promised_at else np.inf,
-        job.predicted_at.timestamp() if job.predicted_at else np.nan,
-        job.state in LIVE,
-        job.is_promised,
-    )
+def jobs_table(jobs: Sequence[JobView]) -> Jobs:
+    """Jobs with columns."""
+    return jobs if isinstance(jobs, Table) else _present().jobs.of(jobs)
 
 
-def _split(plan: Plan) -> tuple[int, int, int]:
-    return plan.num_branches, plan.num_speculative_tokens, plan.max_tokens
+def batches_table(batches: Sequence[BatchView]) -> Batches:
+    """Batches with columns; by id unless they have columns already."""
+    if isinstance(batches, Table):
+        return batches
+    table = _present().batches.of(batches)
+    return table.take(table.columns["id"].argsort(kind="stable"))
 
 
-WORKLOADS: list[tuple[Plan, AnswerProfile | None]] = []
-"""Plans and profiles of the batches met so far, of which there are few."""
-_NUMBERS: dict[tuple[Plan, AnswerProfile | None], int] = {}
-_NUMBERS_LOCK = Lock()
+def forget() -> None:
+    """Start the memory anew, as in a new process."""
+    global _memory
+    _memory = Memory()
 
 
-def _number_of(batch: BatchView) -> int:
-    workload = batch.plan, batch.answers
-    if workload not in _NUMBERS:
-        with _NUMBERS_LOCK:
-            if workload not in _NUMBERS:
-                WORKLOADS.append(workload)
-                _NUMBERS[workload] = len(WORKLOADS) - 1
-    return _NUMBERS[workload]
-
-
-def _batch_row(batch: BatchView) -> tuple[Any, ...]:
-    lease_s = batch.lease_expires_at.timestamp() if batch.lease_expires_at else np.inf
-    return (
-        batch.id,
-        batch.deadline_at.timestamp(),
-        batch.created_at.timestamp(),
-        batch.sent_at.timestamp() if batch.sent_at else -np.inf,
-        lease_s,
-        batch.num_open_problems,
-        batch.num_open_branches,
-        batch.mean_prompt_tokens,
-        _number_of(batch),
-        batch.state is BatchState.CLAIMED,
-        batch.state is BatchState.PLANNED,
-    )
-
-
-JOBS: Columns[JobView] = Columns(
-    np.dtype(
-        [
-            ("deadline_s", float),  # seconds since the epoch, as all instants here
-            ("created_s", float),
-            ("num_pending", np.int64),
-            ("num_in_flight", np.int64),
-            ("weight", float),
-            ("tenant", np.int64),
-            ("tenant_share", float),
-            ("wanted", np.int64),  # branches of pending problems under the plan in force
-            ("kind", np.int64),
-            ("plan_code", np.int64),  # of the plan in force, -1 before the first
-            ("promised_s", float),
-            ("predicted_s", float),
-            ("is_live", bool),
-            ("is_promised", bool),
-        ]
-    ),
-    _job_row,
-)
-BATCHES: Columns[BatchView] = Columns(
-    np.dtype(
-        [
-            ("id", np.int64),
-            ("deadline_s", float),
-            ("created_s", float),
-            ("sent_s", float),
-            ("lease_s", float),
-            ("num_open_problems", np.int64),
-            ("num_open_branches", np.int64),
-            ("prompt_tokens", float),
-            ("workload", np.int64),  # position in `WORKLOADS`
-            ("is_claimed", bool),
-            ("is_planned", bool),
-        ]
-    ),
-    _batch_row,
-)
+def _present() -> Memory:
+    if _memory.is_full:
+        forget()
+    return _memory

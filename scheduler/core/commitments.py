@@ -12,7 +12,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from scheduler.core.columns import BATCHES, WORKLOADS, Table
+from scheduler.core.columns import Batches, batches_table
 from scheduler.core.fleet import Fleet
 from scheduler.core.latency import FloatArray
 from scheduler.core.occupancy import capped
@@ -24,21 +24,22 @@ class Commitments:
     """Row-seconds that the live batches of a fleet still need."""
 
     def __init__(self, fleet: Fleet, batches: Sequence[BatchView], now: datetime) -> None:
-        table = BATCHES.of(batches)
-        num_open = table["num_open_branches"]
+        batches = batches_table(batches)
+        columns = batches.columns
+        num_open = columns["num_open_branches"]
         self.open_branches = int(num_open.sum())
         # Branches beyond the rows wait inside the engine.
         running_share = min(1.0, fleet.rows / max(self.open_branches, 1))
         pooled = fleet.pooled
-        whole, age, tpot_s = _branches_of(pooled, table)
+        whole, age, tpot_s = _branches_of(pooled, batches)
         running = running_share * num_open
-        elapsed = np.maximum(now.timestamp() - table["created_s"], 0.0) / tpot_s
+        elapsed = np.maximum(now.timestamp() - columns["created_s"], 0.0) / tpot_s
         # Young branches have most of their work before them; of old ones the mean remaining life
         # is what counts, however old they are.
         remaining = np.maximum(whole - elapsed, np.minimum(age, whole))
-        order = table["deadline_s"].argsort(kind="stable")
+        order = columns["deadline_s"].argsort(kind="stable")
         waiting_s = ((num_open - running) * whole * tpot_s)[order] / fleet.rows
-        self._due_s = table["deadline_s"][order]
+        self._due_s = columns["deadline_s"][order]
         self._waiting_s = np.concatenate([[0.0], waiting_s.cumsum()])
         self._rows = fleet.rows
         self._running_s = float((running * remaining * tpot_s).sum()) / fleet.rows
@@ -61,19 +62,21 @@ class Commitments:
         return np.asarray(share * self._running_s + self._waiting_s[num_before])
 
 
-def held_by_batches(fleet: Fleet, batches: Sequence[BatchView]) -> FloatArray:
+def held_by_batches(fleet: Fleet, batches: Batches) -> FloatArray:
     """Tokens of KV cache that the open branches of each batch hold when they all run."""
-    table = BATCHES.of(batches)
-    _, age, _ = _branches_of(fleet, table)
-    return np.asarray(table["num_open_branches"] * (table["prompt_tokens"] + age))
+    _, age, _ = _branches_of(fleet, batches)
+    columns = batches.columns
+    return np.asarray(columns["num_open_branches"] * (columns["prompt_tokens"] + age))
 
 
-def _branches_of(fleet: Fleet, table: Table) -> FloatArray:
+def _branches_of(fleet: Fleet, batches: Batches) -> FloatArray:
     """`_branch_of` of each batch as (3, batches)."""
-    numbers, which = np.unique(table["workload"], return_inverse=True)
-    workloads = (WORKLOADS[number] for number in numbers.tolist())
-    branches = [_branch_of(fleet.informed(answers), plan) for plan, answers in workloads]
-    return np.asarray(np.array(branches, dtype=np.float64).reshape(-1, 3).T[:, which])
+    numbers, workloads = batches.columns["workload"], batches.owner.workloads.keys
+    branches = np.zeros((3, len(workloads)))
+    for number in np.flatnonzero(np.bincount(numbers, minlength=1)).tolist():
+        plan, answers = workloads[number]
+        branches[:, number] = _branch_of(fleet.informed(answers), plan)
+    return np.asarray(branches[:, numbers])
 
 
 @lru_cache(maxsize=4096)

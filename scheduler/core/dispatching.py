@@ -1,15 +1,18 @@
 """Handing out pending problems: batches for alive workers, nearest deadline first."""
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
 
-from scheduler.core.bounds import Packed
+import numpy as np
+
+from scheduler.core.columns import batches_table
 from scheduler.core.commitments import held_by_batches, held_tokens
 from scheduler.core.config import SchedulerConfig
 from scheduler.core.decisions import NewBatch
 from scheduler.core.fleet import Fleet
+from scheduler.core.latency import FloatArray
+from scheduler.core.packed import Packed
 from scheduler.core.snapshot import BatchView
 
 
@@ -40,14 +43,12 @@ def hand_out(
         packed: Plans in force, nearest deadline first.
         batches: Live batches, those given up in this tick excluded.
     """
-    num_live = Counter(batch.worker_name for batch in batches)
-    if all(num_live[m.name] >= config.max_batches_per_worker for m in fleet.members):
-        return []
     rooms = _rooms(fleet, batches, config)
     queue = [(-room.branches, number) for number, room in enumerate(rooms)]
-    queue = [entry for entry in queue if rooms[entry[1]].num_live < config.max_batches_per_worker]
     heapify(queue)
     result: list[NewBatch] = []
+    if not queue:
+        return result
     for item in packed:
         plan, pending = item.plan, item.job.num_pending
         need_tokens = held_tokens(fleet.pooled, plan, item.job.mean_prompt_tokens)
@@ -80,20 +81,23 @@ def hand_out(
 
 
 def _rooms(fleet: Fleet, batches: Sequence[BatchView], config: SchedulerConfig) -> list[_Room]:
-    rooms = {
-        member.name: _Room(
+    """Room of the workers that take another batch, in order of name."""
+    batches = batches_table(batches)
+    columns, names = batches.columns, batches.owner.names
+    worker = np.array([names.of(member.name) for member in fleet.members])
+
+    def sums(of: FloatArray | None = None) -> list[float]:
+        return np.bincount(columns["worker"], of, minlength=len(names))[worker].tolist()
+
+    num_live, branches = sums(), sums(columns["num_open_branches"])
+    kv_tokens = sums(held_by_batches(fleet.pooled, batches))
+    return [
+        _Room(
             member.name,
-            int(config.queue_depth * member.spec.max_num_seqs),
-            config.queue_depth * member.spec.kv_capacity_tokens,
-            0,
+            int(config.queue_depth * member.spec.max_num_seqs) - int(branches[index]),
+            config.queue_depth * member.spec.kv_capacity_tokens - kv_tokens[index],
+            int(num_live[index]),
         )
-        for member in fleet.members
-    }
-    held_tokens_by_batch = held_by_batches(fleet.pooled, batches).tolist()
-    for batch, kv_tokens in zip(batches, held_tokens_by_batch, strict=True):
-        room = rooms.get(batch.worker_name)
-        if room is not None:
-            room.branches -= batch.num_open_branches
-            room.kv_tokens -= kv_tokens
-            room.num_live += 1
-    return list(rooms.values())
+        for index, member in enumerate(fleet.members)
+        if num_live[index] < config.max_batches_per_worker
+    ]

@@ -7,21 +7,23 @@ with one branch and the best without a draft.
 """
 
 import math
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from scheduler.core.basis import basis_of
 from scheduler.core.bounds import Bounds
+from scheduler.core.columns import batches_table, jobs_table
 from scheduler.core.config import SchedulerConfig
-from scheduler.core.decide import jobs_to_plan, loss_of
+from scheduler.core.decide import is_to_plan, serving
 from scheduler.core.explanation import Considered, Explanation, Fate
 from scheduler.core.fleet import alive_workers, fleets_by_model
+from scheduler.core.losses import NO_LOSS, losses
 from scheduler.core.plan import Forecast, Plan
 from scheduler.core.planner import Candidates
 from scheduler.core.planning import plan_jobs
 from scheduler.core.snapshot import Snapshot
-from scheduler.core.states import LIVE
 
 FRONTIER_SHOWN = 8
 """Points of the frontier shown; all of them would be dozens that hardly differ."""
@@ -45,7 +47,7 @@ def explain(
         change_gain: Accuracy that another plan must gain to replace this one.
     """
     index = next(i for i, job in enumerate(bounds.jobs) if job.id == job_id)
-    job, options, fleet = bounds.jobs[index], bounds.options[index], bounds.fleet
+    job, options, fleet = bounds.jobs[index], bounds.options(index), bounds.fleet
     ahead_s = bounds.ahead_s(index)
     ahead_p95_s = ahead_s * bounds.stretch
     fits = bounds.fits(index, ahead_s)
@@ -82,7 +84,7 @@ def explain(
 
 
 def explain_live(snapshot: Snapshot, job_id: str, config: SchedulerConfig) -> Explanation | None:
-    """Explain a live job as the next tick sees it; None when it would not be planned.
+    """Explain a live job as its next review sees it; None when it would not be planned.
 
     A job is not planned without pending problems, without time, or without a worker.
     """
@@ -92,17 +94,13 @@ def explain_live(snapshot: Snapshot, job_id: str, config: SchedulerConfig) -> Ex
         return None
     alive = alive_workers(snapshot.workers, now, config)
     fleet = fleets_by_model(alive).get(job.model)
-    live = [other for other in snapshot.jobs if other.state in LIVE]
-    jobs = jobs_to_plan(live, job.model, now, config)
+    jobs = jobs_table(snapshot.jobs)
+    jobs = jobs.take(is_to_plan(jobs, job.model, now, config))
     if fleet is None or job not in jobs:
         return None
-    by_name = {worker.name: worker for worker in alive if worker.spec.model == job.model}
-    batches = [
-        batch
-        for batch in snapshot.batches
-        if batch.worker_name in by_name and loss_of(batch, by_name[batch.worker_name], now) is None
-    ]
-    planned = plan_jobs(fleet, jobs, batches, now, config)
+    batches = batches_table(snapshot.batches)
+    batches = serving(batches.take(losses(batches, alive, now) == NO_LOSS), job.model)
+    planned = plan_jobs(fleet, jobs, batches, now, replace(config, num_reviewed=len(jobs)))
     item = next((item for item in planned.in_line() if item.job.id == job_id), None)
     if planned.bounds is None or item is None:
         return None

@@ -1,40 +1,31 @@
 """The candidates of all jobs as stacked arrays, shared by jobs that are alike.
 
-Theory of operation: forecasts of jobs that differ by a few problems or prompt tokens differ by as
-much, so jobs are put in classes: problems and prompts are rounded up to a geometric ladder, and the
-branches of others to a sixteenth of the rows. Costs are scaled back to the job's own number of
-problems; finishes stay those of the rounded number, at most 3% late. A class is forecast once per
-fleet; its candidates are sorted by P95 finish, so those that fit a limit are the first few. Among
-these the *hull*, the plans on the upper concave envelope of accuracy over cost, is all that the
-search for upgrades needs.
+Theory of operation: a class is a kind of jobs (`kinds`) with the branches of others, rounded up to
+a sixteenth of the rows. Costs are scaled back to the job's own number of problems; finishes stay
+those of the rounded number, at most 3% late. A class is forecast once per fleet; its candidates are
+sorted by P95 finish, so those that fit a limit are the first few. Among these the *hull*, the plans
+on the upper concave envelope of accuracy over cost, is all that the search for upgrades needs.
 
 Everything here is a cache of pure functions of (pooled fleet, config, class), filled under a lock.
 """
 
-from dataclasses import replace
-from functools import lru_cache
-from math import ceil, log
+from collections.abc import Sequence
 from threading import Lock
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from scheduler.core.accuracy import AnswerProfile
 from scheduler.core.config import SchedulerConfig
 from scheduler.core.fleet import Fleet
 from scheduler.core.hulls import LEAST_COST, MAX_HULL, useful, walk_hulls
+from scheduler.core.kinds import Kind
 from scheduler.core.latency import FloatArray
+from scheduler.core.plan import Plan
 from scheduler.core.planner import Candidates, candidates_of
-from scheduler.core.snapshot import JobView
 
 IntArray = NDArray[np.int64]
 
-PROBLEM_STEP = 1.03
-"""Ratio of neighboring numbers of problems on the ladder, where that is more than one problem."""
-PROMPT_STEP = 1.2
-"""Ratio of neighboring prompt lengths on the ladder; the KV cache and prefill depend on them."""
-PER_PROMPT_STEP = 1.0 / log(PROMPT_STEP)
 SHARES_OF_ROWS = 16
 """Steps in which the branches of other jobs are counted."""
 NEVER_S = 1e300
@@ -44,47 +35,15 @@ MAX_CLASSES = 16384
 """Classes remembered by one menu."""
 
 
-Kind = tuple[int, int, int, int | None, int | None, AnswerProfile | None]
-"""What a class of jobs has in common, apart from the branches of others: problems, step of the
-prompt length, branches and tokens at most, draft length in force, profile of its task family."""
-
-_KINDS: dict[Kind, int] = {}
-_KIND_JOBS: list[JobView] = []
-_KINDS_LOCK = Lock()
-
-
-def kind_id(job: JobView) -> int:
-    """Number of the kind of a job with pending problems; numbers mean nothing across processes."""
-    num_problems = rounded_up(job.num_pending)
-    prompt_step = ceil(log(max(job.mean_prompt_tokens, 1.0)) * PER_PROMPT_STEP)
-    draft = job.plan.num_speculative_tokens if job.plan else None
-    kind = num_problems, prompt_step, job.max_branches, job.max_tokens, draft, job.answers
-    found = _KINDS.get(kind)
-    if found is not None:
-        return found
-    with _KINDS_LOCK:
-        if kind not in _KINDS:
-            prompt_tokens = PROMPT_STEP**prompt_step
-            _KIND_JOBS.append(
-                replace(job, num_pending=num_problems, mean_prompt_tokens=prompt_tokens)
-            )
-            _KINDS[kind] = len(_KIND_JOBS) - 1
-        return _KINDS[kind]
-
-
-@lru_cache(maxsize=65536)
-def rounded_up(count: int) -> int:
-    """The next number of problems on the ladder."""
-    value = 1
-    while value < count:
-        value = max(value + 1, int(value * PROBLEM_STEP))
-    return value
-
-
 def plan_code(width: ArrayLike, draft: ArrayLike, cap: ArrayLike) -> IntArray:
     """What makes a plan a candidate, in one integer: the cap in the lower 32 bits."""
     high = np.asarray(width, dtype=np.int64) << 40 | np.asarray(draft, dtype=np.int64) << 32
     return np.asarray(high | np.asarray(cap, dtype=np.int64))
+
+
+def code_of(plan: Plan) -> int:
+    """`plan_code` of one plan."""
+    return plan.num_branches << 40 | plan.num_speculative_tokens << 32 | plan.max_tokens
 
 
 class Menus:
@@ -101,9 +60,15 @@ class Menus:
         cheapest: (classes, candidates + 1); the cheapest of the first so many, -1 of none.
     """
 
-    def __init__(self, fleet: Fleet, config: SchedulerConfig) -> None:
+    def __init__(self, fleet: Fleet, config: SchedulerConfig, kinds: Sequence[Kind]) -> None:
+        """Start without classes.
+
+        Args:
+            kinds: By number; more may be appended.
+        """
         self._fleet = fleet
         self._config = config
+        self._kinds = kinds
         self._lock = Lock()
         self._class_of = np.full((0, SHARES_OF_ROWS + 1), -1)
         self._size = 0
@@ -174,7 +139,7 @@ class Menus:
 
     def _add(self, kind: int, share: int) -> int:
         others = share * self._fleet.rows / SHARES_OF_ROWS
-        options = candidates_of(self._fleet, _KIND_JOBS[kind], self._config, others)
+        options = candidates_of(self._fleet, self._kinds[kind].specimen(), self._config, others)
         order = np.lexsort((options.accuracy, options.row_seconds, options.needed_s))
         count, number = len(order), self._size
         self._reserve(number + 1, count)
@@ -229,25 +194,6 @@ class Menus:
         )
         self.cheapest = grown(self.cheapest, -1, 1)
         self._hull_of = grown(self._hull_of, -1, 1)
-
-
-_menus: dict[tuple[Fleet, SchedulerConfig], Menus] = {}
-
-
-def menus_of(fleet: Fleet, config: SchedulerConfig) -> Menus:
-    """The menus of a pooled fleet, remembered."""
-    key = (fleet, config)
-    found = _menus.get(key)
-    if found is None or found.is_full:
-        if len(_menus) >= 16:
-            _menus.pop(next(iter(_menus)))
-        found = _menus[key] = Menus(fleet, config)
-    return found
-
-
-def forget() -> None:
-    """Start the memory anew, as in a new process."""
-    _menus.clear()
 
 
 def _bisect(table: NDArray[Any], rows: IntArray, values: NDArray[Any]) -> IntArray:

@@ -11,12 +11,15 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 import numpy as np
+from numpy.typing import NDArray
 
-from scheduler.core.bounds import LATE, Bounds, Packed
+from scheduler.core.bounds import LATE, Bounds
 from scheduler.core.config import SchedulerConfig
 from scheduler.core.decisions import JobPlanned, PlanFailure, PlanReason
 from scheduler.core.fleet import Fleet
-from scheduler.core.settling import is_similar, settle
+from scheduler.core.packed import Packed
+from scheduler.core.placing import place
+from scheduler.core.settling import REASONS, is_similar, settle
 from scheduler.core.snapshot import BatchView, JobView
 from scheduler.core.upgrades import upgrade
 
@@ -29,7 +32,7 @@ class Planned:
     """Plans in force for jobs in order of deadline."""
 
     bounds: Bounds | None
-    reasons: list[PlanReason | None]
+    reasons: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     failures: list[PlanFailure] = field(default_factory=list)
     _items: dict[int, Packed] = field(default_factory=dict)
 
@@ -51,9 +54,7 @@ class Planned:
         """
         if self.bounds is None:
             return []
-        changed = [index for index, reason in enumerate(self.reasons) if reason is not None]
-        in_time = (index for index in changed if self.bounds.chosen[index] != LATE)
-        for index in in_time:
+        for index in np.flatnonzero((self.reasons > 0) & (self.bounds.chosen != LATE)).tolist():
             self._item(index)
         stale = self._stale()
         items = sorted((index, item) for index, item in self._items.items())
@@ -87,7 +88,7 @@ class Planned:
             except Exception as error:
                 self.failures.append(_failure(job, error))
                 return None
-            self._items[index] = _in_force(item, self.reasons[index])
+            self._items[index] = _in_force(item, REASONS[self.reasons[index]])
         return self._items[index]
 
 
@@ -107,7 +108,7 @@ def plan_jobs(
         problems_per_s: Problems of the model that arrive per second.
     """
     if not jobs:
-        return Planned(None, [])
+        return Planned(None)
     try:
         return _plan(fleet, jobs, batches, now, config, problems_per_s)
     except Exception as error:
@@ -116,7 +117,7 @@ def plan_jobs(
         rest = [job for job in jobs if job.id not in faulty]
         if not faulty:
             # No job by itself is to blame, so none is spared.
-            return Planned(None, [], [_failure(job, error) for job in jobs])
+            return Planned(None, failures=[_failure(job, error) for job in jobs])
         planned = plan_jobs(fleet, rest, batches, now, config, problems_per_s)
         planned.failures += failures
         return planned
@@ -131,6 +132,7 @@ def _plan(
     problems_per_s: float = 0.0,
 ) -> Planned:
     bounds = Bounds(fleet, jobs, batches, now, config, problems_per_s=problems_per_s)
+    place(bounds, config.num_reviewed)
     upgrade(bounds)
     return Planned(bounds, settle(bounds))
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from scheduler.core.bounds import LATE, Bounds
 from scheduler.core.decisions import PlanReason
-from scheduler.core.menus import IntArray, plan_code
+from scheduler.core.menus import IntArray, code_of
 from scheduler.core.plan import Plan
 from scheduler.core.upgrades import take_moves
 
@@ -21,35 +21,40 @@ CAP_SLACK = 1.25
 """Token caps within this factor count as the same plan: caps of late jobs shrink steadily."""
 CAP_MASK = (1 << 32) - 1
 
-_CODES = {
-    0: None,
-    1: PlanReason.FIRST_PLAN,
-    2: PlanReason.NO_LONGER_OFFERED,
-    3: PlanReason.WOULD_BE_LATE,
-    4: PlanReason.MORE_ACCURATE,
-    5: PlanReason.ROWS_NEEDED,
-}
+REASONS = (
+    None,
+    PlanReason.FIRST_PLAN,
+    PlanReason.NO_LONGER_OFFERED,
+    PlanReason.WOULD_BE_LATE,
+    PlanReason.MORE_ACCURATE,
+    PlanReason.ROWS_NEEDED,
+)
 
 
-def settle(bounds: Bounds) -> list[PlanReason | None]:
-    """Put stored plans back in force where they stay.
+def settle(bounds: Bounds) -> NDArray[np.int64]:
+    """Put stored plans of open jobs back in force where they stay.
 
     Returns:
-        For each job why its plan changes, None where it stays. Late jobs are told apart elsewhere.
+        For each job why its plan changes, as a position in `REASONS`, 0 where it stays. Late jobs
+        are told apart elsewhere.
     """
-    table, stored, today = bounds.table, bounds.stored, bounds.chosen.copy()
-    jobs = np.arange(len(today))
-    planned = (today != LATE) & (table["plan_code"] >= 0)
-    found = planned & (stored >= 0)
+    reasons = np.zeros(len(bounds.jobs), dtype=np.int64)
+    jobs = np.flatnonzero(bounds.is_open)
+    plan_code, stored, today = (
+        bounds.table["plan_code"][jobs],
+        bounds.stored[jobs],
+        bounds.chosen[jobs],
+    )
+    found = (today != LATE) & (stored >= 0)
     candidate, now = np.maximum(stored, 0), np.maximum(today, 0)
     gain = bounds.accuracies(jobs, now) - bounds.accuracies(jobs, candidate)
-    stored_cost_s, cost_s = bounds.costs_s(jobs, candidate), bounds.cost_s.copy()
-    fits = bounds.must_starts_s(jobs, candidate) >= bounds.before_s()
-    reason = np.select(
+    stored_cost_s, cost_s = bounds.costs_s(jobs, candidate), bounds.cost_s[jobs]
+    fits = bounds.must_starts_s(jobs, candidate) >= bounds.before_s()[jobs]
+    reasons[jobs] = reason = np.select(
         [
-            table["plan_code"] < 0,
+            plan_code < 0,
             today == LATE,
-            _are_similar(table["plan_code"], bounds.menus.code[bounds.classes, now]),
+            _are_similar(plan_code, bounds.menus.code[bounds.classes[jobs], now]),
             ~found,
             ~fits,
             gain >= bounds.config.replan_gain,
@@ -59,23 +64,18 @@ def settle(bounds: Bounds) -> list[PlanReason | None]:
         default=0,
     )
     kept = found & (reason == 0) & fits
-    cheaper = np.flatnonzero(kept & (stored_cost_s <= cost_s))
-    bounds.choose(cheaper, stored[cheaper])
-    dearer = np.flatnonzero(kept & (stored_cost_s > cost_s))
-    bounds.ceiling = np.full(len(jobs), np.inf)
-    take_moves(bounds, dearer, stored[dearer])
-    gives_way = dearer[bounds.chosen[dearer] != stored[dearer]]
-    reason[gives_way] = 5
-    return [_CODES[code] for code in reason.tolist()]
+    is_cheaper = stored_cost_s <= cost_s
+    bounds.choose(jobs[kept & is_cheaper], stored[kept & is_cheaper])
+    bounds.ceiling[:] = np.inf
+    dearer, plans = jobs[kept & ~is_cheaper], stored[kept & ~is_cheaper]
+    take_moves(bounds, dearer, plans)
+    reasons[dearer[bounds.chosen[dearer] != plans]] = 5
+    return reasons
 
 
 def is_similar(stored: Plan, today: Plan) -> bool:
     """Same width and draft length, and nearly the same cap."""
-    return bool(_are_similar(*(np.array([_code(plan)]) for plan in (stored, today)))[0])
-
-
-def _code(plan: Plan) -> int:
-    return int(plan_code(plan.num_branches, plan.num_speculative_tokens, plan.max_tokens))
+    return bool(_are_similar(*(np.array([code_of(plan)]) for plan in (stored, today)))[0])
 
 
 def _are_similar(stored: IntArray, today: IntArray) -> NDArray[np.bool_]:

@@ -36,13 +36,13 @@ MAX_POLISHED = 32
 
 
 def upgrade(bounds: Bounds) -> None:
-    """Raise the plans of the jobs that are in time."""
-    jobs = np.flatnonzero(bounds.chosen != LATE)
+    """Raise the plans of the open jobs that are in time."""
+    jobs = np.flatnonzero(bounds.is_open & (bounds.chosen != LATE))
     if not jobs.size:
         return
     hard_limit_s = bounds.limit_s
     bounds.limit(_promised_limit_s(bounds))
-    bounds.ceiling = np.minimum(_ceiling(bounds), _worth(bounds))
+    bounds.ceiling[jobs] = np.minimum(_ceiling(bounds, jobs), _worth(bounds, jobs))
     take_moves(bounds, *_moves(bounds, jobs))
     _polish(bounds, jobs)
     if len(bounds.jobs) <= MAX_JOBS:
@@ -60,42 +60,38 @@ def _promised_limit_s(bounds: Bounds) -> FloatArray:
     return np.asarray(np.where(is_held, np.minimum(bounds.limit_s, promised_s), bounds.limit_s))
 
 
-def _ceiling(bounds: Bounds) -> FloatArray:
+def _ceiling(bounds: Bounds, jobs: IntArray) -> FloatArray:
     """No better plan for a job most of whose open problems run under the present one.
 
     Otherwise the time left over would be spent on its last problems only.
     """
-    table, has_plan = bounds.table, bounds.stored >= 0
-    num_open = table["num_pending"] + table["num_in_flight"]
-    is_tail = table["num_pending"] < bounds.config.raise_share * num_open
-    present = bounds.accuracies(np.arange(len(has_plan)), np.maximum(bounds.stored, 0))
-    return np.asarray(np.where(has_plan & is_tail, present, np.inf))
+    stored, num_pending = bounds.stored[jobs], bounds.table["num_pending"][jobs]
+    num_open = num_pending + bounds.table["num_in_flight"][jobs]
+    is_tail = num_pending < bounds.config.raise_share * num_open
+    present = bounds.accuracies(jobs, np.maximum(stored, 0))
+    return np.asarray(np.where((stored >= 0) & is_tail, present, np.inf))
 
 
-def _worth(bounds: Bounds) -> FloatArray:
+def _worth(bounds: Bounds, jobs: IntArray) -> FloatArray:
     """No better plan for a job than what pays for its row-seconds, given what arrives later.
 
     Rows that are free now will be wanted by jobs to come, and busy rows slow each other. A
     row-second is priced as a share of what the job's densest plan earns with it; the share grows
     with the part of all rows that arrivals would fill with such plans.
     """
-    table, menus, classes = bounds.table, bounds.menus, bounds.classes
     if not bounds.problems_per_s:
-        return np.full(len(classes), np.inf)
+        return np.full(len(jobs), np.inf)
+    table, menus, classes = bounds.table, bounds.menus, bounds.classes[jobs]
+    num_pending = table["num_pending"][jobs]
     dense = menus.densest[classes]
     dense_cost, dense_accuracy = menus.row_seconds[classes, dense], menus.accuracy[classes, dense]
-    jobs = np.arange(len(classes))
-    per_problem_s = bounds.costs_s(jobs, dense) / np.maximum(table["num_pending"], 1)
-    own = np.where(
-        bounds.now_s - table["created_s"] < ARRIVAL_WINDOW_S,
-        table["num_pending"] + table["num_in_flight"],
-        0,
-    )
+    per_problem_s = bounds.costs_s(jobs, dense) / np.maximum(num_pending, 1)
+    is_recent = bounds.now_s - table["created_s"][jobs] < ARRIVAL_WINDOW_S
+    own = np.where(is_recent, num_pending + table["num_in_flight"][jobs], 0)
     others_per_s = np.maximum(bounds.problems_per_s - own / ARRIVAL_WINDOW_S, 0.0)
     load = np.minimum(others_per_s * per_problem_s, 1.0)
     price = bounds.config.row_price * load * dense_accuracy / np.maximum(dense_cost, LEAST_COST)
-    room_s = bounds.limit_s - bounds.before_s() * bounds.stretch
-    hulls = menus.hulls(classes, menus.num_fitting(classes, room_s))
+    hulls = _hulls(bounds, jobs)
     vertex = np.maximum(hulls, 0)
     accuracy = menus.accuracy[classes[:, None], vertex]
     cost = menus.row_seconds[classes[:, None], vertex]
@@ -104,7 +100,7 @@ def _worth(bounds: Bounds) -> FloatArray:
     # Rates fall along a hull, so what pays is its beginning.
     last = np.cumprod(pays, axis=1).sum(axis=1)
     # A tie with what pays is not worth more either; `is_offered` lets ties pass.
-    highest = accuracy[jobs, last] - bounds.config.accuracy_tie + ROUNDING
+    highest = accuracy[np.arange(len(jobs)), last] - bounds.config.accuracy_tie + ROUNDING
     return np.asarray(np.where(load > 0.0, highest, np.inf))
 
 
@@ -157,9 +153,7 @@ def is_offered(bounds: Bounds, job: IntArray, candidate: IntArray) -> NDArray[np
 
 def _moves(bounds: Bounds, jobs: IntArray) -> tuple[IntArray, IntArray]:
     """Moves along the hulls of these jobs in order of their tags, as (jobs, candidates)."""
-    room_s = bounds.limit_s[jobs] - bounds.before_s()[jobs] * bounds.stretch
-    classes = bounds.classes[jobs]
-    hulls = bounds.menus.hulls(classes, bounds.menus.num_fitting(classes, room_s))
+    hulls = _hulls(bounds, jobs)
     row, step = np.nonzero(hulls[:, 1:] >= 0)
     job, candidate, before = jobs[row], hulls[row, step + 1], hulls[row, step]
     cost = bounds.costs_s(job, candidate) - bounds.costs_s(job, before)
@@ -174,17 +168,24 @@ def _moves(bounds: Bounds, jobs: IntArray) -> tuple[IntArray, IntArray]:
     return job[order], candidate[order]
 
 
+def _hulls(bounds: Bounds, jobs: IntArray) -> IntArray:
+    """Hulls of what fits behind the plans of those before."""
+    room_s = bounds.limit_s[jobs] - bounds.before_s()[jobs] * bounds.stretch
+    classes = bounds.classes[jobs]
+    return bounds.menus.hulls(classes, bounds.menus.num_fitting(classes, room_s))
+
+
 def _by_tag(bounds: Bounds, job: IntArray, cost: FloatArray, rate: FloatArray) -> IntArray:
     """Order of moves: by rate within a tenant, by normalized spending between tenants."""
     order = _ascending(-np.log(rate))
     tenant = bounds.table["tenant"][job]
     if (tenant == tenant[:1]).all():
         return order
-    order = order[np.unique(tenant, return_inverse=True)[1][order].argsort(kind="stable")]
+    _, first, which = np.unique(tenant, return_index=True, return_inverse=True)
+    order = order[first[which][order].argsort(kind="stable")]
     spent = cost[order].cumsum() - cost[order]
-    first = np.flatnonzero(np.diff(tenant[order], prepend=-1))
-    lengths = np.diff(np.append(first, len(order)))
-    spent -= np.repeat(spent[first], lengths)
+    start = np.flatnonzero(np.diff(tenant[order], prepend=-1))
+    spent -= np.repeat(spent[start], np.diff(np.append(start, len(order))))
     return order[_ascending(spent / bounds.table["tenant_share"][job[order]])]
 
 
@@ -211,16 +212,22 @@ def _polish(bounds: Bounds, jobs: IntArray) -> None:
             best - bounds.accuracies(jobs, bounds.chosen[jobs])
         )
         jobs = np.sort(jobs[np.argsort(-lacking, kind="stable")[:MAX_POLISHED]])
+    before_s, slack_s = bounds.before_s(), bounds.slack_s()
     for index in jobs.tolist():
-        row, one = classes[index], np.array([index])
-        everything = np.arange(menus.num_fitting(classes[one], np.array([np.finfo(float).max]))[0])
-        cost_s = bounds.costs_s(one, everything[None, :])[0]
-        start_s = bounds.must_starts_s(one, everything[None, :])[0]
-        job = np.full(len(everything), index)
+        one, options = np.array([index]), np.arange(len(menus.options[classes[index]].needed_s))
+        cost_s = bounds.costs_s(one, options[None, :])[0]
+        start_s = bounds.must_starts_s(one, options[None, :])[0]
+        added_s = cost_s - bounds.cost_s[index]
+        allowed = added_s <= slack_s[index + 1 :].min(initial=np.inf) + ROUNDING_S
+        allowed &= start_s >= before_s[index] - ROUNDING_S
+        allowed &= is_offered(bounds, np.full(len(options), index), options)
         # An unchanged plan is always allowed, though rounding may leave a slack of -1e-12.
-        allowed = can_fit(bounds, job, cost_s, start_s) & is_offered(bounds, job, everything)
-        allowed |= everything == bounds.chosen[index]
-        accuracy = menus.accuracy[row, everything]
+        allowed |= options == bounds.chosen[index]
+        accuracy = menus.accuracy[classes[index], options]
         level = np.where(allowed, np.floor(accuracy / bounds.config.accuracy_tie), -np.inf)
         top = np.flatnonzero(level == level.max())
-        bounds.choose(one, top[[cost_s[top].argmin()]])
+        best = top[cost_s[top].argmin()]
+        bounds.choose(one, options[[best]])
+        slack_s[index] = start_s[best] - before_s[index]
+        slack_s[index + 1 :] -= added_s[best]
+        before_s[index + 1 :] += added_s[best]

@@ -30,7 +30,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 
-from scheduler.core import menus
+from scheduler.core import columns
 from scheduler.core.config import SchedulerConfig
 from scheduler.core.decide import decide
 from scheduler.core.decisions import Decisions
@@ -76,7 +76,7 @@ def main() -> None:
 def measure(size: int, load: float, repeats: int) -> list[dict[str, Any]]:
     """Times ticks on one world."""
     rng = np.random.default_rng(size)
-    menus.forget()
+    columns.forget()
     world = make_world(size, load, rng)
     records = []
 
@@ -120,7 +120,6 @@ def make_world(size: int, load: float, rng: np.random.Generator) -> Snapshot:
     prompts = rng.lognormal(5.0, 0.5, size)
     # A single branch of the synthetic model holds a row for about 3 s.
     horizon_s = 3.0 * counts.sum() / (64 * num_workers) / load
-    left_s = 10.0 + rng.uniform(0.4, 8.0, size) * horizon_s
     jobs = tuple(
         job(
             f"job_{index:05d}",

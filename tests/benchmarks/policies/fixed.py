@@ -5,8 +5,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from math import nan
 
+from scheduler.core.columns import batches_table, jobs_table
 from scheduler.core.config import SchedulerConfig
-from scheduler.core.decide import jobs_to_plan
+from scheduler.core.decide import is_to_plan, serving
 from scheduler.core.decisions import Admitted, Decisions, NewBatch, Rejected, RejectReason
 from scheduler.core.dispatching import hand_out
 from scheduler.core.fleet import Fleet, alive_workers, fleets_by_model
@@ -51,16 +52,17 @@ class Ordered:
         """Hand out in order."""
         alive = alive_workers(snapshot.workers, snapshot.now, config)
         new_batches: list[NewBatch] = []
+        jobs, batches = jobs_table(snapshot.jobs), batches_table(snapshot.batches)
         for model, fleet in fleets_by_model(alive).items():
-            names = {member.name for member in fleet.members}
-            jobs = jobs_to_plan(snapshot.jobs, model, snapshot.now, config)
-            jobs.sort(key=lambda job: (self.priority(job.created_at, job.deadline_at), job.id))
+            to_plan = jobs.take(is_to_plan(jobs, model, snapshot.now, config))
+            in_line = sorted(
+                to_plan, key=lambda job: (self.priority(job.created_at, job.deadline_at), job.id)
+            )
             packed = [
                 Packed(job, job.plan or self.split(fleet, job, config), NO_PROMISE, is_in_time=True)
-                for job in jobs
+                for job in in_line
             ]
-            mine = [batch for batch in snapshot.batches if batch.worker_name in names]
-            new_batches += hand_out(fleet, packed, mine, config)
+            new_batches += hand_out(fleet, packed, serving(batches, model), config)
         return Decisions(new_batches=tuple(new_batches))
 
     def priority(self, created_at: datetime, deadline_at: datetime) -> float:

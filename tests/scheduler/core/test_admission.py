@@ -11,7 +11,7 @@ from scheduler.core.bounds import LATE
 from scheduler.core.config import SchedulerConfig
 from scheduler.core.decisions import Admitted, Rejected, RejectReason
 from scheduler.core.fleet import Fleet
-from scheduler.core.packing import Bounds
+from scheduler.core.packing import Bounds, place
 from scheduler.core.snapshot import JobView
 from scheduler.core.states import JobState
 from tests.scheduler.core.worlds import NOW, batch, job, snapshot, worker
@@ -97,7 +97,7 @@ def test_all_admitted_jobs_keep_their_bounds(wanted: tuple[JobView, ...]) -> Non
     for new in wanted:
         if isinstance(admit(snapshot(admitted), new, CONFIG), Admitted):
             admitted = (*admitted, new)
-    bounds = Bounds(Fleet.of([worker()]), admitted, [], NOW, CONFIG)
+    bounds = place(Bounds(Fleet.of([worker()]), admitted, [], NOW, CONFIG))
     assert (bounds.chosen != LATE).all()
 
 
@@ -118,7 +118,7 @@ def test_a_job_that_would_only_slow_another_is_told_to_come_after_it() -> None:
 def slows_any(admitted: tuple[JobView, ...], new: JobView) -> bool:
     """Whether an admitted job fits only while the new one leaves rows free."""
     fleet = Fleet.of([worker()])
-    beside = Bounds(fleet, admitted, [], NOW, CONFIG, extra_branches=new.num_pending)
+    beside = place(Bounds(fleet, admitted, [], NOW, CONFIG, extra_branches=new.num_pending))
     return bool((beside.chosen == LATE).any())
 
 

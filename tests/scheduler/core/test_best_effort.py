@@ -12,7 +12,7 @@ from scheduler.core.config import SchedulerConfig
 from scheduler.core.decide import decide
 from scheduler.core.decisions import Admitted, PlanReason, Rejected, RejectReason, Verdict
 from scheduler.core.fleet import Fleet
-from scheduler.core.packing import Bounds
+from scheduler.core.packing import Bounds, place
 from scheduler.core.snapshot import JobView
 from scheduler.core.upgrades import upgrade
 from tests.scheduler.core.worlds import NOW, job, snapshot, worker
@@ -85,12 +85,12 @@ def test_no_plan_of_a_promised_job_suffers_from_best_efforts_on_full_rows(
         effort(f"effort_{i}", deadline_s=due, num_pending=n) for i, (due, n) in enumerate(efforts)
     ]
     fleet = Fleet.of([worker()])
-    alone = Bounds(fleet, promised, [], NOW, CONFIG, extra_branches=fleet.rows)
-    beside = Bounds(fleet, [*others, *promised], [], NOW, CONFIG, extra_branches=fleet.rows)
+    alone = place(Bounds(fleet, promised, [], NOW, CONFIG, extra_branches=fleet.rows))
+    beside = place(Bounds(fleet, [*others, *promised], [], NOW, CONFIG, extra_branches=fleet.rows))
     upgrade(alone)
     upgrade(beside)
 
-    assert beside.jobs[: len(promised)] == alone.jobs
+    assert list(beside.jobs)[: len(promised)] == list(alone.jobs)
     assert beside.chosen[: len(promised)].tolist() == alone.chosen.tolist()
     assert (beside.chosen[len(promised) :] == LATE).all()
     assert beside.is_last[len(promised) :].all()
@@ -110,6 +110,6 @@ def test_whatever_is_taken_promises_hold_and_refusals_name_a_feasible_finish(
         else:
             assert result.earliest_finish_s is not None
             assert NOW + timedelta(seconds=result.earliest_finish_s) >= new.deadline_at
-    bounds = Bounds(Fleet.of([worker()]), live, [], NOW, CONFIG)
+    bounds = place(Bounds(Fleet.of([worker()]), live, [], NOW, CONFIG))
     held = [chosen != LATE for chosen in bounds.chosen.tolist()]
     assert held == [one.is_promised for one in bounds.jobs]

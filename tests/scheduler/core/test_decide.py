@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scheduler.core import menus
+from scheduler.core import columns, menus
 from scheduler.core.config import SchedulerConfig
 from scheduler.core.decide import decide
 from scheduler.core.decisions import Decisions, LossReason, LostBatch, PlanFailure
@@ -273,7 +273,7 @@ def test_a_job_that_cannot_be_planned_is_reported_and_the_others_go_on(
         return candidates_of(fleet, one, config, other_branches)
 
     monkeypatch.setattr(menus, "candidates_of", failing)
-    menus.forget()
+    columns.forget()
     world = snapshot((job("good"), job("bad", max_tokens=13), job("over", deadline_s=-1.0)))
     decisions = decide(world, CONFIG)
     assert [planned.job_id for planned in decisions.plans] == ["good"]

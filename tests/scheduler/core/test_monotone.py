@@ -17,7 +17,7 @@ from scheduler.core.commitments import held_tokens
 from scheduler.core.config import SchedulerConfig
 from scheduler.core.dispatching import hand_out
 from scheduler.core.fleet import Fleet
-from scheduler.core.packing import pack
+from scheduler.core.packing import pack, place
 from scheduler.core.planning import plan_jobs
 from scheduler.core.snapshot import BatchView, JobView, WorkerView
 from scheduler.core.upgrades import upgrade
@@ -33,7 +33,7 @@ sets = st.lists(st.tuples(st.floats(5.0, 200.0), st.integers(1, 100)), min_size=
 
 def forecast(jobs: list[JobView], workers: list[WorkerView]) -> dict[str, float]:
     """Accuracy of the jobs that are in time."""
-    bounds = Bounds(Fleet.of(workers), jobs, [], NOW, CONFIG)
+    bounds = place(Bounds(Fleet.of(workers), jobs, [], NOW, CONFIG))
     upgrade(bounds)
     in_time = np.flatnonzero(bounds.chosen != LATE)
     accuracy = bounds.accuracies(in_time, bounds.chosen[in_time])

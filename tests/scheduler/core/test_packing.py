@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from scheduler.core.config import SchedulerConfig
 from scheduler.core.fleet import Fleet
-from scheduler.core.packing import Bounds, Packed, pack
+from scheduler.core.packing import Bounds, Packed, pack, place
 from scheduler.core.planner import best_plan
 from scheduler.core.snapshot import ARRIVAL_WINDOW_S, BatchView, JobView
 from scheduler.core.stopping import CUT_SHARE
@@ -28,7 +28,7 @@ jobs_strategy = st.lists(
 
 
 def bounds_of(jobs: list[JobView], batches: list[BatchView] | None = None) -> Bounds:
-    return Bounds(FLEET, jobs, batches or [], NOW, CONFIG)
+    return place(Bounds(FLEET, jobs, batches or [], NOW, CONFIG))
 
 
 def by_id(packed: list[Packed]) -> dict[str, Packed]:

@@ -8,6 +8,7 @@ from scheduler.core.bounds import LATE, Bounds
 from scheduler.core.config import SchedulerConfig
 from scheduler.core.fleet import Fleet
 from scheduler.core.latency import FloatArray
+from scheduler.core.placing import place
 from scheduler.core.upgrades import upgrade
 from tests.scheduler.core.worlds import NOW, batch, job, worker
 
@@ -34,7 +35,7 @@ def random_bounds(seed: int) -> Bounds:
         for index in range(count)
     ]
     held = [batch(num_open_branches=int(rng.integers(0, 60)), deadline_s=float(rng.uniform(5, 90)))]
-    return Bounds(fleet, jobs, held, NOW, CONFIG)
+    return place(Bounds(fleet, jobs, held, NOW, CONFIG))
 
 
 def values(bounds: Bounds) -> FloatArray:

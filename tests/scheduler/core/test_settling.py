@@ -13,6 +13,7 @@ from scheduler.core.config import SchedulerConfig
 from scheduler.core.decide import decide
 from scheduler.core.decisions import PlanReason
 from scheduler.core.fleet import Fleet
+from scheduler.core.placing import place
 from scheduler.core.plan import Plan
 from scheduler.core.settling import settle
 from scheduler.core.snapshot import JobView
@@ -64,7 +65,7 @@ def test_upgrades_of_one_job_do_not_move_another_past_its_promise() -> None:
     world = snapshot((job("a", deadline_s=290.0, num_pending=200), promised))
     assert promised.promised_at is not None
     fleet = Fleet.of(world.workers)
-    bounds = Bounds(fleet, world.jobs, [], NOW, CONFIG)
+    bounds = place(Bounds(fleet, world.jobs, [], NOW, CONFIG))
     index = bounds.jobs.index(promised)
     promised_s = (promised.promised_at - NOW).total_seconds()
     was_held = bounds.needed_s()[index] <= promised_s
@@ -115,7 +116,7 @@ def test_plans_in_force_never_break_the_bounds(
         for i, (due, n, running, plan, promised) in enumerate(rows)
     ]
     jobs += [job(f"k{i}", deadline_s=100.0 + i, num_pending=3) for i in range(num_before)]
-    bounds = Bounds(Fleet.of([worker()]), jobs, [], NOW, CONFIG)
+    bounds = place(Bounds(Fleet.of([worker()]), jobs, [], NOW, CONFIG))
     in_time = bounds.chosen != LATE
     upgrade(bounds)
     assert bounds.holds()

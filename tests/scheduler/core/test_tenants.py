@@ -10,6 +10,7 @@ from scheduler.core.bounds import Bounds
 from scheduler.core.config import SchedulerConfig
 from scheduler.core.decisions import Admitted, Rejected
 from scheduler.core.fleet import Fleet
+from scheduler.core.placing import place
 from scheduler.core.snapshot import JobView
 from scheduler.core.upgrades import upgrade
 from tests.scheduler.core.worlds import NOW, job, snapshot, worker
@@ -20,7 +21,7 @@ FLEET = Fleet.of([worker(rows=64)])
 
 def upgrade_row_seconds(jobs: list[JobView]) -> tuple[dict[str, float], dict[str, float]]:
     """Row-seconds beyond the cheapest plans, and mean accuracy, by tenant."""
-    bounds = Bounds(FLEET, jobs, [], NOW, CONFIG)
+    bounds = place(Bounds(FLEET, jobs, [], NOW, CONFIG))
     cheapest_s = bounds.cost_s.copy()
     upgrade(bounds)
     added_s = (bounds.cost_s - cheapest_s) * bounds.rows

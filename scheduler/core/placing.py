@@ -1,0 +1,135 @@
+"""First plans: stored ones for most jobs of a crowd, the cheapest that fit for those under review.
+
+Theory of operation: planning thousands of jobs anew in every tick is neither possible nor useful:
+little changes between two ticks, and stored plans stay anyway unless a change pays (`settling`). So
+a tick reviews a random share of the jobs, drawn from its instant and their ids, and all others keep
+the plan in force as a given cost in the bounds. Always reviewed are jobs without a plan that is a
+candidate today: new ones, late ones, and all of them when workers or profiles changed. A job that
+no longer keeps its bound opens all jobs up to it, as cheaper plans of those before it may be what
+saves it. So every promise is kept as in a review of all jobs, while better plans for what changed
+slowly come within some ticks: after k ticks of a share s the chance to be still waiting is
+(1 - s) ** k.
+
+Under review each job takes its cheapest plan that fits. A job that fits none gets a fallback and no
+longer binds the others; it keeps its place in line while that makes nobody late, and goes behind
+all others when it would. A best effort always gets a fallback, and goes behind all jobs with a
+promise.
+"""
+
+from zlib import crc32
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scheduler.core.bounds import LATE, ROUNDING_S, Bounds
+from scheduler.core.latency import FloatArray
+
+IntArray = NDArray[np.int64]
+
+MAX_PASSES = 64
+"""Passes over all jobs at once before the rest is walked one by one."""
+MAX_FLOAT = np.finfo(np.float64).max
+
+
+def place(bounds: Bounds, num_reviewed: int | None = None) -> Bounds:
+    """Give every job its first plan.
+
+    Args:
+        num_reviewed: Jobs in turn for a review, on average; None for all.
+    """
+    bounds.is_open = _reviewed(bounds, num_reviewed)
+    standing = np.flatnonzero(~bounds.is_open)
+    bounds.choose(standing, bounds.stored[standing])
+    _choose_cheapest(bounds)
+    while (last := _last_at_risk(bounds)) >= 0:
+        bounds.is_open[: last + 1] = True
+        _choose_cheapest(bounds)
+    _place_late(bounds)
+    return bounds
+
+
+def _reviewed(bounds: Bounds, num_reviewed: int | None) -> NDArray[np.bool_]:
+    """Jobs in turn for a review, and those that have nothing to stand on."""
+    if num_reviewed is None or num_reviewed >= len(bounds.jobs):
+        return np.ones(len(bounds.jobs), dtype=bool)
+    draw = bounds.table["digest"] ^ crc32(repr(bounds.now_s).encode())
+    in_turn = draw * len(bounds.jobs) < num_reviewed << 32
+    return np.asarray(in_turn | (bounds.stored < 0) | ~bounds.table["is_promised"])
+
+
+def _last_at_risk(bounds: Bounds) -> int:
+    """The last job that may be saved by cheaper plans of standing ones before it; -1 for none."""
+    is_open = bounds.is_open
+    if is_open.all():
+        return -1
+    is_late = ~is_open & (bounds.slack_s() < -ROUNDING_S)
+    behind_standing = np.cumsum(~is_open) > 0
+    lost = np.flatnonzero(
+        is_open & (bounds.chosen == LATE) & bounds.table["is_promised"] & behind_standing
+    )
+    # What is late even behind nothing is beyond help.
+    room_s = bounds.limit_s[lost] - bounds.running_s[lost] * bounds.stretch
+    is_late[lost] = bounds.menus.num_fitting(bounds.classes[lost], room_s) > 0
+    at_risk = np.flatnonzero(is_late)
+    return int(at_risk[-1]) if at_risk.size else -1
+
+
+def _choose_cheapest(bounds: Bounds) -> None:
+    """Each open job's cheapest plan that fits behind the plans of those before it.
+
+    All jobs choose at once behind the costs of the last pass; a pass settles at least one job
+    more, as the first job depends on no other, and usually nearly all.
+    """
+    jobs = np.flatnonzero(bounds.is_open & bounds.table["is_promised"])
+    bounds.give_up(np.flatnonzero(bounds.is_open))
+    for _ in range(MAX_PASSES):
+        cheapest = _cheapest_behind(bounds, jobs, bounds.before_s()[jobs])
+        if (cheapest == bounds.chosen[jobs]).all():
+            return
+        _put(bounds, jobs, cheapest)
+    cheapest = _cheapest_behind(bounds, jobs, bounds.before_s()[jobs])
+    _walk(bounds, jobs[int((cheapest != bounds.chosen[jobs]).argmax()) :])
+
+
+def _walk(bounds: Bounds, jobs: IntArray) -> None:
+    """`_choose_cheapest` for these jobs, one by one."""
+    bounds.give_up(jobs)
+    before_s, added_s = bounds.before_s(), 0.0
+    for index in jobs.tolist():
+        one = np.array([index])
+        _put(bounds, one, _cheapest_behind(bounds, one, before_s[one] + added_s))
+        added_s += float(bounds.cost_s[index])
+
+
+def _put(bounds: Bounds, jobs: IntArray, candidates: IntArray) -> None:
+    fits = candidates != LATE
+    bounds.choose(jobs[fits], candidates[fits])
+    bounds.give_up(jobs[~fits])
+
+
+def _cheapest_behind(bounds: Bounds, jobs: IntArray, before_s: FloatArray) -> IntArray:
+    room_s = bounds.limit_s[jobs] - before_s * bounds.stretch
+    classes = bounds.classes[jobs]
+    return np.asarray(bounds.menus.cheapest[classes, bounds.menus.num_fitting(classes, room_s)])
+
+
+def _place_late(bounds: Bounds) -> None:
+    """Let late jobs take rows in their place, nearest deadline first, while all bounds hold."""
+    menus = bounds.menus
+    late = np.flatnonzero(bounds.chosen == LATE)
+    bounds.is_last[late] = True
+    late = late[bounds.table["is_promised"][late]]
+    everything = menus.num_fitting(bounds.classes[late], np.full(late.shape, MAX_FLOAT))
+    wanted_s = bounds.costs_s(late, menus.cheapest[bounds.classes[late], everything])
+    # What does not fit before the deadline is not run, so it delays nobody.
+    left_s = np.maximum(bounds.time_left_s[late] - bounds.before_s()[late], 0.0)
+    wanted_s = np.minimum(wanted_s, left_s)
+    while late.size:
+        fits = wanted_s <= bounds.slack_behind_s()[late]
+        late, wanted_s = late[fits], wanted_s[fits]
+        # As many at once as leave half of the slack to every job, at least one.
+        is_safe = wanted_s.cumsum() <= bounds.slack_behind_s()[late] / 2
+        together = max(1, int(np.append(is_safe, False).argmin())) if late.size else 0
+        bounds.cost_s[late[:together]] = wanted_s[:together]
+        bounds.is_last[late[:together]] = False
+        late, wanted_s = late[together:], wanted_s[together:]
