@@ -64,12 +64,12 @@ class Bounds:
         """
         self.fleet = fleet
         self.config = config
-        table = jobs_table(jobs)
-        self.jobs = table.take(_deadline_order(table))
+        unordered = jobs_table(jobs)
+        self.jobs = unordered.take(_deadline_order(unordered))
         self.table = table = self.jobs.columns
         self.now_s = now.timestamp()
-        self.time_left_s = table["deadline_s"] - self.now_s
-        self.limit_s = self.time_left_s - config.reserve_s
+        self.time_left_s: FloatArray = table["deadline_s"] - self.now_s
+        self.limit_s: FloatArray = self.time_left_s - config.reserve_s
         self.held = Commitments(fleet, batches, now)
         self.rows = fleet.rows
         self.problems_per_s = problems_per_s

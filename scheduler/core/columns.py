@@ -89,7 +89,8 @@ class Memory:
     @property
     def is_full(self) -> bool:
         """Whether it is time for a new one."""
-        return max(map(len, (self.names, self.kinds, self.workloads))) > MAX_REMEMBERED
+        met = len(self.names), len(self.kinds), len(self.workloads)
+        return max(met) > MAX_REMEMBERED
 
     def menus(self, fleet: Fleet, config: SchedulerConfig) -> Menus:
         """The menus of a pooled fleet."""

@@ -86,8 +86,11 @@ def _rooms(fleet: Fleet, batches: Sequence[BatchView], config: SchedulerConfig) 
     columns, names = batches.columns, batches.owner.names
     worker = np.array([names.of(member.name) for member in fleet.members])
 
-    def sums(of: FloatArray | None = None) -> list[float]:
-        return np.bincount(columns["worker"], of, minlength=len(names))[worker].tolist()
+    def sums(of: FloatArray | None = None) -> Sequence[float]:
+        """Sums over the batches of each worker, by default their number."""
+        totals = np.bincount(columns["worker"], of, minlength=len(names))
+        found: list[float] = totals[worker].tolist()
+        return found
 
     num_live, branches = sums(), sums(columns["num_open_branches"])
     kv_tokens = sums(held_by_batches(fleet.pooled, batches))

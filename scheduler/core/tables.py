@@ -81,7 +81,7 @@ class Table(Sequence[View], Generic[View, Owner]):
         return len(self._which)
 
     def __getitem__(self, index: int) -> View:  # type: ignore[override]
-        return self._views[self._which[index]]
+        return self._views[int(self._which[index])]
 
     def __iter__(self) -> Iterator[View]:
         return map(self._views.__getitem__, self._which.tolist())
