@@ -148,13 +148,30 @@ def test_a_quote_and_an_admission_at_one_instant_agree(
 
 
 def test_the_body_of_a_submission_is_quoted_beside_the_default_deadlines(
-    learned: httpx.Client,
+    sessions: SessionFactory, database_url: str
 ) -> None:
-    without = quoted(learned, {name: v for name, v in job_body(3).items() if name != "deadline"})
-    quote = quoted(learned, job_body(3, deadline="1h", temperature=0.5, name="a set", weight=2.0))
+    settings = ApiSettings(database_url=database_url)
+    now = datetime.now(UTC)
+    with transaction(sessions) as session:
+        keys.ensure_local_tenant(session, now=now)
+        register_learned(session, now)
 
-    assert quote["deadlines"][-1]["deadline_s"] == 3_600
-    assert len(quote["deadlines"]) == len(without["deadlines"]) + 1
+    def deadlines_s(document: dict[str, Any]) -> list[float]:
+        body = Body(io.BytesIO(orjson.dumps(document)), is_lines=False, options={})
+        quote = make_quote(
+            sessions,
+            read_quote_request(body, settings),
+            tenant_id=keys.LOCAL_TENANT,
+            now=now,
+            settings=settings,
+        )
+        return [row.deadline_s for row in quote.deadlines]
+
+    body = job_body(3, temperature=0.5, name="a set", weight=2.0, best_effort=True)
+    without = deadlines_s({name: value for name, value in body.items() if name != "deadline"})
+
+    assert without
+    assert deadlines_s(body) == [*without, 3_600]
 
 
 @pytest.mark.parametrize(
