@@ -95,7 +95,7 @@ def test_the_key_that_its_header_tells_to_make_opens_the_api(
     assert before.endswith("key: ")
     made = CliRunner().invoke(app, rest.splitlines()[0].split(), env={"DATABASE_URL": database_url})
     assert made.exit_code == 0, made.output
-    secret, _, tenant_id = made.output.split()
+    secret, _, tenant_id, _ = made.output.split()
     with transaction(sessions) as session:
         assert find_tenant(session, key_sha256=hash_secret(secret)) == tenant_id
 
