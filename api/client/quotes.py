@@ -84,15 +84,14 @@ def explanation_view(explanation: Explanation) -> RenderableType:
         )
     outcome = explanation["outcome"]
     if outcome is not None:
-        side = "within" if outcome["within_p95"] else "after"
-        accuracy = outcome["accuracy"]
-        measured = "" if accuracy is None else f" Accuracy {accuracy:.1%},"
-        parts.append(
-            Text(
-                f"Finished {side} the P95 of the admission.{measured} predicted"
-                f" {outcome['admitted_accuracy']:.1%}."
-            )
-        )
+        end = f"Ended {explanation['state']}."
+        if explanation["state"] == "completed":
+            side = "within" if outcome["within_p95"] else "after"
+            end = f"Finished {side} the P95 of the admission."
+        accuracy, predicted = outcome["accuracy"], outcome["admitted_accuracy"]
+        if accuracy is not None:
+            end += f" Accuracy {accuracy:.1%}, predicted {predicted:.1%}."
+        parts.append(Text(end))
     return Group(*parts)
 
 

@@ -153,10 +153,12 @@ def test_watch_follows_to_the_end_and_sums_up(
 
     shown = run("watch", job_id)
     as_json = run("watch", job_id, "--json")
+    explained = run("explain", job_id)
 
     assert shown.exit_code == 0
     assert f"{job_id} cancelled: 0 of 2 answered, 2 cancelled" in shown.stdout
     assert json.loads(as_json.stdout.splitlines()[-1])["state"] == "cancelled"
+    assert explained.stdout.rstrip().endswith("Ended cancelled.")
 
 
 def test_interrupting_a_watch_says_that_the_job_goes_on(
