@@ -282,9 +282,11 @@ def _flatten(
         ],
         axis=1,
     )
+    # What the deadline cuts runs on until then, under the longer cap.
+    last = np.where(is_cut_by_deadline, np.minimum(cap + CUT_STEPS, len(grid.caps) - 1), cap)
     return Candidates(
-        p50_s=grid.p50_s[keep] + config.dispatch_s,
-        p95_s=grid.p95_s[keep] + config.dispatch_s,
+        p50_s=grid.p50_s[width, draft, last] + config.dispatch_s,
+        p95_s=grid.p95_s[width, draft, last] + config.dispatch_s,
         needed_s=grid.needed_s[keep] + config.dispatch_s,
         accuracy=grid.accuracy[keep],
         row_seconds=grid.row_seconds[keep],
