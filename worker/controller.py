@@ -8,7 +8,7 @@ stopping`) is answered and they are aborted, so their rows go to the next proble
 that nothing waits for any more go to problems whose votes are open, in branches beyond the plan's
 number, if the plan allows; branches that wait too long to end in time are not started where there
 is a vote already. At `deadline_at - reserve_s` every problem with a vote is answered
-from the votes it has. One without any waits for its first finisher for half of the reserve; then
+from the votes it has. One without any waits for its first finisher for part of the reserve; then
 its branches are cut, and count like branches that were cut by their caps.
 
 Results are written in grouped transactions guarded by the batch's epoch. When the batch is no

@@ -26,7 +26,7 @@ EXTENSION_QUANTILE = 0.8
 HOPELESS_QUANTILE = 0.02
 """A waiting branch is not started if only this share of all branches would end in time."""
 
-CUT_SHARE = 0.5
+CUT_SHARE = 0.6
 """Share of the reserve that is left when the deadline cuts what has no vote yet: enough for one
 step of an engine and one transaction."""
 

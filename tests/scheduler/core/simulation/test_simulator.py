@@ -189,7 +189,7 @@ def test_at_the_guard_votes_decide_and_without_any_the_branches_are_cut() -> Non
     )
     first, second = outcome.jobs[0].problems
     assert (first.is_right, first.is_degraded, first.finish_s) == (True, True, 9.5)
-    assert (second.is_answered, second.is_right, second.finish_s) == (True, False, 9.75)
+    assert (second.is_answered, second.is_right, second.finish_s) == (True, False, 9.7)
     assert second.is_degraded
     assert not second.has_vote
     assert outcome.jobs[0].met_deadline
