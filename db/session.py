@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from sqlalchemy import Engine, create_engine
+import psycopg
+from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.orm import Session, sessionmaker
 
 SessionFactory = sessionmaker[Session]
@@ -18,6 +19,12 @@ DEAD_PEER: dict[str, int] = {
 }
 """Connection parameters, times in seconds, that notice within about ten seconds that a server
 vanished. Most systems take two hours, in which no tick and no heartbeat would come."""
+
+
+IDLE_LIMIT_S = 5.0
+"""How long a transaction may wait for its process, which holds rows meanwhile: a process that is
+frozen, but not gone, must not keep the scheduler from them. The longest thought of a healthy one is
+a plan of all jobs, a part of a second."""
 
 
 def normalize_url(url: str) -> str:
@@ -35,13 +42,24 @@ def driver_url(url: str) -> str:
 
 def connect(url: str, *, pool_size: int = 5) -> Engine:
     """Make an engine whose connections survive a restart of the server."""
-    return create_engine(
+    engine = create_engine(
         normalize_url(url),
         pool_size=pool_size,
         max_overflow=pool_size,
         pool_pre_ping=True,
         connect_args=dict(DEAD_PEER),
     )
+    event.listen(engine, "connect", _limit_idleness)
+    return engine
+
+
+def _limit_idleness(connection: psycopg.Connection, _record: object) -> None:
+    limit = f"{IDLE_LIMIT_S * 1000:.0f}"
+    connection.autocommit = True
+    connection.execute(
+        "SELECT set_config('idle_in_transaction_session_timeout', %s, false)", (limit,)
+    )
+    connection.autocommit = False
 
 
 def session_factory(engine: Engine) -> SessionFactory:
