@@ -62,6 +62,7 @@ def measure(num_jobs: int, gap_s: float, seed: int) -> Iterator[Record]:
                 record |= outcome(client, client.job(record["job"]))
                 kinds = [event["kind"] for event in client.events(record["job"])]
                 record["num_plans"] = kinds.count(PLAN_STORED)
+                record["admission"] = client.explain(record["job"])["admission"]
                 start_s = datetime.fromisoformat(record["created_at"]).timestamp()
                 record["cores_of_others"] = others.cores(start_s, start_s + record["finish_s"])
             yield record
