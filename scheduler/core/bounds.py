@@ -145,8 +145,7 @@ class Bounds:
 
     def needed_s(self) -> FloatArray:
         """Seconds within which each job's chosen plan finishes with 95%; infinite if it is late."""
-        own_s = self.menus.needed_s[self.classes, np.maximum(self.chosen, 0)]
-        finish_s = self.before_s() * self.stretch + own_s
+        finish_s = self.limit_s - self.slack_s() * self.stretch
         return np.asarray(np.where(self.chosen == LATE, np.inf, finish_s))
 
     def limit(self, limit_s: FloatArray) -> None:

@@ -54,7 +54,7 @@ class SchedulerConfig:
     accuracy_tie: float = 0.002
     replan_gain: float = 0.01
     raise_share: float = 0.8
-    num_reviewed: int = 500
+    num_reviewed: int = 300
     refresh_s: float = 1.0
     max_refreshed: int = 64
     tenant_headroom: float = 0.1

@@ -1,7 +1,6 @@
 """Handing out pending problems: batches for alive workers, nearest deadline first."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
 
 import numpy as np
@@ -14,16 +13,6 @@ from scheduler.core.fleet import Fleet
 from scheduler.core.latency import FloatArray
 from scheduler.core.packed import Packed
 from scheduler.core.snapshot import BatchView
-
-
-@dataclass(slots=True)
-class _Room:
-    """What one worker can still take: branches, tokens of KV cache, batches."""
-
-    name: str
-    branches: int
-    kv_tokens: float
-    num_live: int
 
 
 def hand_out(
@@ -43,8 +32,12 @@ def hand_out(
         packed: Plans in force, nearest deadline first.
         batches: Live batches, those given up in this tick excluded.
     """
-    rooms = _rooms(fleet, batches, config)
-    queue = [(-room.branches, number) for number, room in enumerate(rooms)]
+    branches, kv_tokens, num_live = _room(fleet, batches, config)
+    queue = [
+        (-free, number)
+        for number, free in enumerate(branches)
+        if num_live[number] < config.max_batches_per_worker
+    ]
     heapify(queue)
     result: list[NewBatch] = []
     if not queue:
@@ -57,22 +50,22 @@ def hand_out(
         aside = []
         while pending and queue:
             _, number = entry = heappop(queue)
-            room = rooms[number]
-            fitting = min(room.branches, room.kv_tokens // need_tokens) // plan.num_branches
-            size = min(plan.wave_size, share, pending, int(max(fitting, 0 if room.num_live else 1)))
+            fitting = min(branches[number], kv_tokens[number] // need_tokens) // plan.num_branches
+            least = 0 if num_live[number] else 1
+            size = min(plan.wave_size, share, pending, int(max(fitting, least)))
             if size < 1:
                 aside.append(entry)
-                if room.branches < plan.num_branches:
+                if branches[number] < plan.num_branches:
                     # Nobody else has more rows free.
                     break
                 continue
-            result.append(NewBatch(item.job.id, room.name, size, plan))
+            result.append(NewBatch(item.job.id, fleet.members[number].name, size, plan))
             pending -= size
-            room.branches -= size * plan.num_branches
-            room.kv_tokens -= size * plan.num_branches * need_tokens
-            room.num_live += 1
-            if room.num_live < config.max_batches_per_worker:
-                heappush(queue, (-room.branches, number))
+            branches[number] -= size * plan.num_branches
+            kv_tokens[number] -= size * plan.num_branches * need_tokens
+            num_live[number] += 1
+            if num_live[number] < config.max_batches_per_worker:
+                heappush(queue, (-branches[number], number))
         for entry in aside:
             heappush(queue, entry)
         if pending:
@@ -80,27 +73,19 @@ def hand_out(
     return result
 
 
-def _rooms(fleet: Fleet, batches: Sequence[BatchView], config: SchedulerConfig) -> list[_Room]:
-    """Room of the workers that take another batch, in order of name."""
+def _room(
+    fleet: Fleet, batches: Sequence[BatchView], config: SchedulerConfig
+) -> tuple[list[float], list[float], list[int]]:
+    """What each worker can still take, branches and tokens of KV cache, and its live batches."""
     batches = batches_table(batches)
     columns, names = batches.columns, batches.owner.names
     worker = np.array([names.of(member.name) for member in fleet.members])
+    has = np.array([(one.spec.max_num_seqs, one.spec.kv_capacity_tokens) for one in fleet.members])
 
-    def sums(of: FloatArray | None = None) -> Sequence[float]:
+    def sums(of: FloatArray | None = None) -> FloatArray:
         """Sums over the batches of each worker, by default their number."""
-        totals = np.bincount(columns["worker"], of, minlength=len(names))
-        found: list[float] = totals[worker].tolist()
-        return found
+        return np.bincount(columns["worker"], of, minlength=len(names))[worker]
 
-    num_live, branches = sums(), sums(columns["num_open_branches"])
-    kv_tokens = sums(held_by_batches(fleet.pooled, batches))
-    return [
-        _Room(
-            member.name,
-            int(config.queue_depth * member.spec.max_num_seqs) - int(branches[index]),
-            config.queue_depth * member.spec.kv_capacity_tokens - kv_tokens[index],
-            int(num_live[index]),
-        )
-        for index, member in enumerate(fleet.members)
-        if num_live[index] < config.max_batches_per_worker
-    ]
+    branches = np.floor(config.queue_depth * has[:, 0]) - sums(columns["num_open_branches"])
+    kv_tokens = config.queue_depth * has[:, 1] - sums(held_by_batches(fleet.pooled, batches))
+    return branches.tolist(), kv_tokens.tolist(), sums().astype(np.int64).tolist()

@@ -81,7 +81,8 @@ class Menus:
         self.densest = np.zeros(0, dtype=np.int64)
         self.cheapest = np.zeros((0, 1), dtype=np.int64)
         self._hull_of = np.zeros((0, 1), dtype=np.int64)
-        self._hulls = np.zeros((0, MAX_HULL), dtype=np.int64)
+        self._hulls = np.zeros((1, MAX_HULL), dtype=np.int64)
+        self._num_hulls = 0
 
     @property
     def is_full(self) -> bool:
@@ -120,8 +121,9 @@ class Menus:
         with self._lock:
             found = self._hull_of[classes, num_fitting]
             if (found < 0).any():
-                pairs = np.unique(np.stack([classes, num_fitting], axis=1)[found < 0], axis=0)
-                row, fitting = pairs.T
+                width = self._hull_of.shape[1]
+                pairs = np.unique((classes * width + num_fitting)[found < 0])
+                row, fitting = divmod(pairs, width)
                 allowed = self.is_useful[row] & (
                     np.arange(self.needed_s.shape[1]) < fitting[:, None]
                 )
@@ -132,8 +134,12 @@ class Menus:
                     self.cheapest[row, fitting],
                     self._config.accuracy_tie,
                 )
-                self._hull_of[row, fitting] = len(self._hulls) + np.arange(len(pairs))
-                self._hulls = np.concatenate([self._hulls, made])
+                end = self._num_hulls + len(pairs)
+                if end > len(self._hulls):
+                    self._hulls = np.resize(self._hulls, (2 * end, MAX_HULL))
+                self._hulls[self._num_hulls : end] = made
+                self._hull_of[row, fitting] = np.arange(self._num_hulls, end)
+                self._num_hulls = end
                 found = self._hull_of[classes, num_fitting]
             return np.asarray(self._hulls[found])
 
@@ -155,11 +161,8 @@ class Menus:
         self.code[number, :count] = code = plan_code(width, draft, cap)
         self._code_order[number, :count] = by_code = code.argsort()
         self._codes[number, :count] = code[by_code]
-        best = -1
-        for index, key in enumerate(zip(cost.tolist(), (-accuracy).tolist(), strict=True)):
-            if best < 0 or key < (cost[best], -accuracy[best]):
-                best = index
-            self.cheapest[number, index + 1] = best
+        by_cost = np.lexsort((-accuracy, cost))
+        self.cheapest[number, 1 : count + 1] = by_cost[np.minimum.accumulate(by_cost.argsort())]
         self._size += 1
         return number
 
@@ -198,12 +201,10 @@ class Menus:
 
 def _bisect(table: NDArray[Any], rows: IntArray, values: NDArray[Any]) -> IntArray:
     """How many entries of these rows of an ascending table are up to these values."""
-    low = np.zeros(len(rows), dtype=np.int64)
-    high = np.full(len(rows), table.shape[1])
-    while (low < high).any():
-        middle = (low + high) // 2
-        is_up_to = table[rows, np.minimum(middle, table.shape[1] - 1)] <= values
-        is_open = low < high
-        low = np.where(is_open & is_up_to, middle + 1, low)
-        high = np.where(is_open & ~is_up_to, middle, high)
-    return low
+    width = table.shape[1]
+    flat, start = table.reshape(-1), rows * width - 1
+    count = np.zeros(len(rows), dtype=np.int64)
+    for power in range(width.bit_length() - 1, -1, -1):
+        longer = np.minimum(count + (1 << power), width)
+        count = np.where(flat[start + longer] <= values, longer, count)
+    return count

@@ -40,9 +40,8 @@ class Planned:
         """Jobs in the order in which they get rows, built as they are asked for."""
         if self.bounds is None:
             return
-        is_last = self.bounds.is_last
-        for index in [*np.flatnonzero(~is_last).tolist(), *np.flatnonzero(is_last).tolist()]:
-            item = self._item(index)
+        for index in self.bounds.is_last.argsort(kind="stable"):
+            item = self._item(int(index))
             if item is not None:
                 yield item
 

@@ -110,6 +110,7 @@ def take_moves(bounds: Bounds, job: IntArray, candidate: IntArray) -> None:
     start_s = bounds.must_starts_s(job, candidate)
     alive = can_fit(bounds, job, cost_s, start_s) & is_offered(bounds, job, candidate)
     smallest = max(1, len(job) // RESOLUTION)
+    line = _Line(bounds, job)
     ranges = [(0, len(job))]
     while ranges:
         low, high = ranges.pop()
@@ -117,16 +118,13 @@ def take_moves(bounds: Bounds, job: IntArray, candidate: IntArray) -> None:
         if not moves.size:
             continue
         # Of several moves of a job the last one stands.
-        last = np.full(len(bounds.jobs), -1)
-        np.maximum.at(last, job[moves], moves)
-        moved = np.flatnonzero(last >= 0)
-        before = bounds.cost_s[moved], bounds.must_start_s[moved]
-        bounds.cost_s[moved] = cost_s[last[moved]]
-        bounds.must_start_s[moved] = start_s[last[moved]]
-        if bounds.holds():
-            bounds.chosen[moved] = candidate[last[moved]]
+        last = np.full(len(line.jobs), -1)
+        np.maximum.at(last, line.spots[moves], moves)
+        spots = np.flatnonzero(last >= 0)
+        taken = last[spots]
+        if line.takes(spots, cost_s[taken], start_s[taken]):
+            bounds.choose(line.jobs[spots], candidate[taken])
             continue
-        bounds.cost_s[moved], bounds.must_start_s[moved] = before
         if moves.size > smallest:
             middle = int(moves[moves.size // 2])
             ranges += [(middle, high), (low, middle)]
@@ -134,6 +132,36 @@ def take_moves(bounds: Bounds, job: IntArray, candidate: IntArray) -> None:
         alive[low:high] = False
         share = 1.0 if smallest == 1 else CROWD_SHARE
         alive[high:] &= can_fit(bounds, job[high:], cost_s[high:], start_s[high:], share)
+
+
+class _Line:
+    """Jobs that may move, with what the others between them allow.
+
+    Attributes:
+        jobs: Positions in the bounds, ascending.
+        spots: Position in `jobs` of the job of each move.
+    """
+
+    def __init__(self, bounds: Bounds, job: IntArray) -> None:
+        self.jobs, self.spots = np.unique(job, return_inverse=True)
+        self._cost_s, self._start_s = bounds.cost_s[self.jobs], bounds.must_start_s[self.jobs]
+        work_s = self._cost_s.cumsum()
+        self._others_s = bounds.before_s()[self.jobs] - work_s + self._cost_s
+        slack_s = bounds.slack_s()
+        slack_s[self.jobs] = np.inf
+        # Until the next one of these jobs, their work may grow by the least slack of the others.
+        self._most_s = np.minimum.reduceat(slack_s, self.jobs) + work_s if job.size else work_s
+
+    def takes(self, spots: IntArray, cost_s: FloatArray, start_s: FloatArray) -> bool:
+        """Let these jobs move if all bounds hold then, and say whether they do."""
+        costs_s, starts_s = self._cost_s.copy(), self._start_s.copy()
+        costs_s[spots], starts_s[spots] = cost_s, start_s
+        work_s = costs_s.cumsum()
+        is_in_time = self._others_s + work_s - costs_s <= starts_s + ROUNDING_S
+        if not (is_in_time & (work_s <= self._most_s + ROUNDING_S)).all():
+            return False
+        self._cost_s, self._start_s = costs_s, starts_s
+        return True
 
 
 def can_fit(
