@@ -84,7 +84,7 @@ def _room(
 
     def sums(of: FloatArray | None = None) -> FloatArray:
         """Sums over the batches of each worker, by default their number."""
-        return np.bincount(columns["worker"], of, minlength=len(names))[worker]
+        return np.asarray(np.bincount(columns["worker"], of, minlength=len(names))[worker])
 
     branches = np.floor(config.queue_depth * has[:, 0]) - sums(columns["num_open_branches"])
     kv_tokens = config.queue_depth * has[:, 1] - sums(held_by_batches(fleet.pooled, batches))

@@ -7,8 +7,8 @@ Regimes: three ticks on each world. *first*: a new process, nothing remembered. 
 has changed since the tick before and every one is planned anew; forecasts of alike jobs are
 remembered. *incremental*: a tick half a second later in which one job in a hundred has handed out
 problems and every worker has sent a heartbeat; stored plans are reviewed in turn, as shipped
-(`scheduler/core/placing.py`), in full ticks all at once. Workers have latencies that differ by noise, tenants differ in share, batches fill the
-workers. Snapshots are made outside of the clock.
+(`scheduler/core/placing.py`), in full ticks all at once. Workers have latencies that differ by
+noise, tenants differ in share, batches fill the workers. Snapshots are made outside of the clock.
 
 Falsified when: full takes over 250 ms or incremental over 20 ms at 10,000 jobs, or the time of
 either grows faster than n log n: the slope of log(time) over log(n log n) is above 1.
@@ -104,7 +104,7 @@ def measure(size: int, load: float, repeats: int) -> list[dict[str, Any]]:
         return decisions
 
     world = applied(world, record("first", world))
-    for _ in range(3):  # until the workers are full and plans have settled
+    for _ in range(10):  # until the workers are full and plans have settled
         world = beat(world, rng)
         world = applied(world, decide(world, CONFIG))
     decide(world, everything)  # a memory of its own
