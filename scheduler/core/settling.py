@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from scheduler.core.bounds import LATE, Bounds
 from scheduler.core.decisions import PlanReason
 from scheduler.core.menus import IntArray, code_of
+from scheduler.core.moves import take_moves
 from scheduler.core.plan import Plan
-from scheduler.core.upgrades import take_moves
 
 COST_SLACK = 1.25
 """A stored plan costing more than this multiple of the new one is dropped: others need the rows."""
