@@ -23,6 +23,11 @@ STYLES = {
 }
 
 
+def measured(cores: float) -> str:
+    """What was measured where, and what else ran there."""
+    return f"{MEASURED}, of which other programs used {cores:.1f}"
+
+
 def draw(records: Path, folder: Path) -> None:
     """Draw what the records hold."""
     rows = [json.loads(line) for line in records.read_text(encoding="utf-8").splitlines()]
@@ -66,7 +71,8 @@ def draw_forecast(records: Sequence[Record], path: Path) -> None:
     right.set_title(f"Answers of {len(records)} jobs", fontsize=9)
     for axis in (finish, right):
         axis.grid(alpha=0.25, which="both")
-    figure.suptitle(MEASURED, fontsize=10)
+    cores = sum(record["cores_of_others"] for record in records) / len(records)
+    figure.suptitle(measured(cores), fontsize=10)
     figure.tight_layout()
     figure.savefig(path, dpi=130)
 
@@ -99,6 +105,8 @@ def draw_policies(summary: dict[str, Any], path: Path) -> None:
         axis.set_xlabel("load, share of capacity")
         axis.grid(alpha=0.25, axis="y")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="lower center", ncols=3, fontsize=8)
-    figure.suptitle(f"{MEASURED}; a miss or a refusal is wrong", fontsize=10)
+    used = [row["cores_of_others"] for runs in summary.values() for row in runs.values()]
+    words = measured(sum(used) / len(used))
+    figure.suptitle(f"{words}; a miss or a refusal is wrong", fontsize=10)
     figure.tight_layout(rect=(0, 0.06, 1, 1))
     figure.savefig(path, dpi=130)
