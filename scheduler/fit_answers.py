@@ -20,26 +20,40 @@ from scheduler.core.accuracy import AnswerProfile
 from scheduler.core.fit import RecordedProblem, fit_answers
 from scheduler.core.recorded import mark_cut
 
+Pair = tuple[str, str]
+"""Model and data set."""
+Numbered = list[tuple[int, RecordedProblem]]
 
-def read_recordings(path: Path, model: str, dataset: str) -> list[tuple[int, RecordedProblem]]:
+
+def read_recordings(path: Path, model: str, dataset: str) -> Numbered:
     """Recorded problems of one model on one data set, with their numbers; cut branches are marked.
 
     Raises:
         ValueError: A line is not a recording; the message has its number.
     """
+    pair = (model, dataset)
+    return recordings_by_pair(path, only=pair).get(pair, [])
+
+
+def recordings_by_pair(path: Path, *, only: Pair | None = None) -> dict[Pair, Numbered]:
+    """`read_recordings` of every model and data set of a file, or of one, in one pass."""
     opener = gzip.open if path.suffix == ".gz" else open
-    found: dict[int, RecordedProblem] = {}
+    found: dict[Pair, dict[int, RecordedProblem]] = {}
     with opener(path, "rt", encoding="utf-8") as lines:
         for number, line in enumerate(lines, start=1):
             try:
                 row = json.loads(line)
-                if row["model"] == model and row["dataset"] == dataset:
+                pair = (row["model"], row["dataset"])
+                if only in (None, pair):
                     record = _recorded(row)
                     if record is not None:
-                        found[int(row["problem_num"])] = record
+                        found.setdefault(pair, {})[int(row["problem_num"])] = record
             except (KeyError, IndexError, TypeError, ValueError) as error:
                 raise ValueError(f"{path} line {number} is not a recording: {error!r}") from error
-    return list(zip(found, mark_cut(list(found.values())), strict=True))
+    return {
+        pair: list(zip(records, mark_cut(list(records.values())), strict=True))
+        for pair, records in found.items()
+    }
 
 
 def parse_ranges(text: str) -> frozenset[int]:

@@ -124,10 +124,7 @@ def quote(
             max_tokens=max_tokens,
             min_accuracy=min_accuracy,
         )
-        if as_json:
-            shell.write_json(found)
-        else:
-            Console().print(quotes.quote_view(found))
+        shell.show(found, quotes.quote_view, as_json=as_json)
 
 
 @app.command()
@@ -137,10 +134,7 @@ def explain(
     """Show why a job is run as it is: the plans weighed, what spoke against each, the history."""
     with shell.connected(url, api_key) as client:
         found = client.explain(job)
-        if as_json:
-            shell.write_json(found)
-        else:
-            Console().print(quotes.explanation_view(found))
+        shell.show(found, quotes.explanation_view, as_json=as_json)
 
 
 @app.command(name="watch")
@@ -187,10 +181,7 @@ def jobs(
     """List your jobs, newest first."""
     with shell.connected(url, api_key) as client:
         found = list(client.jobs(state=state, limit=limit))
-        if as_json:
-            shell.write_json(found)
-        else:
-            Console().print(display.jobs_table(found))
+        shell.show(found, display.jobs_table, as_json=as_json)
 
 
 @app.command()
@@ -220,10 +211,7 @@ def report(
         found = client.report(
             group_by=by.value if by else None, start=shell.utc(start), end=shell.utc(end)
         )
-        if as_json:
-            shell.write_json(found)
-        else:
-            Console().print(display.report_table(found))
+        shell.show(found, display.report_table, as_json=as_json)
 
 
 @app.command()
@@ -233,7 +221,4 @@ def workers(
     """List the workers and what they serve."""
     with shell.connected(url, api_key) as client:
         found = client.workers()
-        if as_json:
-            shell.write_json(found)
-        else:
-            Console().print(display.workers_table(found))
+        shell.show(found, display.workers_table, as_json=as_json)

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from itertools import chain, islice
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TextIO, TypeVar
 
 import typer
+from rich.console import Console, RenderableType
 
 from api.client.client import Client
 from api.client.errors import SlacklineError
@@ -81,6 +82,14 @@ def output(path: Path | None, items: Iterable[Item]) -> Iterator[tuple[TextIO, I
 def write_json(value: Any, stream: TextIO | None = None) -> None:
     """One line of JSON."""
     print(json.dumps(value), file=stream or sys.stdout, flush=True)
+
+
+def show(found: Item, view: Callable[[Item], RenderableType], *, as_json: bool) -> None:
+    """What was asked for, as one line of JSON or drawn for people."""
+    if as_json:
+        write_json(found)
+    else:
+        Console().print(view(found))
 
 
 def utc(at: datetime | None) -> datetime | None:

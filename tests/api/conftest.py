@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from sqlalchemy import func, make_url, select, text
 
-from db import migrate
+from db import keys, migrate
 from db.models import IdempotencyKey, Job, JobEvent, Problem
 from db.session import SessionFactory, connect, session_factory, transaction
 from tests.api.live import client_of, served
@@ -79,6 +79,19 @@ def api_alone(url: str, sessions: SessionFactory) -> Iterator[httpx.Client]:  # 
 def api(api_alone: httpx.Client, worker: str) -> httpx.Client:  # noqa: ARG001
     """The API with default limits and one worker alive."""
     return api_alone
+
+
+@pytest.fixture
+def stranger(url: str, sessions: SessionFactory) -> Iterator[httpx.Client]:
+    """A client of another tenant."""
+    secret = keys.new_secret()
+    now = datetime.now(UTC)
+    with transaction(sessions) as session:
+        tenant_id = keys.create_tenant(session, name="stranger", now=now)
+        digest = keys.hash_secret(secret)
+        keys.insert_api_key(session, tenant_id=tenant_id, key_sha256=digest, label="test", now=now)
+    with client_of(url, secret) as client:
+        yield client
 
 
 @pytest.fixture

@@ -21,7 +21,6 @@ The claim fails if accuracy has a bias above 2 points on average, or an error ab
 """
 
 import argparse
-import gzip
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -36,7 +35,7 @@ from scheduler.core.fit_answers import PRIOR_PROBLEMS, fit_answers
 from scheduler.core.latency import FloatArray
 from scheduler.core.recorded import RecordedProblem
 from scheduler.core.shrinkage import ANY_FAMILY, Prior, prior_of
-from scheduler.fit_answers import read_recordings
+from scheduler.fit_answers import recordings_by_pair
 from tests.benchmarks.answer_outcomes import Outcomes, forecast, replay
 
 CAP_SHARES = (0.25, 0.5, 0.75, 0.9, 0.95, 0.98)
@@ -55,12 +54,8 @@ class Group:
 
 def read_groups(path: Path) -> Iterator[Group]:
     """Every model and data set of a file of recordings."""
-    opener = gzip.open if path.suffix == ".gz" else open
-    with opener(path, "rt", encoding="utf-8") as lines:
-        rows = map(json.loads, lines)
-        pairs = sorted({(row["model"], row["dataset"]) for row in rows})
-    for model, dataset in pairs:
-        problems = [problem for _, problem in read_recordings(path, model, dataset)]
+    for (model, dataset), numbered in sorted(recordings_by_pair(path).items()):
+        problems = [problem for _, problem in numbered]
         tokens = np.concatenate([p.tokens for p in problems])
         is_cut = np.concatenate([p.is_cut for p in problems])
         caps = np.quantile(tokens, CAP_SHARES)

@@ -8,6 +8,7 @@ from datetime import datetime
 from importlib import resources
 from operator import itemgetter
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from scheduler.core.fit import StepMeasurement, fit_latency
 from scheduler.core.fit_answers import RecordedProblem
 from scheduler.core.latency import FloatArray, LatencyProfile
 from scheduler.core.plan import EngineSpec
-from scheduler.fit_answers import read_recordings
+from scheduler.fit_answers import read_recordings, recordings_by_pair
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,20 +62,15 @@ def recorded_pairs(path: Path) -> dict[tuple[str, str], list[RecordedProblem]]:
     Raises:
         ValueError: A line is not a recording.
     """
-    opener = gzip.open if path.suffix == ".gz" else open
-    with opener(path, "rt", encoding="utf-8") as lines:
-        rows = map(json.loads, lines)
-        names = sorted({(str(row["model"]), str(row["dataset"])) for row in rows})
     return {
-        name: [problem for _, problem in sorted(read_recordings(path, *name), key=itemgetter(0))]
-        for name in names
+        name: [problem for _, problem in sorted(numbered, key=itemgetter(0))]
+        for name, numbered in sorted(recordings_by_pair(path).items())
     }
 
 
 def read_serving(path: Path) -> list[ServingRow]:
     """Rows of `gpu_serving_latency.csv`, gzip or not."""
-    opener = gzip.open if path.suffix == ".gz" else open
-    with opener(path, "rt", encoding="utf-8", newline="") as lines:
+    with _open_csv(path) as lines:
         return [
             ServingRow(
                 backend=row["backend"],
@@ -92,14 +88,30 @@ def read_serving(path: Path) -> list[ServingRow]:
         ]
 
 
+def measurement_of(row: ServingRow) -> StepMeasurement:
+    """A step of the row's batch in the middle of its completions."""
+    return StepMeasurement(
+        rows=int(row.batch_size),
+        num_speculative_tokens=0,
+        context_tokens=row.batch_size * (row.isl + row.osl / 2),
+        step_time_s=row.tpot_s,
+        # While a request decodes, the others of its batch prefill once each.
+        stall_tokens=(row.batch_size - 1) * row.isl / row.osl,
+    )
+
+
 def read_arrivals(path: Path) -> FloatArray:
     """Arrivals in seconds from the first, ascending; Azure traces, gzip or not."""
-    opener = gzip.open if path.suffix == ".gz" else open
-    with opener(path, "rt", encoding="utf-8", newline="") as lines:
+    with _open_csv(path) as lines:
         # The trace has seven digits of a second, Python's instants hold six.
         instants = [datetime.fromisoformat(row["TIMESTAMP"][:26]) for row in csv.DictReader(lines)]
     first = min(instants)
     return np.sort(np.array([(instant - first).total_seconds() for instant in instants]))
+
+
+def _open_csv(path: Path) -> IO[str]:
+    opener = gzip.open if path.suffix == ".gz" else open
+    return opener(path, "rt", encoding="utf-8", newline="")
 
 
 H100_TP4 = EngineSpec(
@@ -139,17 +151,7 @@ def h100_tp4_latency(path: Path) -> LatencyProfile:
         json.loads((profiles / "h100-tp4-qwen3-32b.json").read_text(encoding="utf-8"))
     )
     fitted = fit_latency(
-        [
-            StepMeasurement(
-                rows=int(row.batch_size),
-                num_speculative_tokens=0,
-                context_tokens=row.batch_size * (row.isl + row.osl / 2),
-                step_time_s=row.tpot_s,
-                # While a request decodes, the others of its batch prefill once each.
-                stall_tokens=(row.batch_size - 1) * row.isl / row.osl,
-            )
-            for row in rows
-        ],
+        [measurement_of(row) for row in rows],
         engine="vllm",
         model=rows[0].model,
         device="4x NVIDIA H100 80GB SXM",

@@ -39,7 +39,7 @@ from scheduler.core.fit import (
     held_out_ratios,
 )
 from scheduler.core.latency import FloatArray, LatencyProfile
-from tests.benchmarks.data import ServingRow, read_serving
+from tests.benchmarks.data import ServingRow, measurement_of, read_serving
 from tests.benchmarks.drafts import MeasuredDraft, measure_drafts
 
 MODEL, SYSTEM, BACKEND = "Qwen/Qwen3-32B", "h100_sxm", "vllm"
@@ -67,17 +67,6 @@ def fits_in_cache(row: ServingRow) -> bool:
     """Whether all requests of the batch decode together up to their last token."""
     room = row.tensor_parallel * USABLE_BYTES_PER_GPU - WEIGHT_BYTES
     return row.batch_size * (row.isl + row.osl) * KV_BYTES_PER_TOKEN <= room
-
-
-def measurement_of(row: ServingRow) -> StepMeasurement:
-    """A step of the row's batch in the middle of its completions."""
-    return StepMeasurement(
-        rows=int(row.batch_size),
-        num_speculative_tokens=0,
-        context_tokens=row.batch_size * (row.isl + row.osl / 2),
-        step_time_s=row.tpot_s,
-        stall_tokens=(row.batch_size - 1) * row.isl / row.osl,
-    )
 
 
 def by_prompt(step: StepMeasurement) -> float:

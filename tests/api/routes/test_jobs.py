@@ -1,6 +1,5 @@
 """Reading, listing, following and cancelling jobs."""
 
-from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import httpx
@@ -15,19 +14,6 @@ from tests.api.live import client_of, error_of, job_body
 from tests.factories import after, branch_row, claimed_batch, problem_answer, stored_job
 
 UNKNOWN = "job_" + "0" * 32
-
-
-@pytest.fixture
-def stranger(url: str, sessions: SessionFactory) -> Iterator[httpx.Client]:
-    """A client of another tenant."""
-    secret = keys.new_secret()
-    now = datetime.now(UTC)
-    with transaction(sessions) as session:
-        tenant_id = keys.create_tenant(session, name="stranger", now=now)
-        digest = keys.hash_secret(secret)
-        keys.insert_api_key(session, tenant_id=tenant_id, key_sha256=digest, label="test", now=now)
-    with client_of(url, secret) as client:
-        yield client
 
 
 def solve(sessions: SessionFactory, job_id: str, *, num_answered: int) -> None:

@@ -1,29 +1,14 @@
 """Refusals are kept apart from jobs."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 import httpx
-import pytest
 
-from db import keys
 from db.session import SessionFactory, transaction
 from db.workers import stop_worker
-from tests.api.live import client_of, error_of, job_body
+from tests.api.live import error_of, job_body
 from tests.factories import MODEL
-
-
-@pytest.fixture
-def stranger(url: str, sessions: SessionFactory) -> Iterator[httpx.Client]:
-    """A client of another tenant."""
-    secret = keys.new_secret()
-    now = datetime.now(UTC)
-    with transaction(sessions) as session:
-        tenant_id = keys.create_tenant(session, name="stranger", now=now)
-        digest = keys.hash_secret(secret)
-        keys.insert_api_key(session, tenant_id=tenant_id, key_sha256=digest, label="test", now=now)
-    with client_of(url, secret) as client:
-        yield client
 
 
 def test_a_refusal_is_kept_with_what_was_asked_for_and_makes_no_job(
