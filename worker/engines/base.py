@@ -27,13 +27,36 @@ class FinishReason(StrEnum):
     ERROR = "error"
 
 
+class PromptFormat(StrEnum):
+    """How a prompt is given to the model.
+
+    `auto` is `chat` where the model has a chat template and `plain` where it has none.
+    """
+
+    AUTO = "auto"
+    CHAT = "chat"
+    PLAIN = "plain"
+
+
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How tokens are drawn. Temperature 0 is greedy. A seed makes a branch repeatable."""
+    """How tokens are drawn, and where a branch ends.
+
+    Attributes:
+        temperature: 0 is greedy.
+        top_p: Share of the probability that the likeliest tokens to draw from reach.
+        top_k: Number of likeliest tokens to draw from; None for all.
+        seed: Makes a branch repeatable.
+        stop: Strings that end a branch; they are not part of its text.
+        thinking_token_budget: Tokens that a reasoning model may think for; None for no limit.
+    """
 
     temperature: float = 0.8
     top_p: float = 1.0
     seed: int | None = None
+    top_k: int | None = None
+    stop: tuple[str, ...] = ()
+    thinking_token_budget: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +67,9 @@ class BranchRequest:
         branch_id: Unique among the branches that the engine holds.
         branch_index: Position among the branches of its problem, from 0.
         priority: Lower goes first; the deadline in milliseconds since the epoch.
+        system_prompt: Instruction before the prompt, for chat prompts only.
+        partial: What the completion begins with: decoding goes on from it. It is no part of the
+            event's text.
     """
 
     branch_id: str
@@ -54,6 +80,9 @@ class BranchRequest:
     sampling: Sampling
     priority: int
     deadline_at: datetime
+    prompt_format: PromptFormat = PromptFormat.AUTO
+    system_prompt: str | None = None
+    partial: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,13 +13,13 @@ import torch
 from scheduler.core.plan import EngineSpec
 from scheduler.core.refresh import EngineTotals
 from worker.engines.base import BranchFinished, BranchRequest, FinishReason
+from worker.engines.requests import refusal
 from worker.engines.torch import timing
 from worker.engines.torch.config import LlamaConfig, UnsupportedCheckpointError
 from worker.engines.torch.decoder import Decoder, round_up
 from worker.engines.torch.loop import DecodeLoop
 from worker.engines.torch.model import LlamaModel
 from worker.engines.torch.prompts import PromptStore
-from worker.engines.torch.requests import refusal
 from worker.engines.torch.rows import Row
 from worker.engines.torch.serving import Serving
 from worker.engines.torch.text import ByteText, Text, TokenizerText

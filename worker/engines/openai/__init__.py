@@ -1,0 +1,1 @@
+"""An OpenAI-compatible server as an engine: vLLM, or any other that streams completions."""

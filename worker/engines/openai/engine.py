@@ -1,0 +1,140 @@
+"""The engine in front of an OpenAI-compatible server, which owns the model and its batch."""
+
+import asyncio
+import threading
+from collections.abc import Coroutine, Iterable, Sequence
+from datetime import UTC, datetime
+from queue import SimpleQueue
+from typing import Any, TypeVar
+
+from scheduler.core.plan import EngineSpec
+from scheduler.core.refresh import EngineTotals
+from worker.engines.base import BranchFinished, BranchRequest, FinishReason
+from worker.engines.openai.config import EndpointConfig
+from worker.engines.openai.endpoint import Endpoint
+from worker.engines.openai.flight import Flight
+from worker.engines.openai.probe import probe
+from worker.engines.openai.serving import Serving
+from worker.engines.requests import refusal
+
+_SPARE_CONNECTIONS = 8
+"""For aborted streams that are still closing."""
+
+T = TypeVar("T")
+
+
+class OpenAIEngine:
+    """Decodes branches on a server; see `worker.engines.base.Engine`.
+
+    Calls only put work into the event loop, whose thread owns everything else.
+    """
+
+    def __init__(
+        self, config: EndpointConfig, *, model: str | None = None, max_num_seqs: int = 64
+    ) -> None:
+        """Asks the server what it offers and starts the thread of the event loop.
+
+        Args:
+            model: Name of one of the server's models; not needed where it has only one.
+            max_num_seqs: Branches that are with the server at once.
+
+        Raises:
+            EndpointError: The server cannot be used; the message says what to set.
+        """
+        self._lock = threading.Lock()
+        self._held: set[str] = set()
+        self._is_closed = False
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(
+            target=self._loop.run_forever, name="openai-engine", daemon=True
+        )
+        self._thread.start()
+        endpoint = Endpoint(config, max_connections=max_num_seqs + _SPARE_CONNECTIONS)
+        try:
+            offer = self._call(probe(endpoint, config, model))
+        except BaseException:
+            self._call(endpoint.aclose())
+            self._stop()
+            raise
+        self._spec = EngineSpec(
+            "openai",
+            offer.model,
+            max_num_seqs,
+            offer.max_model_len,
+            config.draft_lengths,
+            max_num_seqs * offer.max_model_len,
+            chars_per_token=offer.chars_per_token,
+        )
+        self._serving = Serving(
+            endpoint,
+            config,
+            model=offer.model,
+            vllm_fields=offer.vllm_fields,
+            max_num_seqs=max_num_seqs,
+            on_end=self._release,
+        )
+
+    @property
+    def spec(self) -> EngineSpec:
+        """What this engine serves."""
+        return self._spec
+
+    def submit(
+        self, requests: Sequence[BranchRequest], events: SimpleQueue[BranchFinished]
+    ) -> None:
+        """Queues branches; their events arrive on `events`."""
+        now = datetime.now(UTC)
+        flights = []
+        with self._lock:
+            for request in requests:
+                flight = Flight(request, events, now)
+                why = self._refusal(request)
+                if why is None:
+                    self._held.add(request.branch_id)
+                    flights.append(flight)
+                else:
+                    flight.send(FinishReason.ERROR, flight.metrics(now), why)
+            if flights:
+                self._loop.call_soon_threadsafe(self._serving.submit, flights)
+
+    def totals(self) -> EngineTotals:
+        """What the server did for this engine, as far as its streams tell."""
+        return self._serving.tally.totals()
+
+    def abort(self, branch_ids: Iterable[str], *, only_waiting: bool = False) -> None:
+        """Closes the streams of branches; ids that are unknown or finished are ignored."""
+        with self._lock:
+            held = self._held.intersection(branch_ids)
+            if held and not self._is_closed:
+                self._loop.call_soon_threadsafe(
+                    lambda: self._serving.abort(held, only_waiting=only_waiting)
+                )
+
+    def close(self) -> None:
+        """Aborts what runs and ends the thread. Idempotent."""
+        with self._lock:
+            if self._is_closed:
+                return
+            self._is_closed = True
+        self._call(self._serving.close())
+        self._stop()
+
+    def _refusal(self, request: BranchRequest) -> str | None:
+        """Why a request cannot run; prompts that are too long are told by the server."""
+        if self._is_closed:
+            return "the engine is closed; submit to another one"
+        if request.branch_id in self._held:
+            return f"branch {request.branch_id} is already here; give each branch its own id"
+        return refusal(request, int(bool(request.prompt)), self._spec)
+
+    def _release(self, branch_id: str) -> None:
+        with self._lock:
+            self._held.discard(branch_id)
+
+    def _call(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+
+    def _stop(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
