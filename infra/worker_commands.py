@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
+from pydantic import ValidationError
 
 from infra.demo_engines import demo_settings
 from infra.server_commands import DatabaseUrl, RedisUrl, WorkerName
@@ -22,6 +23,17 @@ Problems = Annotated[
     Path | None,
     typer.Option(help="Problem set of the recordings (replay), or prompts to measure on (torch)."),
 ]
+BaseUrl = Annotated[
+    str | None,
+    typer.Option(help="Address of an OpenAI-compatible API, such as http://localhost:8000/v1."),
+]
+Api = Annotated[
+    str | None,
+    typer.Option(help="chat (default) or completions: how prompts are sent to an endpoint."),
+]
+MaxModelLen = Annotated[
+    int | None, typer.Option(help="Context length, where the endpoint does not say it.")
+]
 Device = Annotated[str | None, typer.Option(help="cpu or cuda.")]
 MaxNumSeqs = Annotated[int | None, typer.Option(help="Branches that decode together in one step.")]
 
@@ -36,7 +48,7 @@ def worker(
     database_url: DatabaseUrl,
     redis_url: RedisUrl,
     name: WorkerName,
-    engine: Annotated[str | None, typer.Option(help="torch (default) or replay.")] = None,
+    engine: Annotated[str | None, typer.Option(help="torch (default), openai or replay.")] = None,
     model: Model = None,
     model_dir: ModelDir = None,
     draft_dir: DraftDir = None,
@@ -52,6 +64,9 @@ def worker(
     ] = None,
     device: Device = None,
     max_num_seqs: MaxNumSeqs = None,
+    base_url: BaseUrl = None,
+    api: Api = None,
+    max_model_len: MaxModelLen = None,
 ) -> None:
     """Solve batches with one engine; the shipped demo model when no checkpoint is named.
 
@@ -73,22 +88,27 @@ def worker(
         answer_profile=answer_profile,
         device=device,
         max_num_seqs=max_num_seqs,
+        endpoint=_given(base_url=base_url, api=api, max_model_len=max_model_len),
     )
     raise typer.Exit(_or_exit(run, settings))
 
 
 def calibrate(
+    engine: Annotated[str | None, typer.Option(help="torch (default) or openai.")] = None,
     model: Model = None,
     model_dir: ModelDir = None,
     draft_dir: DraftDir = None,
     problems: Problems = None,
     device: Device = None,
     max_num_seqs: MaxNumSeqs = None,
+    base_url: BaseUrl = None,
+    api: Api = None,
+    max_model_len: MaxModelLen = None,
     out: Annotated[
         Path | None, typer.Option(help="File of the profile; where workers look by default.")
     ] = None,
 ) -> None:
-    """Measure the torch engine on this machine thoroughly and write its latency profile."""
+    """Measure an engine thoroughly, on this machine or behind a URL; write its latency profile."""
     from worker.engines.factory import calibrate_engine
 
     settings = _settings(
@@ -96,13 +116,14 @@ def calibrate(
         database_url="",
         redis_url="",
         name="calibrate",
-        engine="torch",
+        engine=engine,
         model=model,
         model_dir=model_dir,
         draft_dir=draft_dir,
         problems=problems,
         device=device,
         max_num_seqs=max_num_seqs,
+        endpoint=_given(base_url=base_url, api=api, max_model_len=max_model_len),
     )
     typer.echo(_or_exit(lambda it: calibrate_engine(it, out), settings))
 
@@ -111,10 +132,19 @@ def _settings(**options: Any) -> "WorkerSettings":
     """Worker settings of the options that were given, completed for the demo."""
     from worker.settings import WorkerSettings
 
-    given = {key: value for key, value in options.items() if value is not None}
+    given = _given(**options)
     engine = given.get("engine") or os.environ.get("SLACKLINE_ENGINE", "torch")
     settings: dict[str, Any] = {**given, **demo_settings(engine, given, os.environ)}
-    return WorkerSettings(**settings)
+    try:
+        return WorkerSettings(**settings)
+    except ValidationError as error:
+        wrong = error.errors(include_url=False)[0]
+        name = ".".join(map(str, wrong["loc"]))
+        raise SystemExit(f"Wrong setting {name}: {wrong['msg']}") from None
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    return {key: value for key, value in options.items() if value is not None}
 
 
 def _or_exit(act: Callable[["WorkerSettings"], Outcome], settings: "WorkerSettings") -> Outcome:

@@ -1,5 +1,7 @@
 """Starts the OpenAI-compatible test server as a child process."""
 
+import os
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -25,6 +27,15 @@ class ServerProcess:
     def num_running(self) -> int:
         """Branches that the server decodes."""
         return int(httpx.get(f"{self.url}/running").json())
+
+    def fail(self, num_requests: int) -> None:
+        """Have it turn away so many of the requests to come."""
+        httpx.get(f"{self.url}/fail/{num_requests}")
+
+    def kill(self) -> None:
+        """SIGKILL it."""
+        assert self.child.pid is not None
+        os.kill(self.child.pid, signal.SIGKILL)
 
 
 @contextmanager

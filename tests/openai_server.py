@@ -9,7 +9,6 @@ import argparse
 import asyncio
 import itertools
 import threading
-import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -59,7 +58,7 @@ class Stream(SimpleQueue[BranchFinished]):
     def tell(self, item: Progress | BranchFinished) -> None:
         self._loop.call_soon_threadsafe(self.items.put_nowait, item)
 
-    def put(self, item: BranchFinished, block: bool = True, timeout: float | None = None) -> None:
+    def put(self, item: BranchFinished, *_: object, **__: object) -> None:
         self.tell(item)
 
 
@@ -69,14 +68,14 @@ class Server:
 
     Attributes:
         api_key: The key to ask for; None asks for none.
-        num_failures: Requests to turn away with 503 before serving any.
+        num_failures: Requests to turn away with 503.
     """
 
     engine: torch_engine.TorchEngine
     text: TokenizerText
     model: str
     api_key: str | None
-    num_failures: int
+    num_failures: int = 0
 
     def __post_init__(self) -> None:
         self._numbers = itertools.count()
@@ -89,6 +88,7 @@ class Server:
                 Route("/v1/completions", self.completions, methods=["POST"]),
                 Route("/v1/chat/completions", self.chat, methods=["POST"]),
                 Route("/running", self.running),
+                Route("/fail/{count:int}", self.fail),
             ]
         )
 
@@ -107,11 +107,16 @@ class Server:
         """How many branches are live, so that a test can see an abort arrive."""
         return JSONResponse(len(StreamedRow.streams))
 
+    async def fail(self, request: Request) -> Response:
+        """Turn away so many of the requests to come, as while a model is loaded."""
+        self.num_failures = request.path_params["count"]
+        return JSONResponse(self.num_failures)
+
     async def completions(self, request: Request) -> Response:
         body = orjson.loads(await request.body())
         return await self._serve(request, body, str(body["prompt"]), is_chat=False)
 
-    async def chat(self, request: Request) -> Response:
+    async def chat(self, _: Request) -> Response:
         return error(400, "this model has no chat template")
 
     async def _serve(
@@ -207,9 +212,8 @@ def main() -> None:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--max-num-seqs", type=int, default=16)
     parser.add_argument("--api-key")
-    parser.add_argument("--num-failures", type=int, default=0)
     options = parser.parse_args()
-    torch_engine.Row = StreamedRow  # type: ignore[misc]
+    torch_engine.Row = StreamedRow  # type: ignore[attr-defined]
     engine = torch_engine.TorchEngine.load(
         options.model_dir,
         options.draft_dir,
@@ -221,7 +225,6 @@ def main() -> None:
         TokenizerText(options.model_dir),
         options.model,
         options.api_key,
-        options.num_failures,
     )
     uvicorn.run(server.application(), port=options.port, log_level="warning")
 

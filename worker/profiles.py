@@ -76,7 +76,7 @@ def measure_latency(
 ) -> LatencyProfile:
     """Measure the engine on this machine and write its profile."""
     prompts = read_prompts(settings.problems)
-    profile = calibrate(engine, prompts, effort, device=device_name(settings.device))
+    profile = calibrate(engine, prompts, effort, device=_device_of(settings))
     write_profile(profile, path)
     log.info("measured", path=str(path), method=profile.method)
     return profile
@@ -119,6 +119,12 @@ def read_prompts(problems: Path | None, limit: int = 64) -> list[str]:
     return [orjson.loads(line)["prompt"] for line in lines]
 
 
+def _device_of(settings: WorkerSettings) -> str:
+    if settings.engine == "openai":
+        return f"what serves {settings.endpoint.base_url}, seen from {platform.node()}"
+    return device_name(settings.device)
+
+
 def device_name(device: str) -> str:
     """The device in words, as a profile names it."""
     host = f"{platform.machine()} CPU, {os.cpu_count()} cores, {platform.node()}"
@@ -130,7 +136,11 @@ def device_name(device: str) -> str:
 
 
 def kept_profile_path(settings: WorkerSettings, max_num_seqs: int) -> Path:
-    """Where the profile of this checkpoint on this machine is kept."""
+    """Where the profile of this checkpoint on this machine is kept, or of this endpoint."""
+    if settings.engine == "openai":
+        served = f"{settings.model} {settings.endpoint.model_dump_json(exclude={'api_key'})}"
+        digest = hashlib.sha256(served.encode()).hexdigest()[:16]
+        return settings.data_dir / "profiles" / f"{digest}-endpoint-{max_num_seqs}.json"
     weights = [folder for folder in (settings.model_dir, settings.draft_dir) if folder]
     name = f"{_hash_of(weights)}-{settings.device}-{max_num_seqs}-{platform.node()}.json"
     return settings.data_dir / "profiles" / name

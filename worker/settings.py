@@ -7,6 +7,7 @@ from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from scheduler.core.config import SchedulerConfig
+from worker.engines.openai.settings import EndpointSettings
 
 
 class WorkerSettings(BaseSettings):
@@ -14,7 +15,8 @@ class WorkerSettings(BaseSettings):
 
     Attributes:
         name: The worker's name and its queue; one process per name.
-        model: Name that jobs ask for; by default what the checkpoint or the recordings say.
+        model: Name that jobs ask for; by default what the checkpoint or the recordings say, or the
+            only model of an endpoint.
         model_dir: Checkpoint of the target, for the torch engine.
         draft_dir: Checkpoint of the draft; without one nothing is speculated.
         recordings: Recorded branches: what the replay engine replays, and what lengths and
@@ -23,7 +25,8 @@ class WorkerSettings(BaseSettings):
             `problems.jsonl` beside them; for another engine, prompts to measure drafts on.
         recorded_model: Which model of the recordings to replay, when they have several.
         recorded_dataset: Which data set, likewise.
-        latency_profile: Measured latency; the torch engine measures itself when there is none.
+        latency_profile: Measured latency; an engine that can measures itself when there is
+            none.
         answer_profile: Learned lengths and accuracy; a cautious prior when there is none.
         data_dir: Where measured profiles are kept between starts.
         lease_s: A batch is rescued when it was not renewed for so long; beats come every second.
@@ -32,6 +35,7 @@ class WorkerSettings(BaseSettings):
         max_batches: Batches that run at once, one thread each. A batch lasts as long as its slowest
             branch, so few of them leave rows idle.
         num_graders: Processes that compare answers, started when first needed.
+        endpoint: The server in front of which the openai engine stands.
         log_json: One JSON object per log line, for collectors.
     """
 
@@ -45,7 +49,7 @@ class WorkerSettings(BaseSettings):
     database_url: str = Field(validation_alias="DATABASE_URL")
     redis_url: str = Field(validation_alias="REDIS_URL")
     name: str = Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9._-]+$")
-    engine: Literal["torch", "replay"] = "torch"
+    engine: Literal["torch", "replay", "openai"] = "torch"
     model: str | None = None
     model_dir: Path | None = None
     draft_dir: Path | None = None
@@ -62,4 +66,5 @@ class WorkerSettings(BaseSettings):
     scheduler: SchedulerConfig = SchedulerConfig()
     max_batches: int = Field(default=32, ge=1, le=64)
     num_graders: int = Field(default=1, ge=1, le=16)
+    endpoint: EndpointSettings = EndpointSettings()
     log_json: bool = False

@@ -45,21 +45,21 @@ def build_engine(settings: WorkerSettings) -> Served:
     """
     if settings.engine == "replay":
         return _build_replay(settings)
-    return _build_torch(settings)
+    return _build_measured(settings)
 
 
 def calibrate_engine(settings: WorkerSettings, output: Path | None = None) -> Path:
-    """Measure the torch engine thoroughly, minutes on a CPU, and write its profile.
+    """Measure an engine thoroughly, minutes on a CPU, and write its profile.
 
     Args:
         output: By default where a worker with these settings looks for it at its start.
 
     Raises:
-        SettingsError: A needed setting is missing, or the engine is not the torch engine.
+        SettingsError: A needed setting is missing, or the engine only replays.
     """
-    if settings.engine != "torch":
-        raise SettingsError("only the torch engine can be measured: set --engine torch")
-    engine = _load_torch(settings)
+    if settings.engine == "replay":
+        raise SettingsError("a replay cannot be measured: set --engine torch or openai")
+    engine = _load(settings)
     try:
         path = output or kept_profile_path(settings, engine.spec.max_num_seqs)
         measure_latency(settings, engine, FULL, path)
@@ -68,14 +68,31 @@ def calibrate_engine(settings: WorkerSettings, output: Path | None = None) -> Pa
     return path
 
 
-def _build_torch(settings: WorkerSettings) -> Served:
-    engine = _load_torch(settings)
+def _build_measured(settings: WorkerSettings) -> Served:
+    engine = _load(settings)
     try:
         latency = measured_latency(settings, engine)
         return Served(engine, latency, known_answers(settings, engine.spec.model))
     except BaseException:
         engine.close()
         raise
+
+
+def _load(settings: WorkerSettings) -> MeasurableEngine:
+    return _load_openai(settings) if settings.engine == "openai" else _load_torch(settings)
+
+
+def _load_openai(settings: WorkerSettings) -> MeasurableEngine:
+    if settings.endpoint.base_url is None:
+        raise SettingsError("the openai engine needs a server: set --base-url URL")
+    from worker.engines.openai.endpoint import EndpointError
+    from worker.engines.openai.engine import OpenAIEngine
+
+    max_num_seqs = settings.max_num_seqs or 64
+    try:
+        return OpenAIEngine(settings.endpoint, model=settings.model, max_num_seqs=max_num_seqs)
+    except EndpointError as error:
+        raise SettingsError(str(error)) from None
 
 
 def _load_torch(settings: WorkerSettings) -> MeasurableEngine:

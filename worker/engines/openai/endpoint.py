@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import orjson
 
-from worker.engines.openai.config import EndpointConfig
+from worker.engines.openai.settings import EndpointSettings
 from worker.engines.openai.wire import Chunk, StreamError, error_text, parse_chunk
 
 CONNECT_TIMEOUT_S = 10.0
@@ -52,11 +52,11 @@ class OfferedModel:
 class Endpoint:
     """A client of one server; used from one event loop."""
 
-    def __init__(self, config: EndpointConfig, *, max_connections: int) -> None:
-        self._config = config
-        key = config.api_key
+    def __init__(self, settings: EndpointSettings, *, max_connections: int) -> None:
+        self._settings = settings
+        key = settings.api_key
         self._client = httpx.AsyncClient(
-            base_url=f"{config.base_url}/",
+            base_url=f"{settings.base_url}/",
             headers={"Authorization": f"Bearer {key.get_secret_value()}"} if key else {},
             # A stream is silent while its request waits in the server; deadlines bound that.
             timeout=httpx.Timeout(None, connect=CONNECT_TIMEOUT_S),
@@ -81,7 +81,7 @@ class Endpoint:
             ]
         except (ValueError, LookupError, TypeError, AttributeError):
             raise EndpointError(
-                f"{self._config.base_url}/models lists no models; is that the address of an"
+                f"{self._settings.base_url}/models lists no models; is that the address of an"
                 " OpenAI-compatible API, which usually ends in /v1?",
                 is_transient=False,
             ) from None
@@ -137,12 +137,12 @@ class Endpoint:
             hint = "; check the model's name and that the base URL is that of the API"
         else:
             hint = ""
-        return f"the server at {self._config.base_url} answered {status}: {said}{hint}"
+        return f"the server at {self._settings.base_url} answered {status}: {said}{hint}"
 
     def _unreachable(self, error: httpx.HTTPError) -> EndpointError:
         said = str(error) or type(error).__name__
         return EndpointError(
-            f"no answer from the server at {self._config.base_url} ({said}); check that it runs"
+            f"no answer from the server at {self._settings.base_url} ({said}); check that it runs"
             " and that --base-url is its address",
             is_transient=True,
         )

@@ -10,11 +10,12 @@ from typing import Any, TypeVar
 from scheduler.core.plan import EngineSpec
 from scheduler.core.refresh import EngineTotals
 from worker.engines.base import BranchFinished, BranchRequest, FinishReason
-from worker.engines.openai.config import EndpointConfig
 from worker.engines.openai.endpoint import Endpoint
 from worker.engines.openai.flight import Flight
 from worker.engines.openai.probe import probe
 from worker.engines.openai.serving import Serving
+from worker.engines.openai.settings import EndpointSettings
+from worker.engines.openai.timing import Clock
 from worker.engines.requests import refusal
 
 _SPARE_CONNECTIONS = 8
@@ -30,7 +31,7 @@ class OpenAIEngine:
     """
 
     def __init__(
-        self, config: EndpointConfig, *, model: str | None = None, max_num_seqs: int = 64
+        self, settings: EndpointSettings, *, model: str | None = None, max_num_seqs: int = 64
     ) -> None:
         """Asks the server what it offers and starts the thread of the event loop.
 
@@ -49,9 +50,9 @@ class OpenAIEngine:
             target=self._loop.run_forever, name="openai-engine", daemon=True
         )
         self._thread.start()
-        endpoint = Endpoint(config, max_connections=max_num_seqs + _SPARE_CONNECTIONS)
+        endpoint = Endpoint(settings, max_connections=max_num_seqs + _SPARE_CONNECTIONS)
         try:
-            offer = self._call(probe(endpoint, config, model))
+            offer = self._call(probe(endpoint, settings, model))
         except BaseException:
             self._call(endpoint.aclose())
             self._stop()
@@ -61,18 +62,18 @@ class OpenAIEngine:
             offer.model,
             max_num_seqs,
             offer.max_model_len,
-            config.draft_lengths,
+            settings.draft_lengths,
             max_num_seqs * offer.max_model_len,
             chars_per_token=offer.chars_per_token,
         )
         self._serving = Serving(
             endpoint,
-            config,
-            model=offer.model,
-            vllm_fields=offer.vllm_fields,
+            settings,
+            offer,
             max_num_seqs=max_num_seqs,
             on_end=self._release,
         )
+        self._clock = Clock(endpoint, settings, offer)
 
     @property
     def spec(self) -> EngineSpec:
@@ -118,6 +119,37 @@ class OpenAIEngine:
             self._is_closed = True
         self._call(self._serving.close())
         self._stop()
+
+    def measure_step(
+        self, *, rows: int, num_speculative_tokens: int, context_tokens: int, repeats: int
+    ) -> tuple[float, ...]:
+        """Times decode steps through as many streams as rows, while nothing else is served.
+
+        What others ask of the server meanwhile is in the times, as it is in those of branches.
+
+        Args:
+            context_tokens: Tokens in the caches, total over rows; kept to within a tenth or so,
+                since the server owns the tokenizer.
+
+        Raises:
+            RuntimeError: The engine serves branches, or the server's end too soon.
+            EndpointError: The server failed.
+        """
+        return self._timed(
+            self._clock.steps(rows, num_speculative_tokens, context_tokens // rows, repeats)
+        )
+
+    def measure_prefill(self, *, prompt_tokens: int, repeats: int) -> tuple[float, ...]:
+        """Times first tokens of prompts that the server has not seen, in seconds."""
+        return self._timed(self._clock.prefills(prompt_tokens, repeats))
+
+    def _timed(self, measurement: Coroutine[Any, Any, tuple[float, ...]]) -> tuple[float, ...]:
+        with self._lock:
+            is_idle = not self._held and not self._is_closed
+        if not is_idle:
+            measurement.close()
+            raise RuntimeError("the engine is closed or serves branches; wait until it is idle")
+        return self._call(measurement)
 
     def _refusal(self, request: BranchRequest) -> str | None:
         """Why a request cannot run; prompts that are too long are told by the server."""

@@ -91,7 +91,7 @@ class Flight:
     request: BranchRequest
     events: SimpleQueue[BranchFinished]
     queued_at: datetime
-    task: asyncio.Task[None] | None = None
+    task: asyncio.Task[tuple[FinishReason, str | None]] | None = None
     started_at: datetime | None = None
     first_token_at: datetime | None = None
     prompt_tokens: int | None = None

@@ -15,6 +15,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
+from functools import partial
 from itertools import count
 
 import structlog
@@ -27,10 +28,10 @@ from tenacity import (
 )
 
 from worker.engines.base import FinishReason
-from worker.engines.openai.config import EndpointConfig
 from worker.engines.openai.endpoint import Endpoint, EndpointError
 from worker.engines.openai.flight import Flight
-from worker.engines.openai.wire import body_of, path_of
+from worker.engines.openai.settings import EndpointSettings
+from worker.engines.openai.wire import Offer, body_of, path_of
 from worker.engines.tally import Tally
 
 log = structlog.get_logger(__name__)
@@ -46,22 +47,20 @@ class Serving:
     """Streams branches from one server.
 
     Args:
-        model: Name that the server knows.
         on_end: Called with the id of an ended branch before its event is sent.
     """
 
     def __init__(
         self,
         endpoint: Endpoint,
-        config: EndpointConfig,
+        settings: EndpointSettings,
+        offer: Offer,
         *,
-        model: str,
-        vllm_fields: bool,
         max_num_seqs: int,
         on_end: Callable[[str], None],
     ) -> None:
-        self._endpoint, self._config = endpoint, config
-        self._model, self._vllm_fields = model, vllm_fields
+        self._endpoint, self._settings = endpoint, settings
+        self._offer = offer
         self._max_num_seqs = max_num_seqs
         self._on_end = on_end
         self._waiting: list[tuple[int, int, Flight]] = []
@@ -111,28 +110,24 @@ class Serving:
             self._running[flight.request.branch_id] = flight
             flight.started_at = _now()
             flight.task = asyncio.ensure_future(self._run(flight))
+            # Not at the end of the task: one that is cancelled before its first turn never runs.
+            flight.task.add_done_callback(partial(self._leave, flight))
 
-    async def _run(self, flight: Flight) -> None:
-        """See one branch through to its event, whatever happens."""
-        reason, error = FinishReason.ABORT, None
+    async def _run(self, flight: Flight) -> tuple[FinishReason, str | None]:
+        """Stream one branch; returns how it ended, with a message when it failed."""
+        left_s = (flight.request.deadline_at - _now()).total_seconds()
         try:
-            left_s = (flight.request.deadline_at - _now()).total_seconds()
             async with asyncio.timeout(max(left_s, 0.0)):
-                reason = await self._receive(flight)
+                return await self._receive(flight), None
         except TimeoutError:
-            reason = FinishReason.ABORT
-        except asyncio.CancelledError:
-            # Asked for by `abort`; the task ends here anyway.
-            reason = FinishReason.ABORT
+            return FinishReason.ABORT, None
         except EndpointError as failed:
-            reason, error = FinishReason.ERROR, str(failed)
             if failed.is_refusal:
                 flight.started_at = None
+            return FinishReason.ERROR, str(failed)
         except Exception as failed:
             log.exception("stream failed", branch_id=flight.request.branch_id)
-            reason, error = FinishReason.ERROR, f"the stream failed: {failed!r}"
-        finally:
-            self._leave(flight, reason, error)
+            return FinishReason.ERROR, f"the stream failed: {failed!r}"
 
     async def _receive(self, flight: Flight) -> FinishReason:
         """Stream a branch, again from its start when the connection fails."""
@@ -140,7 +135,7 @@ class Serving:
         def is_enough(state: RetryCallState) -> bool:
             now_s = time.monotonic()
             failing_s = now_s - (flight.failing_since_s or now_s)
-            return failing_s + state.upcoming_sleep >= self._config.retry_s
+            return failing_s + state.upcoming_sleep >= self._settings.retry_s
 
         async for attempt in AsyncRetrying(
             retry=retry_if_exception(lambda e: isinstance(e, EndpointError) and e.is_transient),
@@ -158,7 +153,7 @@ class Serving:
             await self._stream(flight)
             if flight.finish_reason is None or flight.finish_reason in _CUT_OFF:
                 raise EndpointError(
-                    f"the server at {self._config.base_url} broke off before the branch ended",
+                    f"the server at {self._settings.base_url} broke off before the branch ended",
                     is_transient=True,
                 )
         except EndpointError:
@@ -168,10 +163,10 @@ class Serving:
 
     async def _stream(self, flight: Flight) -> None:
         request = flight.request
-        body = body_of(request, self._config, self._model, vllm_fields=self._vllm_fields)
+        body = body_of(request, self._settings, self._offer)
         is_decoding = False
         try:
-            async for chunk in self._endpoint.stream(path_of(request, self._config), body):
+            async for chunk in self._endpoint.stream(path_of(request, self._settings), body):
                 num_steps = flight.take(chunk, _now())
                 if flight.first_token_at is not None and not is_decoding:
                     is_decoding = True
@@ -208,7 +203,8 @@ class Serving:
         self.tally.count_busy(now_s - self._busy_since_s)
         self._busy_since_s = now_s
 
-    def _leave(self, flight: Flight, reason: FinishReason, error: str | None) -> None:
+    def _leave(self, flight: Flight, task: "asyncio.Task[tuple[FinishReason, str | None]]") -> None:
+        reason, error = (FinishReason.ABORT, None) if task.cancelled() else task.result()
         self._count_busy()
         del self._running[flight.request.branch_id]
         self._end(flight, reason, error)

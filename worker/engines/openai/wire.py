@@ -1,5 +1,6 @@
 """The bodies that are sent to a server, and the chunks that it streams back."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -7,10 +8,35 @@ from typing import Any
 import orjson
 
 from worker.engines.base import BranchRequest, PromptFormat
-from worker.engines.openai.config import EndpointConfig
+from worker.engines.openai.settings import EndpointSettings
 
 COMPLETIONS = "completions"
 CHAT = "chat/completions"
+
+
+_SPARE_TOKENS = 64
+"""Room for a chat template and for prompts that are denser than most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What a server offers, as found at the start.
+
+    Attributes:
+        vllm_fields: Whether to send fields that only vLLM and its kin know.
+        chars_per_token: Characters of a prompt per token.
+    """
+
+    model: str
+    max_model_len: int
+    vllm_fields: bool
+    chars_per_token: float
+
+    def room(self, request: BranchRequest) -> int:
+        """Completion tokens that surely fit beside a prompt; servers refuse to cut at the end."""
+        num_chars = len(request.prompt) + len(request.system_prompt or "") + len(request.partial)
+        about = math.ceil(1.2 * num_chars / self.chars_per_token) + _SPARE_TOKENS
+        return max(self.max_model_len - about, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,27 +59,25 @@ class StreamError(Exception):
     """An error that the server put into its stream."""
 
 
-def path_of(request: BranchRequest, config: EndpointConfig) -> str:
+def path_of(request: BranchRequest, settings: EndpointSettings) -> str:
     """Where to send a branch, below the base URL."""
     if request.prompt_format is PromptFormat.AUTO:
-        return CHAT if config.api == "chat" else COMPLETIONS
+        return CHAT if settings.api == "chat" else COMPLETIONS
     return CHAT if request.prompt_format is PromptFormat.CHAT else COMPLETIONS
 
 
-def body_of(
-    request: BranchRequest, config: EndpointConfig, model: str, *, vllm_fields: bool
-) -> dict[str, Any]:
+def body_of(request: BranchRequest, settings: EndpointSettings, offer: Offer) -> dict[str, Any]:
     """The request of a branch as JSON."""
     sampling = request.sampling
     stream_options: dict[str, Any] = {"include_usage": True}
     body: dict[str, Any] = {
-        "model": model,
-        "max_tokens": request.max_tokens,
+        "model": offer.model,
+        "max_tokens": min(request.max_tokens, offer.room(request)),
         "temperature": sampling.temperature,
         "top_p": sampling.top_p,
         "stream": True,
         "stream_options": stream_options,
-        **_prompt(request, config),
+        **_prompt(request, settings),
     }
     if sampling.seed is not None:
         body["seed"] = sampling.seed
@@ -63,18 +87,18 @@ def body_of(
         body["top_k"] = sampling.top_k
     if sampling.thinking_token_budget is not None:
         body["thinking_token_budget"] = sampling.thinking_token_budget
-    if vllm_fields:
+    if offer.vllm_fields:
         # Tells the tokens of each chunk, where several may come at once.
         stream_options["continuous_usage_stats"] = True
-    if config.send_priority:
+    if settings.send_priority:
         body["priority"] = request.priority
-    if config.draft_per_branch:
+    if settings.draft_per_branch:
         body["vllm_xargs"] = {"draft_len": request.num_speculative_tokens}
     return body
 
 
-def _prompt(request: BranchRequest, config: EndpointConfig) -> dict[str, Any]:
-    if path_of(request, config) == COMPLETIONS:
+def _prompt(request: BranchRequest, settings: EndpointSettings) -> dict[str, Any]:
+    if path_of(request, settings) == COMPLETIONS:
         return {"prompt": request.prompt + request.partial}
     messages = [{"role": "user", "content": request.prompt}]
     if request.system_prompt is not None:

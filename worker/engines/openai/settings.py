@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
 
-class EndpointConfig(BaseModel):
+class EndpointSettings(BaseModel):
     """An OpenAI-compatible server.
 
     Attributes:
