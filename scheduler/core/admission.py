@@ -26,9 +26,9 @@ from scheduler.core.config import SchedulerConfig
 from scheduler.core.decide import is_to_plan, serving
 from scheduler.core.decisions import Admitted, Rejected, RejectReason
 from scheduler.core.fleet import alive_workers, fleets_by_model
+from scheduler.core.forecast import pessimistic
 from scheduler.core.losses import NO_LOSS, losses
 from scheduler.core.packing import Bounds, place
-from scheduler.core.planner import pessimistic
 from scheduler.core.snapshot import JobView, Snapshot
 from scheduler.core.upgrades import upgrade
 

@@ -13,14 +13,16 @@ from datetime import datetime
 import numpy as np
 from numpy.typing import NDArray
 
+from scheduler.core.candidates import Candidates
 from scheduler.core.columns import Jobs, jobs_table
 from scheduler.core.commitments import Commitments
 from scheduler.core.config import SchedulerConfig
+from scheduler.core.fallback import fallback
 from scheduler.core.fleet import Fleet
+from scheduler.core.forecast import pessimistic
 from scheduler.core.latency import FloatArray
 from scheduler.core.menus import SHARES_OF_ROWS
 from scheduler.core.packed import Packed
-from scheduler.core.planner import Candidates, fallback, pessimistic
 from scheduler.core.snapshot import BatchView, JobView
 from scheduler.core.stopping import CUT_SHARE
 
@@ -92,8 +94,7 @@ class Bounds:
     def options(self, index: int) -> Candidates:
         """The candidates of a job, with costs at its own number of problems."""
         options = self.menus.options[self.classes[index]]
-        scale = self._row_share[index] * self.rows
-        scaled: Candidates = replace(options, row_seconds=options.row_seconds * scale)
+        scaled: Candidates = replace(options, row_seconds=options.row_seconds * self._scale(index))
         return scaled
 
     def before_s(self) -> FloatArray:
@@ -163,9 +164,14 @@ class Bounds:
         """Leave these jobs without a plan, late and without cost."""
         self.chosen[jobs], self.cost_s[jobs], self.must_start_s[jobs] = LATE, 0.0, np.inf
 
-    def item(self, index: int) -> Packed:
-        """The chosen plan of one job with its forecast."""
-        job, chosen, ahead_s = self.jobs[index], int(self.chosen[index]), self.ahead_s(index)
+    def item(self, index: int, ahead_s: float | None = None) -> Packed:
+        """The chosen plan of one job with its forecast.
+
+        Args:
+            ahead_s: The job's `before_s`, when that is known already.
+        """
+        job, chosen = self.jobs[index], int(self.chosen[index])
+        ahead_s = self.ahead_s(index) if ahead_s is None else ahead_s
         if chosen == LATE:
             left_s = float(self.time_left_s[index])
             late = fallback(
@@ -173,13 +179,19 @@ class Bounds:
             )
             return Packed(job, *late, is_in_time=False)
         original = int(self.menus.order[self.classes[index], chosen])
-        options = self.options(index)
-        forecast = options.forecast(original, ahead_s, ahead_s * self.stretch, self.cut_s(index))
+        options = self.menus.options[self.classes[index]]
+        forecast = options.forecast(
+            original, ahead_s, ahead_s * self.stretch, self.cut_s(index), self._scale(index)
+        )
         return Packed(job, options.plan(original), forecast, is_in_time=True)
 
     def packed(self) -> list[Packed]:
         """The chosen plans, in order of deadline."""
         return [self.item(index) for index in range(len(self.jobs))]
+
+    def _scale(self, index: int) -> float:
+        """Problems of the job over those that its class is forecast with."""
+        return float(self._row_share[index] * self.rows)
 
 
 def deadline_order(job: JobView) -> tuple[bool, datetime, datetime, str]:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from scheduler.core.basis import basis_of
 from scheduler.core.bounds import Bounds
+from scheduler.core.candidates import Candidates
 from scheduler.core.columns import batches_table, jobs_table
 from scheduler.core.config import SchedulerConfig
 from scheduler.core.decide import is_to_plan, serving
@@ -21,7 +22,6 @@ from scheduler.core.explanation import Considered, Explanation, Fate
 from scheduler.core.fleet import alive_workers, fleets_by_model
 from scheduler.core.losses import NO_LOSS, losses
 from scheduler.core.plan import Forecast, Plan
-from scheduler.core.planner import Candidates
 from scheduler.core.planning import plan_jobs
 from scheduler.core.snapshot import Snapshot
 

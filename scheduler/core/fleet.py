@@ -9,10 +9,10 @@ remembered by it. Names and exact rows stay with the fleet itself.
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property, lru_cache
-from operator import is_
+from operator import attrgetter, itemgetter
 from typing import Any
 
 import numpy as np
@@ -22,13 +22,12 @@ from scheduler.core.accuracy import AnswerProfile
 from scheduler.core.config import SchedulerConfig
 from scheduler.core.latency import FloatArray, LatencyProfile
 from scheduler.core.plan import EngineSpec
+from scheduler.core.pooling import mean_latency, rounded_count
 from scheduler.core.shrinkage import best_known
 from scheduler.core.snapshot import WorkerView
 
-EXACT_WORKERS = 100
-"""Up to this many workers of one kind are counted exactly in forecasts."""
-LATENCY_DIGITS = 3
-"""Digits of a mean latency that count: below what a fit can tell."""
+_PARTS = attrgetter("name", "spec", "latency", "answers")
+"""What a fleet is made from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +56,17 @@ class Fleet:
     @classmethod
     def of(cls, workers: Iterable[WorkerView]) -> "Fleet":
         """The fleet of some alive workers of one model."""
-        ordered = sorted(workers, key=lambda worker: worker.name)
-        return cls(
-            members=tuple(Member(w.name, w.spec, w.latency) for w in ordered),
-            answers=max((w.answers for w in ordered), key=lambda a: a.num_branches_seen),
+        parts = sorted(map(_PARTS, workers), key=itemgetter(0))
+        model = parts[0][1].model
+        known, fleet = _last.get(model, ((), None))
+        if fleet is not None and known == parts:
+            return fleet
+        fleet = cls(
+            members=tuple(Member(name, spec, latency) for name, spec, latency, _ in parts),
+            answers=max((answers for *_, answers in parts), key=lambda a: a.num_branches_seen),
         )
+        _last[model] = parts, fleet
+        return fleet
 
     def __eq__(self, other: object) -> bool:
         if self is other:
@@ -85,20 +90,11 @@ class Fleet:
     @cached_property
     def pooled(self) -> "Fleet":
         """The same workers without names, pooled by kind and rounded: what forecasts see."""
-        parts = (self.answers, *(part for m in self.members for part in (m.spec, m.latency)))
-        known, pooled = _last_pooled.get(self.members[0].spec.model, ((), self))
-        if len(known) == len(parts) and all(map(is_, known, parts)):
-            return pooled
-        pooled = self._pool()
-        _last_pooled[self.members[0].spec.model] = parts, pooled
-        return pooled
-
-    def _pool(self) -> "Fleet":
         latencies: dict[EngineSpec, list[LatencyProfile]] = {}
         for member in self.members:
             latencies.setdefault(member.spec, []).append(member.latency)
         kinds = tuple(
-            (spec, _mean_latency(mine), _rounded_count(len(mine)))
+            (spec, mean_latency(mine), rounded_count(len(mine)))
             for spec, mine in sorted(latencies.items(), key=lambda kind: repr(kind[0]))
         )
         return _pooled(kinds, self.answers)
@@ -176,12 +172,13 @@ class Fleet:
             tokens_per_s = tokens_per_s + count * share / tpot_s
         return np.asarray(busy / tokens_per_s)
 
-    def prefill_s(self, prompt_tokens: float) -> float:
+    def prefill_s(self, prompt_tokens: ArrayLike) -> FloatArray:
         """Seconds by which prefilling one problem delays the fleet as a whole."""
         rate = sum(
-            n / max(_prefill_s(latency, prompt_tokens), 1e-9) for latency, _, n in self._groups
+            n / np.maximum(latency.prefill_time_s(prompt_tokens), 1e-9)
+            for latency, _, n in self._groups
         )
-        return float(1.0 / rate)
+        return np.asarray(1.0 / rate)
 
 
 def alive_workers(
@@ -201,12 +198,9 @@ def fleets_by_model(workers: Iterable[WorkerView]) -> dict[str, Fleet]:
     return {model: Fleet.of(members) for model, members in sorted(grouped.items())}
 
 
-_last_pooled: dict[str, tuple[tuple[object, ...], Fleet]] = {}
-"""By model the parts of the fleet that was pooled last, which are the same objects tick by tick."""
-
-
-def _prefill_s(latency: LatencyProfile, prompt_tokens: float) -> float:
-    return float(latency.prefill_time_s(prompt_tokens))
+_last: dict[str, tuple[list[tuple[Any, ...]], Fleet]] = {}
+"""By model the last fleet and what it was made from: most ticks see the workers of the one before,
+and comparing them is quick where their parts are the same objects (`db/snapshot.py`)."""
 
 
 @lru_cache(maxsize=256)
@@ -221,39 +215,3 @@ def _pooled(
     """One object per value, so that comparing two pooled fleets is comparing two addresses."""
     members = (Member("", spec, latency) for spec, latency, count in kinds for _ in range(count))
     return Fleet(tuple(members), answers)
-
-
-def _rounded_count(count: int) -> int:
-    if count <= EXACT_WORKERS:
-        return count
-    step = int(10 ** (len(str(count)) - 2))
-    return count // step * step
-
-
-def _mean_latency(latencies: list[LatencyProfile]) -> LatencyProfile:
-    """The latencies themselves when all are equal, else their mean; of unlike forms the slowest.
-
-    A mean of times errs to the slow side: the work done is the harmonic mean of the speeds.
-    """
-    first = latencies[0]
-    if all(latency is first or latency == first for latency in latencies):
-        return first
-    if len({_shape(latency) for latency in latencies}) > 1:
-        return max(latencies, key=lambda p: (float(p.tpot_s(1, 0, 0)), repr(p)))
-    means: dict[str, Any] = {}
-    for field in fields(LatencyProfile):
-        values = [getattr(latency, field.name) for latency in latencies]
-        if isinstance(values[0], float | int):
-            means[field.name] = _rounded(float(np.mean(values)))
-        elif isinstance(values[0], tuple) and field.name != "token_knots":
-            means[field.name] = tuple(_rounded(float(v)) for v in np.mean(values, axis=0))
-    return replace(first, method="mean of a fleet", **means)
-
-
-def _shape(latency: LatencyProfile) -> tuple[object, ...]:
-    values = (getattr(latency, field.name) for field in fields(latency))
-    return (latency.token_knots, *(len(v) if isinstance(v, tuple) else type(v) for v in values))
-
-
-def _rounded(value: float) -> float:
-    return float(f"{value:.{LATENCY_DIGITS}g}")

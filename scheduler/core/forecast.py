@@ -27,9 +27,10 @@ batch boundaries cost nothing.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from scheduler.core.fleet import Fleet
 from scheduler.core.latency import FloatArray
@@ -41,7 +42,7 @@ Z95 = 1.6449
 
 @dataclass(frozen=True, eq=False, slots=True)
 class ForecastGrid:
-    """Forecasts of all candidate plans; arrays are (branches, draft lengths, caps).
+    """Forecasts of all candidate plans; arrays are (..., branches, draft lengths, caps).
 
     Attributes:
         p50_s: Median seconds from the moment when the job has the rows to its last answer.
@@ -64,65 +65,79 @@ class ForecastGrid:
 def forecast_plans(
     fleet: Fleet,
     *,
-    num_problems: int,
-    prompt_tokens: float,
+    num_problems: ArrayLike,
+    prompt_tokens: ArrayLike,
     branches: tuple[int, ...],
     draft_lengths: tuple[int, ...],
     caps: FloatArray,
-    other_branches: float = 0.0,
+    other_branches: ArrayLike = 0.0,
     stop_gain: float = 0.0,
 ) -> ForecastGrid:
-    """Forecast `num_problems` problems, at least 1, under every plan of a grid."""
+    """Forecast jobs of `num_problems` problems, at least 1, under every plan of a grid.
+
+    Args:
+        num_problems: One job or several, as the prompts and other branches: (...).
+    """
     table = occupancy_of(fleet.answers, branches, stop_gain)
     at_cap = capped(fleet.answers, branches, tuple(caps.tolist()), stop_gain)
+    number, prompt, others = (
+        np.asarray(value, dtype=np.float64)[..., None, None]
+        for value in (num_problems, prompt_tokens, other_branches)
+    )
     width = np.asarray(branches, dtype=np.float64)[:, None]  # (branches, 1)
     work, age = at_cap.work, at_cap.age  # (branches, caps)
-    wanted = num_problems * width
-    fits_in_cache = fleet.kv_capacity_tokens / (prompt_tokens + age)
+    wanted = number * width
+    fits_in_cache = fleet.kv_capacity_tokens / (prompt + age)
     rows = np.maximum(np.minimum(np.minimum(fleet.rows, wanted), fits_in_cache), 1.0)
     open_problems = np.maximum(rows * at_cap.duration / work, 1.0)
     queued = wanted > rows
-    throughput = np.where(queued, np.maximum(num_problems * work / rows - age, 0.0), 0.0)
+    throughput = np.where(queued, np.maximum(number * work / rows - age, 0.0), 0.0)
     drain50, drain95 = (
-        _drain_tokens(
-            table, at_cap, caps, quantile, num_problems, open_problems, queued, throughput
-        )
+        _drain_tokens(table, at_cap, caps, quantile, number, open_problems, queued, throughput)
         for quantile in (0.5, 0.95)
     )
-    deviation = np.sqrt(num_problems * at_cap.work_variance) / rows
+    deviation = np.sqrt(number * at_cap.work_variance) / rows
 
-    busy = np.minimum(rows + other_branches, fleet.rows)
-    held = np.where(queued, rows * age, num_problems * work)
+    busy = np.minimum(rows + others, fleet.rows)
+    held = np.where(queued, rows * age, number * work)
     draining = np.clip(held / np.maximum(drain50, 1e-9), 1.0, rows)
-    draining = np.minimum(draining + other_branches, np.maximum(busy, draining))
-    draft = np.asarray(draft_lengths)[None, :, None]
-    mean_tokens = (work / width)[:, None]
-    full_s = fleet.tpot_s(busy[:, None], draft, (prompt_tokens + age)[:, None], mean_tokens)
-    drain_context = prompt_tokens + np.where(queued, age, 0.0) + 0.5 * drain50
-    drain_tokens = (np.where(queued, age, 0.0) + drain50)[:, None]
-    drain_s = fleet.tpot_s(draining[:, None], draft, drain_context[:, None], drain_tokens)
-    prefill_s = fleet.prefill_s(prompt_tokens) * num_problems
+    draining = np.minimum(draining + others, np.maximum(busy, draining))
+    draft = np.asarray(draft_lengths)[:, None]
+    full_s = fleet.tpot_s(_each(busy), draft, _each(prompt + age), _each(work / width))
+    drain_context = prompt + np.where(queued, age, 0.0) + 0.5 * drain50
+    drain_tokens = np.where(queued, age, 0.0) + drain50
+    drain_s = fleet.tpot_s(_each(draining), draft, _each(drain_context), _each(drain_tokens))
+    prefill_s = _each(fleet.prefill_s(prompt) * number)
 
-    p50 = prefill_s + throughput[:, None] * full_s + drain50[:, None] * drain_s
+    p50 = prefill_s + _each(throughput) * full_s + _each(drain50) * drain_s
     spread = (
-        (Z95 * deviation[:, None] * np.where(queued[:, None], full_s, 0.0)) ** 2
-        + ((drain95 - drain50)[:, None] * drain_s) ** 2
+        (_each(Z95 * deviation) * np.where(_each(queued), full_s, 0.0)) ** 2
+        + (_each(drain95 - drain50) * drain_s) ** 2
         + (Z95 * fleet.run_sigma(draft) * p50) ** 2
         + (Z95 * table.relative_spread * p50) ** 2 / max(fleet.answers.num_problems_seen, 1)
     )
     p95 = p50 + np.sqrt(spread)
     at_cap_s = prefill_s + caps * drain_s
-    row_seconds = num_problems * work[:, None] * full_s + prefill_s * fleet.rows
     return ForecastGrid(
         branches=branches,
         draft_lengths=draft_lengths,
         caps=caps,
         p50_s=p50,
         p95_s=p95,
-        needed_s=np.where(queued[:, None], p95, np.minimum(p95, at_cap_s)),
-        accuracy=np.broadcast_to(at_cap.accuracy[:, None], p50.shape),
-        row_seconds=row_seconds,
+        needed_s=np.where(_each(queued), p95, np.minimum(p95, at_cap_s)),
+        accuracy=np.broadcast_to(_each(at_cap.accuracy), p50.shape),
+        row_seconds=_each(number * work) * full_s + prefill_s * fleet.rows,
     )
+
+
+def pessimistic(fleet: Fleet, ahead_s: float) -> float:
+    """95th percentile of work ahead, which is slow together when the engine is slow."""
+    return ahead_s * (1.0 + Z95 * fleet.residual_sigma)
+
+
+def _each(values: NDArray[Any]) -> NDArray[Any]:
+    """Values over branches and caps, the same for each draft length."""
+    return values[..., None, :]
 
 
 def _drain_tokens(
@@ -130,17 +145,15 @@ def _drain_tokens(
     at_cap: Capped,
     caps: FloatArray,
     quantile: float,
-    num_problems: int,
+    number: FloatArray,
     open_problems: FloatArray,
     queued: NDArray[np.bool_],
     throughput: FloatArray,
 ) -> FloatArray:
     """Quantile of the tokens from the end of the throughput phase to the last answer."""
     # With all problems started together, the last ends when none of n lasts longer.
-    open_odds = 1.0 - quantile ** (1.0 / num_problems)
-    longest = np.minimum(table.tokens_when_lasts(open_odds)[:, None], caps)
-    target = quantile ** (1.0 / open_problems) * at_cap.duration
-    remaining = table.tokens_when_duration(target)
+    longest = np.minimum(table.tokens_when_lasts(1.0 - quantile ** (1.0 / number)), caps)
+    remaining = table.tokens_when_duration(quantile ** (1.0 / open_problems) * at_cap.duration)
     # A queued job too lasts as long as its longest problem.
     queued_drain = np.maximum(remaining, longest - throughput)
     return np.asarray(np.where(queued, np.minimum(queued_drain, caps), longest))

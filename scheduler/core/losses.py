@@ -31,13 +31,12 @@ def losses(batches: Batches, alive: Iterable[WorkerView], now: datetime) -> NDAr
         alive: Workers heard of lately.
     """
     columns, names = batches.columns, batches.owner.names
-    workers = [
-        (names.of(one.name), names.of(one.spec.model), names.of(one.incarnation)) for one in alive
-    ]
+    alive = list(alive)
+    worker = names.of_all(one.name for one in alive)
+    models = names.of_all(one.spec.model for one in alive)
+    incarnations = names.of_all(one.incarnation for one in alive)
     model, incarnation = np.full((2, len(names)), -1)
-    if workers:
-        worker, *has = np.array(workers).T
-        model[worker], incarnation[worker] = has
+    model[worker], incarnation[worker] = models, incarnations
     model, incarnation = model[columns["worker"]], incarnation[columns["worker"]]
     is_claimed = columns["is_claimed"]
     return np.select(

@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from scheduler.core.candidates import Candidates, all_candidates
 from scheduler.core.config import SchedulerConfig
 from scheduler.core.fleet import Fleet
 from scheduler.core.hulls import LEAST_COST, MAX_HULL, useful, walk_hulls
 from scheduler.core.kinds import Kind
 from scheduler.core.latency import FloatArray
 from scheduler.core.plan import Plan
-from scheduler.core.planner import Candidates, candidates_of
 
 IntArray = NDArray[np.int64]
 
@@ -98,9 +98,9 @@ class Menus:
                 self._class_of = grown
             found = self._class_of[kinds, shares]
             if (found < 0).any():
-                missing = np.unique(np.stack([kinds, shares], axis=1)[found < 0], axis=0)
-                for kind, share in missing.tolist():
-                    self._class_of[kind, share] = self._add(kind, share)
+                width = self._class_of.shape[1]
+                missing = np.unique((kinds * width + shares)[found < 0])
+                self._add(*np.divmod(missing, width))
                 found = self._class_of[kinds, shares]
             return np.asarray(found)
 
@@ -143,12 +143,20 @@ class Menus:
                 found = self._hull_of[classes, num_fitting]
             return np.asarray(self._hulls[found])
 
-    def _add(self, kind: int, share: int) -> int:
-        others = share * self._fleet.rows / SHARES_OF_ROWS
-        options = candidates_of(self._fleet, self._kinds[kind].specimen(), self._config, others)
+    def _add(self, kinds: IntArray, shares: IntArray) -> None:
+        """Add classes that are not there yet."""
+        others = shares * (self._fleet.rows / SHARES_OF_ROWS)
+        specimens = [self._kinds[kind].specimen() for kind in kinds.tolist()]
+        made = all_candidates(self._fleet, specimens, self._config, others.tolist())
+        first = self._size
+        self._reserve(first + len(made), max(len(options.needed_s) for options in made))
+        for options in made:
+            self._append(options)
+        self._class_of[kinds, shares] = np.arange(first, self._size)
+
+    def _append(self, options: Candidates) -> None:
         order = np.lexsort((options.accuracy, options.row_seconds, options.needed_s))
         count, number = len(order), self._size
-        self._reserve(number + 1, count)
         self.options.append(options)
         self.order[number, :count] = order
         self.needed_s[number, :count] = options.needed_s[order]
@@ -164,7 +172,6 @@ class Menus:
         by_cost = np.lexsort((-accuracy, cost))
         self.cheapest[number, 1 : count + 1] = by_cost[np.minimum.accumulate(by_cost.argsort())]
         self._size += 1
-        return number
 
     def _reserve(self, classes: int, candidates: int) -> None:
         """Make room; rows that readers hold stay as they are."""

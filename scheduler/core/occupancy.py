@@ -55,14 +55,28 @@ class Occupancy:
     duration: FloatArray
     relative_spread: float
 
-    def tokens_when_lasts(self, odds: float) -> FloatArray:
-        """Tokens after which a problem is still open with these odds; (branches,)."""
-        return _inverse(-self.lasts, self.tokens, np.full((len(self.branches), 1), -odds))[:, 0]
+    def tokens_when_lasts(self, odds: FloatArray) -> FloatArray:
+        """Tokens after which a problem is still open with these odds.
+
+        Args:
+            odds: (..., 1 or branches, points), to (..., branches, points).
+        """
+        return self._tokens_at(-self.lasts, -odds)
 
     def tokens_when_duration(self, duration: FloatArray) -> FloatArray:
-        """Inverse of `duration`; (branches, points) to the same shape."""
+        """Inverse of `duration`; (..., branches, points) to the same shape."""
         total = self.duration[:, -1:]
-        return _inverse(self.duration / total - 1.0, self.tokens, duration / total - 1.0)
+        return self._tokens_at(self.duration / total - 1.0, duration / total - 1.0)
+
+    def _tokens_at(self, ascending: FloatArray, values: FloatArray) -> FloatArray:
+        """Tokens at which each width's ascending function within [-1, 0] reaches its values."""
+        # One flat interpolation: widths are shifted apart, so that all of them together ascend.
+        shift = 2.0 * np.arange(len(ascending))[:, None]
+        shifted = values + shift
+        flat = np.interp(
+            shifted.ravel(), (ascending + shift).ravel(), np.tile(self.tokens, len(ascending))
+        )
+        return np.asarray(flat.reshape(shifted.shape))
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -76,7 +90,7 @@ class Capped:
     duration: FloatArray
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=256)
 def occupancy_of(
     profile: AnswerProfile, branches: tuple[int, ...], stop_gain: float = 0.0
 ) -> Occupancy:
@@ -137,16 +151,6 @@ def capped(
         age=read(table.age),
         duration=read(table.duration),
     )
-
-
-def _inverse(ascending: FloatArray, tokens: FloatArray, values: FloatArray) -> FloatArray:
-    """Tokens at which each row's ascending function within [-1, 0] reaches its values."""
-    # One flat interpolation: rows are shifted apart, so that all of them together ascend.
-    shift = 2.0 * np.arange(len(ascending))[:, None]
-    flat = np.interp(
-        (values + shift).ravel(), (ascending + shift).ravel(), np.tile(tokens, len(ascending))
-    )
-    return np.asarray(flat.reshape(values.shape))
 
 
 def _token_grid(profile: AnswerProfile) -> FloatArray:

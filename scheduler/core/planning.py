@@ -17,6 +17,7 @@ from scheduler.core.bounds import LATE, Bounds
 from scheduler.core.config import SchedulerConfig
 from scheduler.core.decisions import JobPlanned, PlanFailure, PlanReason
 from scheduler.core.fleet import Fleet
+from scheduler.core.latency import FloatArray
 from scheduler.core.packed import Packed
 from scheduler.core.placing import place
 from scheduler.core.settling import REASONS, is_similar, settle
@@ -35,6 +36,7 @@ class Planned:
     reasons: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     failures: list[PlanFailure] = field(default_factory=list)
     _items: dict[int, Packed] = field(default_factory=dict)
+    _before_s: FloatArray | None = None
 
     def in_line(self) -> Iterator[Packed]:
         """Jobs in the order in which they get rows, built as they are asked for."""
@@ -82,8 +84,10 @@ class Planned:
         assert self.bounds is not None
         if index not in self._items:
             job = self.bounds.jobs[index]
+            if self._before_s is None:
+                self._before_s = self.bounds.before_s()
             try:
-                item = self.bounds.item(index)
+                item = self.bounds.item(index, float(self._before_s[index]))
             except Exception as error:
                 self.failures.append(_failure(job, error))
                 return None
@@ -157,11 +161,8 @@ def _in_force(item: Packed, reason: PlanReason | None) -> Packed:
     stored = item.job.plan
     if item.is_in_time:
         # A plan like the stored one counts as it, wave size included.
-        return (
-            replace(item, plan=stored)
-            if reason is None and stored
-            else replace(item, reason=reason)
-        )
+        plan = stored if reason is None and stored else item.plan
+        return Packed(item.job, plan, item.forecast, True, reason)
     if stored is None:
         return replace(item, reason=PlanReason.FIRST_PLAN)
     if is_similar(stored, item.plan):

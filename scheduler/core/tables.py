@@ -7,7 +7,8 @@ are a pure function of the views whatever was kept. Rows are only ever appended 
 is replaced by one of the rows in use, so what readers hold never changes.
 """
 
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from operator import is_
 from threading import Lock
 from typing import Any, Generic, TypeVar
 
@@ -46,6 +47,14 @@ class Numbers(Generic[Key]):
                     self.keys.append(key)
                     self._numbers[key] = found
         return found
+
+    def of_all(self, keys: Iterable[Key]) -> NDArray[np.int64]:
+        """The numbers of these values."""
+        keys = list(keys)
+        found = list(map(self._numbers.get, keys))
+        if None in found:
+            found = list(map(self.of, keys))
+        return np.array(found, dtype=np.int64)
 
 
 class Gathered(dict[str, NDArray[Any]]):
@@ -105,39 +114,48 @@ class Columns(Generic[View, Owner]):
         self._store = self._empty(LEAST_STORE)
         self._capacity = LEAST_STORE
         self._size = 0
-        # Views themselves are kept: an address is theirs only as long as they live.
         self._views: tuple[View, ...] = ()
-        self._known = self._at = np.zeros(0, dtype=np.int64)
+        self._at = np.zeros(0, dtype=np.int64)
 
     def of(self, views: Sequence[View]) -> Table[View, Owner]:
         """The columns of these views."""
         with self._lock:
-            addresses = np.fromiter(map(id, views), np.int64, len(views))
-            order = addresses.argsort()
-            sorted_addresses = addresses[order]
-            at = self._known_rows(sorted_addresses)
+            views = tuple(views)
+            at = self._known_rows(views)
             fresh = np.flatnonzero(at < 0)
             if self._size + len(fresh) > self._capacity:
                 at = self._compact(at)
             end = self._size + len(fresh)
-            rows = [self._row(views[index]) for index in order[fresh].tolist()]
+            rows = [self._row(views[index]) for index in fresh.tolist()]
             made = np.array(rows, dtype=self._dtype)
             for name, column in self._store.items():
                 column[self._size : end] = made[name]
             at[fresh] = np.arange(self._size, end)
             self._size = end
-            self._views, self._known, self._at = tuple(views), sorted_addresses, at
-            placed = np.empty_like(at)
-            placed[order] = at
-            columns = Gathered(self._store, placed)
-            return Table(self._owner, self._views, np.arange(len(views)), columns)
+            self._views, self._at = views, at
+            return Table(self._owner, views, np.arange(len(views)), Gathered(self._store, at))
 
-    def _known_rows(self, addresses: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Rows of the views at these addresses, -1 for those that are new."""
-        if not len(self._known):
-            return np.full(len(addresses), -1)
-        spot = np.minimum(self._known.searchsorted(addresses), len(self._known) - 1)
-        return np.where(self._known[spot] == addresses, self._at[spot], -1)
+    def _known_rows(self, views: tuple[View, ...]) -> NDArray[np.int64]:
+        """Rows of the views that the last table had too, -1 for new ones.
+
+        Most views keep their place among the others, which is cheap to see; the rest is found by
+        address. An address is a view's own as long as the view is kept.
+        """
+        shared = min(len(views), len(self._views))
+        stays = np.fromiter(map(is_, views, self._views), np.bool_, shared)
+        at = np.full(len(views), -1)
+        at[:shared][stays] = self._at[:shared][stays]
+        moved = np.append(np.flatnonzero(~stays), np.arange(shared, len(views)))
+        left = np.append(np.flatnonzero(~stays), np.arange(shared, len(self._views)))
+        if not moved.size or not left.size:
+            return at
+        known = np.array([id(self._views[index]) for index in left.tolist()])
+        order = known.argsort()
+        left, known = left[order], known[order]
+        addresses = np.array([id(views[index]) for index in moved.tolist()])
+        spot = np.minimum(known.searchsorted(addresses), len(known) - 1)
+        at[moved] = np.where(known[spot] == addresses, self._at[left[spot]], -1)
+        return at
 
     def _compact(self, at: NDArray[np.int64]) -> NDArray[np.int64]:
         """Go on with a new store that holds only these rows."""

@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scheduler.core import columns, menus
+from scheduler.core.candidates import Candidates, all_candidates
 from scheduler.core.config import SchedulerConfig
 from scheduler.core.decide import decide
 from scheduler.core.decisions import Decisions, LossReason, LostBatch, PlanFailure
 from scheduler.core.fleet import Fleet
 from scheduler.core.plan import Plan
-from scheduler.core.planner import Candidates, candidates_of
 from scheduler.core.snapshot import BatchView, JobView, Snapshot, WorkerView
 from scheduler.core.states import BatchState, JobState
 from tests.scheduler.core.worlds import NOW, batch, job, snapshot, worker
@@ -266,13 +266,13 @@ def test_a_job_that_cannot_be_planned_is_reported_and_the_others_go_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def failing(
-        fleet: Fleet, one: JobView, config: SchedulerConfig, other_branches: float = 0.0
-    ) -> Candidates:
-        if one.max_tokens == 13:
+        fleet: Fleet, jobs: list[JobView], config: SchedulerConfig, others: list[float]
+    ) -> list[Candidates]:
+        if any(one.max_tokens == 13 for one in jobs):
             raise ZeroDivisionError("no such length")
-        return candidates_of(fleet, one, config, other_branches)
+        return all_candidates(fleet, jobs, config, others)
 
-    monkeypatch.setattr(menus, "candidates_of", failing)
+    monkeypatch.setattr(menus, "all_candidates", failing)
     columns.forget()
     world = snapshot((job("good"), job("bad", max_tokens=13), job("over", deadline_s=-1.0)))
     decisions = decide(world, CONFIG)

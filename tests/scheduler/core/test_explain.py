@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from scheduler.core.admission import weigh
 from scheduler.core.basis import FEW_PROBLEMS, basis_of
+from scheduler.core.candidates import candidates_of
 from scheduler.core.config import SchedulerConfig
 from scheduler.core.decide import decide
 from scheduler.core.decisions import Admitted, PlanReason
@@ -17,7 +18,6 @@ from scheduler.core.explain import explain, explain_live, frontier
 from scheduler.core.explanation import Explanation, Fate
 from scheduler.core.fleet import Fleet
 from scheduler.core.plan import Plan
-from scheduler.core.planner import candidates_of
 from scheduler.core.snapshot import JobView, Snapshot
 from tests.scheduler.core.worlds import ANSWERS, LATENCY, batch, job, snapshot, worker
 

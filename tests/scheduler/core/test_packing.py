@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from scheduler.core.config import SchedulerConfig
 from scheduler.core.fleet import Fleet
 from scheduler.core.packing import Bounds, Packed, pack, place
-from scheduler.core.planner import best_plan
 from scheduler.core.snapshot import ARRIVAL_WINDOW_S, BatchView, JobView
 from scheduler.core.stopping import CUT_SHARE
+from tests.scheduler.core.alone import best_plan
 from tests.scheduler.core.worlds import NOW, batch, job, worker
 
 CONFIG = SchedulerConfig()
@@ -35,7 +35,7 @@ def by_id(packed: list[Packed]) -> dict[str, Packed]:
     return {item.job.id: item for item in packed}
 
 
-def test_one_job_gets_the_best_plan_of_the_planner() -> None:
+def test_one_job_gets_the_best_plan_that_fits() -> None:
     only = job(deadline_s=60.0)
     found = best_plan(FLEET, only, CONFIG, time_left_s=60.0)
     [packed] = pack(bounds_of([only]))

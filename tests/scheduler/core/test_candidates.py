@@ -1,4 +1,4 @@
-"""The split of one job."""
+"""The candidates of one job, and the split that it would get alone."""
 
 from dataclasses import replace
 
@@ -6,11 +6,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from scheduler.core.candidates import all_candidates, candidates_of
 from scheduler.core.config import SchedulerConfig
+from scheduler.core.fallback import fallback
 from scheduler.core.fleet import Fleet
 from scheduler.core.latency import LatencyProfile
-from scheduler.core.planner import best_plan, candidates_of, fallback
-from tests.scheduler.core.worlds import LATENCY, job, worker
+from scheduler.core.plan import Plan
+from tests.scheduler.core.alone import best_plan
+from tests.scheduler.core.worlds import ANSWERS, LATENCY, job, worker
 
 CONFIG = SchedulerConfig()
 FLEET = Fleet.of([worker()])
@@ -106,6 +109,29 @@ def test_a_stored_plan_is_found_among_candidates_whatever_its_wave() -> None:
     assert options.plan(index) == found[0]
     assert options.find(None) is None
     assert options.find(replace(stored, max_tokens=7)) is None
+
+
+def test_jobs_forecast_together_have_the_candidates_of_each_alone() -> None:
+    learned = replace(ANSWERS, family="algebra", num_branches_seen=10**6)
+    jobs = [
+        replace(
+            job(num_pending=number, max_branches=width, max_tokens=tokens),
+            mean_prompt_tokens=prompt,
+        )
+        for number in (1, 7, 300)
+        for width in (1, 16, 64)
+        for prompt in (20.0, 900.0)
+        for tokens in (None, 90, 700)
+    ]
+    jobs += [replace(one, answers=learned, plan=Plan(4, 3, 100, 1)) for one in jobs]
+    others = [float(index % 5) * 9 for index in range(len(jobs))]
+    for one, beside, options in zip(
+        jobs, others, all_candidates(FLEET, jobs, CONFIG, others), strict=True
+    ):
+        alone = candidates_of(FLEET, one, CONFIG, beside)
+        assert options.plans.tolist() == alone.plans.tolist()
+        for name in ("p50_s", "p95_s", "needed_s", "accuracy", "row_seconds"):
+            assert getattr(options, name) == pytest.approx(getattr(alone, name), rel=1e-12)
 
 
 def test_short_of_time_a_fallback_still_answers_what_it_can() -> None:

@@ -1,0 +1,260 @@
+"""Candidates of a job: plans that may be worth choosing, with what they promise."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scheduler.core.accuracy import AnswerProfile
+from scheduler.core.config import SchedulerConfig
+from scheduler.core.fleet import Fleet
+from scheduler.core.forecast import ForecastGrid, forecast_plans
+from scheduler.core.latency import FloatArray
+from scheduler.core.plan import Forecast, Plan
+from scheduler.core.snapshot import JobView
+
+NUM_CAPS = 20
+"""Caps offered, each about a fifth longer than the one before: the error of a cap's accuracy and
+time is half a step at most, and candidates cost time."""
+CAP_QUANTILES = (0.003, 0.999)
+"""The shortest and the longest cap, as shares of branches that finish. Cutting many branches lets
+more of them run, of which the shortest finish."""
+
+CUT_STEPS = 4
+"""Where the deadline cuts the branches, the cap is so many steps longer, about twice as long: the
+engine may be faster than forecast with all rows busy, and the deadline bounds what is lost."""
+MAX_TOGETHER = 16
+"""Jobs forecast at once at most: their arrays stay in the processor's cache."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Candidates:
+    """Plans of one job that may be worth choosing, as parallel arrays.
+
+    Attributes:
+        p50_s, p95_s: Finish once the job has the rows, as in `ForecastGrid`.
+        needed_s: Seconds that must be left once the job has the rows.
+        row_seconds: Cost.
+        plans: (num_branches, num_speculative_tokens, max_tokens); (candidates, 3). Where the
+            deadline may cut the branches, the cap leaves room for a faster engine.
+    """
+
+    p50_s: FloatArray
+    p95_s: FloatArray
+    needed_s: FloatArray
+    accuracy: FloatArray
+    row_seconds: FloatArray
+    plans: NDArray[np.int64]
+    wave_rows: int
+    stop_gain: float
+
+    def plan(self, index: int) -> Plan:
+        """The plan at a position; a batch of it fills about half of a worker's rows."""
+        width, draft, cap = self.plans[index].tolist()
+        wave_size = max(1, self.wave_rows // (2 * width))
+        return Plan(width, draft, cap, wave_size, stop_gain=self.stop_gain)
+
+    def forecast(
+        self,
+        index: int,
+        ahead_s: float,
+        delay_p95_s: float,
+        limit_s: float = math.inf,
+        scale: float = 1.0,
+    ) -> Forecast:
+        """What the plan promises when other work takes the rows first.
+
+        Args:
+            ahead_s: Expected seconds until the job has the rows.
+            delay_p95_s: Pessimistic value of the same.
+            limit_s: Seconds until the deadline ends what still runs.
+            scale: Problems of the job over those of the candidates, which scales what they cost.
+        """
+        return Forecast(
+            finish_p50_s=min(ahead_s + float(self.p50_s[index]), limit_s),
+            finish_p95_s=min(delay_p95_s + float(self.p95_s[index]), limit_s),
+            accuracy=float(self.accuracy[index]),
+            row_seconds=float(self.row_seconds[index]) * scale,
+        )
+
+    def best(self, is_allowed: NDArray[np.bool_], config: SchedulerConfig) -> int | None:
+        """The most accurate of the allowed; of near equals the cheapest, then the earliest."""
+        allowed = np.flatnonzero(is_allowed)
+        if not allowed.size:
+            return None
+        # Rounding down to steps, unlike comparing pairs, keeps the order transitive: a plan that
+        # becomes possible can only raise the step.
+        step = np.floor(self.accuracy[allowed] / config.accuracy_tie)
+        order = np.lexsort((self.needed_s[allowed], self.row_seconds[allowed], -step))
+        return int(allowed[order[0]])
+
+    def find(self, plan: Plan | None) -> int | None:
+        """Position of a stored plan, whatever its wave size; None when it is no candidate."""
+        if plan is None:
+            return None
+        key = (plan.num_branches, plan.num_speculative_tokens, plan.max_tokens)
+        found = np.flatnonzero((self.plans == key).all(axis=1))
+        return int(found[0]) if found.size else None
+
+
+def candidates_of(
+    fleet: Fleet, job: JobView, config: SchedulerConfig, other_branches: float = 0.0
+) -> Candidates:
+    """Candidates of a job with pending problems that may be promised: most problems get an answer.
+
+    Args:
+        other_branches: Branches of other jobs that fill the rows which this job leaves free.
+    """
+    return all_candidates(fleet, [job], config, [other_branches])[0]
+
+
+def all_candidates(
+    fleet: Fleet, jobs: Sequence[JobView], config: SchedulerConfig, other_branches: Sequence[float]
+) -> list[Candidates]:
+    """`candidates_of` several jobs; those with the same grid are forecast together."""
+    together: dict[Grid, list[int]] = {}
+    for index, job in enumerate(jobs):
+        together.setdefault(Grid.of(fleet, job, config), []).append(index)
+    found: list[Candidates | None] = [None] * len(jobs)
+    for grid, members in together.items():
+        for start in range(0, len(members), MAX_TOGETHER):
+            some = members[start : start + MAX_TOGETHER]
+            made = _candidates(
+                grid, [jobs[i] for i in some], config, [other_branches[i] for i in some]
+            )
+            for index, one in zip(some, made, strict=True):
+                found[index] = one
+    return [one for one in found if one is not None]
+
+
+class Grid(NamedTuple):
+    """Which plans are forecast for a job.
+
+    Attributes:
+        fleet: Workers with the profile of its task family.
+        caps: Ascending.
+    """
+
+    fleet: Fleet
+    widths: tuple[int, ...]
+    caps: tuple[float, ...]
+
+    @classmethod
+    def of(cls, fleet: Fleet, job: JobView, config: SchedulerConfig) -> "Grid":
+        """The grid of a job."""
+        informed = fleet.informed(job.answers)
+        widths = tuple(width for width in config.branch_grid if width <= job.max_branches) or (1,)
+        caps, bound = _caps_of(informed.answers), token_bound(fleet, job)
+        if bound < caps[-1]:
+            caps = tuple(np.unique(np.floor(np.minimum(caps, bound))).tolist())
+        return cls(informed, widths, caps)
+
+    def forecast(
+        self,
+        jobs: Sequence[JobView],
+        config: SchedulerConfig,
+        other_branches: Sequence[float] | None = None,
+    ) -> ForecastGrid:
+        """Forecast jobs of this grid; arrays get an axis of jobs before the others."""
+        return forecast_plans(
+            self.fleet,
+            num_problems=[job.num_pending for job in jobs],
+            prompt_tokens=[job.mean_prompt_tokens for job in jobs],
+            branches=self.widths,
+            draft_lengths=self.fleet.draft_lengths,
+            caps=np.array(self.caps),
+            # More than all rows make no difference.
+            other_branches=np.minimum(other_branches or 0.0, self.fleet.rows),
+            stop_gain=config.stop_gain,
+        )
+
+
+def flatten(
+    grid: Grid,
+    forecast: ForecastGrid,
+    keep: NDArray[np.bool_],
+    jobs: Sequence[JobView],
+    config: SchedulerConfig,
+) -> list[Candidates]:
+    """The candidates to keep of each of these jobs."""
+    job, width, draft, cap = np.nonzero(keep)
+    caps, last_cap = forecast.caps, len(forecast.caps) - 1
+    bounds = np.array([max(math.floor(token_bound(grid.fleet, one)), caps[-1]) for one in jobs])
+    beyond = np.broadcast_to(bounds[:, None], (len(jobs), CUT_STEPS))
+    # A token less for each step, so that no two candidates are the same plan.
+    steps = np.arange(len(caps), 0, -1)
+    longer = np.concatenate([np.broadcast_to(caps, (len(jobs), len(caps))), beyond], axis=1)
+    longer = np.maximum(longer[:, CUT_STEPS:] - steps, caps)
+    needed_s, p95_s = forecast.needed_s[keep], forecast.p95_s[keep]
+    is_cut_by_deadline = needed_s < p95_s
+    plans = np.stack(
+        [
+            np.asarray(forecast.branches)[width],
+            np.asarray(forecast.draft_lengths)[draft],
+            np.where(is_cut_by_deadline, longer[job, cap], caps[cap]).astype(np.int64),
+        ],
+        axis=1,
+    )
+    # What the deadline cuts runs on until then, under the longer cap.
+    last = np.where(is_cut_by_deadline, np.minimum(cap + CUT_STEPS, last_cap), cap)
+    p50_s = forecast.p50_s[job, width, draft, last] + config.dispatch_s
+    p95_s = forecast.p95_s[job, width, draft, last] + config.dispatch_s
+    accuracy, row_seconds = forecast.accuracy[keep], forecast.row_seconds[keep]
+    needed_s = needed_s + config.dispatch_s
+    ends = np.searchsorted(job, np.arange(len(jobs)), side="right").tolist()
+    return [
+        Candidates(
+            p50_s=p50_s[own],
+            p95_s=p95_s[own],
+            needed_s=needed_s[own],
+            accuracy=accuracy[own],
+            row_seconds=row_seconds[own],
+            plans=plans[own],
+            wave_rows=grid.fleet.least_rows,
+            stop_gain=config.stop_gain,
+        )
+        for own in map(slice, [0, *ends], ends)
+    ]
+
+
+def token_bound(fleet: Fleet, job: JobView) -> float:
+    """Longest completion that the engines and the client allow."""
+    room = max(fleet.max_model_len - job.mean_prompt_tokens, 1.0)
+    return room if job.max_tokens is None else min(room, float(job.max_tokens))
+
+
+def _candidates(
+    grid: Grid, jobs: Sequence[JobView], config: SchedulerConfig, other_branches: Sequence[float]
+) -> list[Candidates]:
+    forecast = grid.forecast(jobs, config, other_branches)
+    # Of the draft lengths only the fastest and the cheapest for each width and cap can ever be
+    # chosen, besides the one in force.
+    keep = np.zeros(forecast.needed_s.shape, dtype=bool)
+    for value in (forecast.needed_s, forecast.row_seconds):
+        np.put_along_axis(keep, value.argmin(axis=2, keepdims=True), True, axis=2)
+    for index, job in enumerate(jobs):
+        if job.plan and job.plan.num_speculative_tokens in forecast.draft_lengths:
+            keep[index, :, forecast.draft_lengths.index(job.plan.num_speculative_tokens)] = True
+    answered = _answered(grid.fleet.answers, grid.widths, grid.caps)
+    enough = min(config.min_answered, float(answered.max()))
+    keep &= (answered >= enough)[:, None, :]
+    return flatten(grid, forecast, keep, jobs, config)
+
+
+@lru_cache(maxsize=256)
+def _caps_of(answers: AnswerProfile) -> tuple[float, ...]:
+    """Caps worth considering, ascending."""
+    shortest, longest = np.maximum(answers.length_quantile(CAP_QUANTILES), 1.0)
+    return tuple(np.unique(np.ceil(np.geomspace(shortest, longest, NUM_CAPS))).tolist())
+
+
+@lru_cache(maxsize=1024)
+def _answered(
+    answers: AnswerProfile, widths: tuple[int, ...], caps: tuple[float, ...]
+) -> FloatArray:
+    """`answered_grid`, which jobs of one model share."""
+    return answers.answered_grid(widths, np.asarray(caps))

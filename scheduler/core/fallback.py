@@ -1,0 +1,56 @@
+"""What a running job gets when no plan that may be promised fits."""
+
+import numpy as np
+
+from scheduler.core.candidates import Grid, flatten
+from scheduler.core.config import SchedulerConfig
+from scheduler.core.fleet import Fleet
+from scheduler.core.forecast import pessimistic
+from scheduler.core.plan import Forecast, Plan
+from scheduler.core.snapshot import JobView
+from scheduler.core.stopping import CUT_SHARE
+
+
+def fallback(
+    fleet: Fleet,
+    job: JobView,
+    config: SchedulerConfig,
+    *,
+    time_left_s: float,
+    ahead_s: float = 0.0,
+) -> tuple[Plan, Forecast]:
+    """A plan for a running job that is short of time: answer what can still be answered.
+
+    Plans that leave more problems without an answer than admission promises come in. Those whose
+    P95 fits are preferred, then those whose median fits. Failing that, one branch at the fastest
+    draft length is cut where the time ends, and the predicted accuracy counts the share of the
+    work that fits in.
+    """
+    grid = Grid.of(fleet, job, config)
+    fleet = grid.fleet
+    room_s = max(time_left_s - config.reserve_s, 0.0)
+    cut_s = max(time_left_s - CUT_SHARE * config.reserve_s, 0.0)
+    forecasts = grid.forecast([job], config)
+    everything = np.ones(forecasts.p50_s.shape, dtype=bool)
+    [options] = flatten(grid, forecasts, everything, [job], config)
+    late_s = pessimistic(fleet, ahead_s)
+    index = options.best(options.needed_s + late_s <= room_s, config)
+    if index is None:
+        index = options.best(options.p50_s + ahead_s <= room_s, config)
+    if index is not None:
+        return options.plan(index), options.forecast(index, ahead_s, late_s, cut_s)
+    narrowest = options.plans[:, 0] == options.plans[:, 0].min()
+    tpot_s = fleet.tpot_s(fleet.rows, np.asarray(fleet.draft_lengths), job.mean_prompt_tokens)
+    caps = forecasts.caps
+    cap = float(np.clip(room_s / tpot_s.min(), caps[0], caps[-1]))
+    possible = caps[caps <= cap][-1]
+    same_cap = narrowest & (np.broadcast_to(caps, everything.shape).ravel() == possible)
+    index = int(np.flatnonzero(same_cap)[options.p50_s[same_cap].argmin()])
+    forecast = options.forecast(index, ahead_s, late_s)
+    share = min(1.0, room_s / max(forecast.finish_p50_s, 1e-9))
+    return options.plan(index), Forecast(
+        forecast.finish_p50_s,
+        forecast.finish_p95_s,
+        forecast.accuracy * share,
+        forecast.row_seconds,
+    )
