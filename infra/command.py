@@ -27,7 +27,8 @@ DataOption = Annotated[
 def up(
     data: DataOption = Path(".slackline"),
     engine: Annotated[
-        list[str] | None, typer.Option(help="Engine of a worker: torch or replay; repeatable.")
+        list[str] | None,
+        typer.Option(help="torch, vllm or replay, for each worker one."),
     ] = None,
     host: Annotated[str, typer.Option(help="Address of the API.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Wanted port of the API.")] = 8000,

@@ -8,14 +8,17 @@ DEMO_MODEL_DIR = ROOT / "worker" / "demo_model"
 DEMO_DATA_DIR = Path(__file__).parent / "demo_data"
 PROFILES_DIR = ROOT / "scheduler" / "profiles"
 
+_DEMO_MODEL: Mapping[str, str | Path] = {
+    "model": "slackline-demo",
+    "model_dir": DEMO_MODEL_DIR / "target",
+    "draft_dir": DEMO_MODEL_DIR / "draft",
+    "problems": DEMO_MODEL_DIR / "arithmetic.jsonl",
+    "recordings": DEMO_MODEL_DIR / "recordings.jsonl.gz",
+}
+
 DEMO_SETTINGS: Mapping[str, Mapping[str, str | Path]] = {
-    "torch": {
-        "model": "slackline-demo",
-        "model_dir": DEMO_MODEL_DIR / "target",
-        "draft_dir": DEMO_MODEL_DIR / "draft",
-        "problems": DEMO_MODEL_DIR / "arithmetic.jsonl",
-        "recordings": DEMO_MODEL_DIR / "recordings.jsonl.gz",
-    },
+    "torch": _DEMO_MODEL,
+    "vllm": _DEMO_MODEL,
     "replay": {
         "model": "EXAONE-Deep-32B",
         "recordings": DEMO_DATA_DIR / "recorded_branches_40.jsonl.gz",
@@ -26,7 +29,7 @@ DEMO_SETTINGS: Mapping[str, Mapping[str, str | Path]] = {
 }
 """Worker settings by engine."""
 
-_CHOICE = {"torch": "model_dir", "replay": "recordings"}
+_CHOICE = {"torch": "model_dir", "vllm": "model_dir", "replay": "recordings"}
 """The setting that says what an engine serves."""
 
 

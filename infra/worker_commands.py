@@ -21,7 +21,7 @@ ModelDir = Annotated[Path | None, typer.Option(help="Checkpoint of the target.")
 DraftDir = Annotated[Path | None, typer.Option(help="Checkpoint of the draft.")]
 Problems = Annotated[
     Path | None,
-    typer.Option(help="Problem set of the recordings (replay), or prompts to measure on (torch)."),
+    typer.Option(help="Problem set of the recordings (replay), or prompts to measure on."),
 ]
 BaseUrl = Annotated[
     str | None,
@@ -48,12 +48,14 @@ def worker(
     database_url: DatabaseUrl,
     redis_url: RedisUrl,
     name: WorkerName,
-    engine: Annotated[str | None, typer.Option(help="torch (default), openai or replay.")] = None,
+    engine: Annotated[
+        str | None, typer.Option(help="torch (default), vllm, openai or replay.")
+    ] = None,
     model: Model = None,
     model_dir: ModelDir = None,
     draft_dir: DraftDir = None,
     recordings: Annotated[
-        Path | None, typer.Option(help="Branches to replay, or to learn accuracy from (torch).")
+        Path | None, typer.Option(help="Branches to replay, or to learn accuracy from (others).")
     ] = None,
     problems: Problems = None,
     latency_profile: Annotated[
@@ -94,7 +96,7 @@ def worker(
 
 
 def calibrate(
-    engine: Annotated[str | None, typer.Option(help="torch (default) or openai.")] = None,
+    engine: Annotated[str | None, typer.Option(help="torch (default), vllm or openai.")] = None,
     model: Model = None,
     model_dir: ModelDir = None,
     draft_dir: DraftDir = None,

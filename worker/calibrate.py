@@ -157,7 +157,11 @@ def _measure_steps(
     rows = sorted({min(count, spec.max_num_seqs) for count in effort.rows})
     lengths = [k for k in effort.draft_lengths if k in spec.draft_lengths]
     contexts = [tokens for tokens in effort.contexts if tokens < spec.max_model_len]
-    grid = list(itertools.product(rows, lengths, contexts))
+    grid = [
+        (count, length, context)
+        for count, length, context in itertools.product(rows, lengths, contexts)
+        if count * context <= spec.kv_capacity_tokens
+    ]
     # A stride that shares no factor with the size visits every point once, far ones first.
     stride = next(s for s in range(len(grid) * 5 // 8 + 1, 0, -1) if _coprime(s, len(grid)))
     steps: list[StepMeasurement] = []
@@ -194,7 +198,7 @@ def _decode(
             branch_index=i // len(chosen),
             num_speculative_tokens=max(engine.spec.draft_lengths),
             max_tokens=min(256, engine.spec.max_model_len // 2),
-            sampling=Sampling(seed=run * num_branches + i),
+            sampling=Sampling(),
             priority=0,
             deadline_at=datetime.now(UTC) + timedelta(minutes=10),
         )

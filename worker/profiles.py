@@ -122,6 +122,11 @@ def read_prompts(problems: Path | None, limit: int = 64) -> list[str]:
 def _device_of(settings: WorkerSettings) -> str:
     if settings.engine == "openai":
         return f"what serves {settings.endpoint.base_url}, seen from {platform.node()}"
+    if settings.engine == "vllm":
+        # Which device it is was decided when vLLM was installed.
+        from vllm.platforms import current_platform
+
+        return device_name("cpu" if current_platform.is_cpu() else "cuda")
     return device_name(settings.device)
 
 
@@ -142,7 +147,10 @@ def kept_profile_path(settings: WorkerSettings, max_num_seqs: int) -> Path:
         digest = hashlib.sha256(served.encode()).hexdigest()[:16]
         return settings.data_dir / "profiles" / f"{digest}-endpoint-{max_num_seqs}.json"
     weights = [folder for folder in (settings.model_dir, settings.draft_dir) if folder]
-    name = f"{_hash_of(weights)}-{settings.device}-{max_num_seqs}-{platform.node()}.json"
+    place = settings.device
+    if settings.engine == "vllm":
+        place = f"vllm-{hashlib.sha256(settings.vllm.model_dump_json().encode()).hexdigest()[:8]}"
+    name = f"{_hash_of(weights)}-{place}-{max_num_seqs}-{platform.node()}.json"
     return settings.data_dir / "profiles" / name
 
 

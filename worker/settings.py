@@ -8,6 +8,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from scheduler.core.config import SchedulerConfig
 from worker.engines.openai.settings import EndpointSettings
+from worker.engines.vllm.settings import VllmSettings
 
 
 class WorkerSettings(BaseSettings):
@@ -36,6 +37,7 @@ class WorkerSettings(BaseSettings):
             branch, so few of them leave rows idle.
         num_graders: Processes that compare answers, started when first needed.
         endpoint: The server in front of which the openai engine stands.
+        vllm: How vLLM runs, for that engine.
         log_json: One JSON object per log line, for collectors.
     """
 
@@ -49,7 +51,7 @@ class WorkerSettings(BaseSettings):
     database_url: str = Field(validation_alias="DATABASE_URL")
     redis_url: str = Field(validation_alias="REDIS_URL")
     name: str = Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9._-]+$")
-    engine: Literal["torch", "replay", "openai"] = "torch"
+    engine: Literal["torch", "vllm", "openai", "replay"] = "torch"
     model: str | None = None
     model_dir: Path | None = None
     draft_dir: Path | None = None
@@ -67,4 +69,5 @@ class WorkerSettings(BaseSettings):
     max_batches: int = Field(default=32, ge=1, le=64)
     num_graders: int = Field(default=1, ge=1, le=16)
     endpoint: EndpointSettings = EndpointSettings()
+    vllm: VllmSettings = VllmSettings()
     log_json: bool = False

@@ -27,4 +27,4 @@ def test_single_settings_may_differ_from_the_demo() -> None:
 
 
 def test_an_engine_without_a_demo_gets_nothing() -> None:
-    assert demo_settings("vllm", {}, {}) == {}
+    assert demo_settings("openai", {}, {}) == {}

@@ -1,7 +1,9 @@
 """Builds the engine that the settings name, with the profiles that the scheduler plans by."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 from scheduler.core.accuracy import AnswerProfile
 from scheduler.core.latency import LatencyProfile
@@ -17,6 +19,9 @@ from worker.profiles import (
     read_latency,
 )
 from worker.settings import WorkerSettings
+
+OnDeath: TypeAlias = Callable[[str], None]
+"""Called once, with the reason, when the engine died and the process is to be replaced."""
 
 REPLAY_MAX_NUM_SEQS = 64
 REPLAY_MAX_MODEL_LEN = 32768
@@ -36,8 +41,11 @@ class Served:
     answers: AnswerProfile
 
 
-def build_engine(settings: WorkerSettings) -> Served:
+def build_engine(settings: WorkerSettings, on_death: OnDeath | None = None) -> Served:
     """Load the engine; seconds for a small checkpoint, and it holds memory until closed.
+
+    Args:
+        on_death: What to do when the engine dies.
 
     Raises:
         SettingsError: A needed setting is missing.
@@ -45,7 +53,7 @@ def build_engine(settings: WorkerSettings) -> Served:
     """
     if settings.engine == "replay":
         return _build_replay(settings)
-    return _build_measured(settings)
+    return _build_measured(settings, on_death)
 
 
 def calibrate_engine(settings: WorkerSettings, output: Path | None = None) -> Path:
@@ -58,7 +66,7 @@ def calibrate_engine(settings: WorkerSettings, output: Path | None = None) -> Pa
         SettingsError: A needed setting is missing, or the engine only replays.
     """
     if settings.engine == "replay":
-        raise SettingsError("a replay cannot be measured: set --engine torch or openai")
+        raise SettingsError("a replay cannot be measured: set --engine torch, vllm or openai")
     engine = _load(settings)
     try:
         path = output or kept_profile_path(settings, engine.spec.max_num_seqs)
@@ -68,8 +76,8 @@ def calibrate_engine(settings: WorkerSettings, output: Path | None = None) -> Pa
     return path
 
 
-def _build_measured(settings: WorkerSettings) -> Served:
-    engine = _load(settings)
+def _build_measured(settings: WorkerSettings, on_death: OnDeath | None) -> Served:
+    engine = _load(settings, on_death)
     try:
         latency = measured_latency(settings, engine)
         return Served(engine, latency, known_answers(settings, engine.spec.model))
@@ -78,8 +86,36 @@ def _build_measured(settings: WorkerSettings) -> Served:
         raise
 
 
-def _load(settings: WorkerSettings) -> MeasurableEngine:
-    return _load_openai(settings) if settings.engine == "openai" else _load_torch(settings)
+def _load(settings: WorkerSettings, on_death: OnDeath | None = None) -> MeasurableEngine:
+    if settings.engine == "openai":
+        return _load_openai(settings)
+    if settings.model_dir is None:
+        raise SettingsError(
+            f"the {settings.engine} engine needs a checkpoint: set --model-dir FOLDER"
+        )
+    if settings.engine == "vllm":
+        return _load_vllm(settings, settings.model_dir, on_death)
+    return _load_torch(settings, settings.model_dir)
+
+
+def _load_vllm(
+    settings: WorkerSettings, model_dir: Path, on_death: OnDeath | None
+) -> MeasurableEngine:
+    try:
+        from worker.engines.vllm.engine import VllmEngine
+    except ModuleNotFoundError as error:
+        raise SettingsError(
+            f"vLLM is not installed here ({error}): run `make install-vllm`, or"
+            " `make install-vllm-cpu` on a machine without a GPU"
+        ) from None
+    return VllmEngine(
+        model_dir,
+        settings.draft_dir,
+        settings.vllm,
+        model=settings.model or model_dir.resolve().name,
+        max_num_seqs=settings.max_num_seqs or 64,
+        on_death=on_death,
+    )
 
 
 def _load_openai(settings: WorkerSettings) -> MeasurableEngine:
@@ -95,16 +131,14 @@ def _load_openai(settings: WorkerSettings) -> MeasurableEngine:
         raise SettingsError(str(error)) from None
 
 
-def _load_torch(settings: WorkerSettings) -> MeasurableEngine:
-    if settings.model_dir is None:
-        raise SettingsError("the torch engine needs a checkpoint: set --model-dir FOLDER")
+def _load_torch(settings: WorkerSettings, model_dir: Path) -> MeasurableEngine:
     # Torch takes seconds to import, and the replay engine does without it.
     from worker.engines.torch.engine import TorchEngine
 
     return TorchEngine.load(
-        settings.model_dir,
+        model_dir,
         settings.draft_dir,
-        model=settings.model or settings.model_dir.resolve().name,
+        model=settings.model or model_dir.resolve().name,
         max_num_seqs=settings.max_num_seqs or 64,
         device=settings.device,
     )

@@ -1,0 +1,1 @@
+"""The vLLM engine: one resident `AsyncLLM` per worker, a draft length per branch."""

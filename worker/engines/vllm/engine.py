@@ -1,0 +1,239 @@
+"""The vLLM engine: one resident `AsyncLLM` in an event loop of its own thread."""
+
+import asyncio
+import multiprocessing
+import os
+import tempfile
+import threading
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any, TypeVar
+
+from vllm.config import VllmConfig
+from vllm.v1.engine.async_llm import AsyncLLM
+
+from scheduler.core.plan import EngineSpec
+from scheduler.core.refresh import EngineTotals
+from worker.engines.base import BranchFinished, BranchRequest, FinishReason
+from worker.engines.requests import refusal
+from worker.engines.vllm.arguments import admitted_ahead, vllm_config
+from worker.engines.vllm.plugin import FAILURE_FILE
+from worker.engines.vllm.recorder import Recorder
+from worker.engines.vllm.rows import Row
+from worker.engines.vllm.serving import Serving
+from worker.engines.vllm.settings import VllmSettings
+from worker.engines.vllm.timing import time_prefills, time_steps
+
+_SAMPLE_TEXT = "A train leaves at 9:40 and covers 126 miles in 3 hours. What is its speed?"
+"""Tells how many characters of a problem make a token."""
+
+_SHUTDOWN_S = 4.0
+"""How long vLLM may take to end; nothing runs in it any more."""
+
+T = TypeVar("T")
+
+
+class VllmEngine:
+    """Decodes branches with vLLM; see `worker.engines.base.Engine`.
+
+    Calls only put work into the event loop, whose thread owns everything else.
+    """
+
+    def __init__(
+        self,
+        model_dir: Path,
+        draft_dir: Path | None = None,
+        settings: VllmSettings | None = None,
+        *,
+        model: str,
+        max_num_seqs: int = 64,
+        on_death: Callable[[str], None] | None = None,
+    ) -> None:
+        """Starts vLLM: seconds for a small checkpoint, minutes for a large one.
+
+        Args:
+            max_num_seqs: Rows that decode together.
+            on_death: Called once, with the reason, when vLLM died. Then branches give no events
+                until they are aborted; the process is to be replaced.
+
+        Raises:
+            ValueError: The checkpoint or a setting is not what vLLM takes.
+            RuntimeError: vLLM did not start.
+        """
+        settings = settings or VllmSettings()
+        config = vllm_config(model_dir, draft_dir, settings, max_num_seqs=max_num_seqs)
+        self._lock = threading.Lock()
+        self._held: set[str] = set()
+        self._is_closed = False
+        self._recorder = Recorder()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(
+            target=self._loop.run_forever, name="vllm-engine", daemon=True
+        )
+        self._thread.start()
+        try:
+            self._llm = self._call(self._start(config))
+        except BaseException:
+            for child in multiprocessing.active_children():
+                child.kill()
+            raise
+        self._tokenizer = self._llm.get_tokenizer()
+        speculation = config.speculative_config
+        lengths = settings.draft_lengths if speculation else (0,)
+        # vLLM drafts nothing at all in a step in which a branch is this near to its limit.
+        max_model_len = config.model_config.max_model_len - max(lengths) - 1
+        self._spec = EngineSpec(
+            "vllm",
+            model,
+            max_num_seqs,
+            max_model_len,
+            lengths,
+            config.cache_config.num_gpu_blocks * config.cache_config.block_size,
+            chars_per_token=len(_SAMPLE_TEXT) / len(self._encode(_SAMPLE_TEXT)),
+        )
+        self._serving = Serving(
+            self._llm,
+            self._recorder,
+            decode=lambda ids: self._tokenizer.decode(ids, skip_special_tokens=True),
+            max_admitted=max_num_seqs + admitted_ahead(max_num_seqs),
+            max_model_len=max_model_len,
+            on_end=self._release,
+            on_death=on_death,
+        )
+
+    @property
+    def spec(self) -> EngineSpec:
+        """What this engine serves."""
+        return self._spec
+
+    def submit(
+        self, requests: Sequence[BranchRequest], events: SimpleQueue[BranchFinished]
+    ) -> None:
+        """Queues branches; their events arrive on `events`."""
+        now = datetime.now(UTC)
+        ids_by_prompt: dict[str, list[int]] = {}
+        rows = []
+        with self._lock:
+            for request in requests:
+                if request.prompt not in ids_by_prompt:
+                    ids_by_prompt[request.prompt] = self._encode(request.prompt)
+                row = Row(request, events, now, ids_by_prompt[request.prompt])
+                why = self._refusal(row)
+                if why is None:
+                    self._held.add(request.branch_id)
+                    rows.append(row)
+                else:
+                    row.end_unstarted(FinishReason.ERROR, why)
+            if rows:
+                self._loop.call_soon_threadsafe(self._serving.submit, rows)
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._is_closed
+
+    def totals(self) -> EngineTotals:
+        """What vLLM decoded since the start."""
+        return self._recorder.tally.totals()
+
+    def abort(self, branch_ids: Iterable[str], *, only_waiting: bool = False) -> None:
+        """Ends branches within one step; ids that are unknown or finished are ignored."""
+        with self._lock:
+            held = self._held.intersection(branch_ids)
+            if held and not self._is_closed:
+                self._loop.call_soon_threadsafe(
+                    lambda: self._serving.abort(held, only_waiting=only_waiting)
+                )
+
+    def close(self) -> None:
+        """Aborts what runs and ends vLLM and the thread. Idempotent."""
+        with self._lock:
+            if self._is_closed:
+                return
+            self._is_closed = True
+        self._call(self._close())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def measure_step(
+        self, *, rows: int, num_speculative_tokens: int, context_tokens: int, repeats: int = 20
+    ) -> tuple[float, ...]:
+        """Times decode steps on an idle engine.
+
+        Args:
+            rows: Branches in the step, at most `spec.max_num_seqs`.
+            context_tokens: Tokens in the KV cache, total over rows, of which the longest has three
+                times as many as the shortest.
+            repeats: Steps to time, after a few that are not.
+
+        Returns:
+            Seconds of each step, drafting, verification and scheduling included.
+
+        Raises:
+            ValueError: The engine cannot run such a step.
+            RuntimeError: The engine is closed or serves branches.
+        """
+        spec = self._spec
+        if not 1 <= rows <= spec.max_num_seqs or num_speculative_tokens not in spec.draft_lengths:
+            raise ValueError(f"{rows=}, {num_speculative_tokens=} is outside {spec}")
+        return self._measure(
+            time_steps(
+                self._llm,
+                self._recorder,
+                rows,
+                num_speculative_tokens,
+                context_tokens // rows,
+                spec.max_model_len,
+                repeats,
+            )
+        )
+
+    def measure_prefill(self, *, prompt_tokens: int, repeats: int = 5) -> tuple[float, ...]:
+        """Times prefills of one prompt by target and draft on an idle engine, in seconds."""
+        if not 1 <= prompt_tokens < self._spec.max_model_len:
+            raise ValueError(f"{prompt_tokens=} is not 1 to {self._spec.max_model_len - 1}")
+        longest = max(self._spec.draft_lengths)
+        return self._measure(time_prefills(self._llm, longest, prompt_tokens, repeats))
+
+    def _measure(self, timing: Coroutine[Any, Any, T]) -> T:
+        if self._is_closed or not self._serving.is_idle:
+            timing.close()
+            raise RuntimeError("the engine is closed or serves branches")
+        return self._call(timing)
+
+    async def _start(self, config: VllmConfig) -> AsyncLLM:
+        with tempfile.TemporaryDirectory(prefix="slackline-vllm-") as folder:
+            failure = Path(folder) / "failure"
+            os.environ[FAILURE_FILE] = str(failure)
+            try:
+                return AsyncLLM.from_vllm_config(
+                    config, stat_loggers=[lambda *_: self._recorder], disable_log_stats=True
+                )
+            except Exception as error:
+                reason = failure.read_text() if failure.exists() else str(error)
+                raise RuntimeError(f"vLLM did not start: {reason}") from error
+
+    async def _close(self) -> None:
+        await self._serving.close()
+        self._llm.shutdown(timeout=_SHUTDOWN_S)
+
+    def _encode(self, text: str) -> list[int]:
+        return list(self._tokenizer.encode(text))
+
+    def _refusal(self, row: Row) -> str | None:
+        branch_id = row.request.branch_id
+        if self._is_closed:
+            return "the engine is closed; submit to another one"
+        if branch_id in self._held:
+            return f"branch {branch_id} is already here; give each branch its own id"
+        return refusal(row.request, len(row.prompt_ids), self._spec)
+
+    def _release(self, branch_id: str) -> None:
+        with self._lock:
+            self._held.discard(branch_id)
+
+    def _call(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
