@@ -104,10 +104,13 @@ def store(
     fleet = fleet_of(snapshot, job.model, settings.scheduler)
     if fleet is not None:
         check_fit(problems, fleet, snapshot)
-    admitted, explanation = _admit(
-        job, snapshot, settings.scheduler, best_effort=submission.options.best_effort
+    insert_admitted(
+        session,
+        job,
+        snapshot,
+        settings.scheduler,
+        best_effort=submission.options.best_effort,
     )
-    jobs.insert_job(session, job, admitted, decision=explanation.to_dict())
     if idempotency_key is not None:
         keys.claim_idempotency_key(
             session,
@@ -156,6 +159,23 @@ def new_job(
         mean_prompt_tokens=mean_prompt_tokens,
         created_at=now,
     )
+
+
+def insert_admitted(
+    session: Session,
+    job: jobs.NewJob,
+    snapshot: Snapshot,
+    config: SchedulerConfig,
+    *,
+    best_effort: bool,
+) -> None:
+    """Admit a job beside what is live, and store it.
+
+    Raises:
+        RefusedError: Nobody serves its model, or the deadline cannot be met.
+    """
+    admitted, explanation = _admit(job, snapshot, config, best_effort=best_effort)
+    jobs.insert_job(session, job, admitted, decision=explanation.to_dict())
 
 
 def _admit(

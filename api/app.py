@@ -9,7 +9,19 @@ from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
 from api import errors
-from api.routes import health, jobs, metrics, quotes, refusals, reports, results, workers
+from api.openai.clerk import Clerk
+from api.routes import (
+    batches,
+    files,
+    health,
+    jobs,
+    metrics,
+    quotes,
+    refusals,
+    reports,
+    results,
+    workers,
+)
 from api.schemas.operations import ErrorOut
 from api.schemas.submission import ProblemIn
 from api.settings import ApiSettings
@@ -18,6 +30,8 @@ from db.session import connect, session_factory
 
 _TAGS = [
     {"name": "jobs", "description": "Submit problem sets with a deadline and follow them."},
+    {"name": "files", "description": "Files for batches and of them, as in the OpenAI API."},
+    {"name": "batches", "description": "Files of requests, as in the OpenAI API."},
     {"name": "quotes", "description": "Ask what a deadline would buy before submitting."},
     {"name": "results", "description": "Answers, votes and latency traces."},
     {"name": "reports", "description": "Latency and attainment over time."},
@@ -37,8 +51,9 @@ def create_app(settings: ApiSettings) -> FastAPI:
     registry = CollectorRegistry()
 
     @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        yield
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        with app.state.clerk.running():
+            yield
         engine.dispose()
 
     app = _Application(
@@ -51,12 +66,13 @@ def create_app(settings: ApiSettings) -> FastAPI:
     )
     app.state.settings = settings
     app.state.sessions = session_factory(engine)
+    app.state.clerk = Clerk(app.state.sessions, settings)
     app.state.registry = registry
     worker_timeout_s = settings.scheduler.worker_timeout_s
     registry.register(metrics.StoreCollector(app.state.sessions, worker_timeout_s=worker_timeout_s))
     app.add_middleware(Telemetry, metrics=RequestMetrics(registry))
     errors.install(app)
-    for noun in (jobs, quotes, refusals, results, reports, workers):
+    for noun in (jobs, files, batches, quotes, refusals, results, reports, workers):
         app.include_router(noun.router, responses=_KEYED)
     for operation in (health, metrics):
         app.include_router(operation.router)

@@ -57,7 +57,7 @@ async def receive_body(
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     options = _once(request.query_params.multi_items())
     if content_type == "multipart/form-data":
-        limited = Request(request.scope, _limited(request, settings, is_json=False))
+        limited = Request(request.scope, _submission_limit(request, settings, is_json=False))
         async with limited.form(max_files=1, max_fields=_MAX_FIELDS) as form:
             upload = form.get("file")
             if not isinstance(upload, UploadFile):
@@ -66,7 +66,7 @@ async def receive_body(
             yield Body(upload.file, True, _once([*options.items(), *fields]))
     elif content_type == "application/json" or content_type in _LINES_TYPES:
         is_json = content_type == "application/json"
-        limited = Request(request.scope, _limited(request, settings, is_json=is_json))
+        limited = Request(request.scope, _submission_limit(request, settings, is_json=is_json))
         # UploadFile moves writes to a thread once the spool has left memory.
         with SpooledTemporaryFile(max_size=_SPOOL_BYTES) as file:
             spool = UploadFile(cast(BinaryIO, file))
@@ -82,8 +82,8 @@ async def receive_body(
 ReceivedBody = Annotated[Body, Depends(receive_body)]
 
 
-def _limited(request: Request, settings: ApiSettings, *, is_json: bool) -> Receive:
-    """The request's `receive`, which raises once the body is over its limit."""
+def _submission_limit(request: Request, settings: ApiSettings, *, is_json: bool) -> Receive:
+    """`limited` for a problem set."""
     limit = min(settings.max_json_bytes, settings.max_body_bytes)
     if not is_json:
         limit = settings.max_body_bytes
@@ -92,11 +92,21 @@ def _limited(request: Request, settings: ApiSettings, *, is_json: bool) -> Recei
         advice = (
             f"Send up to {settings.max_body_bytes:,} bytes as JSON Lines (application/x-ndjson)."
         )
-    too_large = ApiError(
-        413,
-        "body_too_large",
+    return limited_receive(
+        request,
+        limit,
         f"The body is larger than the {limit:,} bytes that are allowed"
         f"{' for application/json' if is_json else ''}. {advice}",
+        code="body_too_large",
+    )
+
+
+def limited_receive(request: Request, limit: int, message: str, *, code: str | None) -> Receive:
+    """The request's `receive`, which raises a 413 once the body is over its limit in bytes."""
+    too_large = ApiError(
+        413,
+        code,
+        message,
         # The rest of the body is not read, so the connection cannot serve another request.
         headers={"Connection": "close"},
     )

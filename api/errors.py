@@ -19,7 +19,7 @@ class ApiError(Exception):
 
     Attributes:
         status: HTTP status.
-        code: Stable word for programs.
+        code: Stable word for programs; None where OpenAI's own API sends none.
         param: Field, parameter or header at fault, if one is.
         extra: More fields of the `error` object.
     """
@@ -27,7 +27,7 @@ class ApiError(Exception):
     def __init__(
         self,
         status: int,
-        code: str,
+        code: str | None,
         message: str,
         *,
         param: str | None = None,
@@ -44,8 +44,8 @@ class ApiError(Exception):
         self.headers = dict(headers or {})
         self.extra = dict(extra or {})
 
-    def response(self) -> JSONResponse:
-        """The envelope with its status and headers."""
+    def envelope(self) -> dict[str, Any]:
+        """The body of the response."""
         error = {
             "message": self.message,
             "type": self.kind,
@@ -53,7 +53,11 @@ class ApiError(Exception):
             "code": self.code,
             **self.extra,
         }
-        return JSONResponse({"error": error}, self.status, self.headers)
+        return {"error": error}
+
+    def response(self) -> JSONResponse:
+        """The envelope with its status and headers."""
+        return JSONResponse(self.envelope(), self.status, self.headers)
 
 
 def invalid(param: str | None, message: str, *, code: str = "invalid_value") -> ApiError:

@@ -180,7 +180,8 @@ def _problem(place: Place, raw: Any) -> ProblemIn:
                 'a problem is an object such as {"id": "p-1", "prompt": "..."}.',
             ) from None
         refusal = validation_error(error.errors(include_url=False))
-        raise place.error(refusal.code, refusal.param or "prompt", refusal.message) from None
+        code = refusal.code or "invalid_value"
+        raise place.error(code, refusal.param or "prompt", refusal.message) from None
     if problem.id is None:
         problem.id = f"problem-{place.index + 1}"
     return problem

@@ -14,6 +14,12 @@ class ApiSettings(BaseSettings):
             others can reach must leave it unset.
         max_body_bytes: Size of a JSON Lines body or upload, which is spooled to disk.
         max_json_bytes: Size of a JSON body, which must fit in memory as a whole.
+        max_file_bytes: Size of an uploaded file.
+        max_batch_file_bytes: Size of an uploaded file that is meant for a batch.
+        max_batch_lines: Requests in the file of a batch.
+        max_batch_kinds: Kinds of requests in the file of a batch: each needs a job of its own.
+        max_batches_per_h: Batches that a tenant may create in any 3,600 seconds.
+        max_enqueued_tokens: Prompt tokens of a tenant's unfinished jobs on one model.
         max_deadline_s: Longest time to a deadline.
         min_deadline_s: Shortest time to a deadline; below it not even one branch would fit.
         scheduler: Policy by which jobs are admitted. Set it as for the scheduler process, which
@@ -28,6 +34,12 @@ class ApiSettings(BaseSettings):
     local_key: str | None = None
     max_body_bytes: int = 200_000_000
     max_json_bytes: int = 32_000_000
+    max_file_bytes: int = 512 * 1024**2
+    max_batch_file_bytes: int = 200 * 1024**2
+    max_batch_lines: int = 50_000
+    max_batch_kinds: int = 64
+    max_batches_per_h: int = 2_000
+    max_enqueued_tokens: int = 2_000_000_000
     max_problems: int = 100_000
     max_prompt_chars: int = 200_000
     max_reference_chars: int = 20_000

@@ -47,11 +47,17 @@ class ProblemAnswer:
 
 def insert_problems(session: Session, job_id: str, problems: Iterable[NewProblem]) -> int:
     """Stream problems into the job in their order; returns how many, memory is bounded."""
+    placed = ((job_id, position, problem) for position, problem in enumerate(problems))
+    return insert_placed_problems(session, placed)
+
+
+def insert_placed_problems(session: Session, placed: Iterable[tuple[str, int, NewProblem]]) -> int:
+    """Stream problems of several jobs, each with its job and position; returns how many."""
     connection = session.connection().connection.driver_connection
     assert connection is not None
-    position = -1
+    num_problems = 0
     with connection.cursor() as cursor, cursor.copy(_COPY_PROBLEMS) as copy:
-        for position, problem in enumerate(problems):
+        for job_id, position, problem in placed:
             copy.write_row(
                 (
                     job_id,
@@ -62,7 +68,8 @@ def insert_problems(session: Session, job_id: str, problems: Iterable[NewProblem
                     ProblemState.PENDING.value,
                 )
             )
-    return position + 1
+            num_problems += 1
+    return num_problems
 
 
 _COPY_PROBLEMS = """

@@ -34,12 +34,11 @@ class ProblemIn(BaseModel):
     )
 
 
-class SetOptions(BaseModel):
-    """Everything about a job but its problems and its deadline."""
+class RunOptions(BaseModel):
+    """How problems are to be run, whatever the model."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
-    model: Text = Field(min_length=1, max_length=256, description="A model that a worker serves.")
     name: Text = Field("", max_length=256, description="A label of your own.")
     family: Text = Field(
         ANY_FAMILY,
@@ -65,6 +64,12 @@ class SetOptions(BaseModel):
     weight: float = Field(
         1.0, gt=0, le=1000, description="Priority against the tenant's other jobs."
     )
+
+
+class SetOptions(RunOptions):
+    """Everything about a job but its problems and its deadline."""
+
+    model: Text = Field(min_length=1, max_length=256, description="A model that a worker serves.")
 
 
 class JobOptions(SetOptions):

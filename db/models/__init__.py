@@ -1,7 +1,9 @@
 """Tables of the store. CHECK constraints tie columns to states; a branch row is its trace."""
 
 from db.models.base import Base
+from db.models.files import File, FileChunk
 from db.models.jobs import Job, JobEvent
+from db.models.openai_batches import OpenaiBatch, OpenaiBatchJob, RefusedLine
 from db.models.profiles import LearnedProfile
 from db.models.refusals import Refusal
 from db.models.tenants import ApiKey, IdempotencyKey, Tenant
@@ -13,12 +15,17 @@ __all__ = [
     "Base",
     "Batch",
     "Branch",
+    "File",
+    "FileChunk",
     "IdempotencyKey",
     "Job",
     "JobEvent",
     "LearnedProfile",
+    "OpenaiBatch",
+    "OpenaiBatchJob",
     "Problem",
     "Refusal",
+    "RefusedLine",
     "Tenant",
     "Worker",
 ]

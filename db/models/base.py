@@ -16,10 +16,13 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase
 
-from scheduler.core.states import BatchState, JobState, ProblemState
+from scheduler.core.states import BatchState, JobState, OpenaiBatchState, ProblemState
 
 
-def one_of(column: str, states: type[JobState] | type[ProblemState] | type[BatchState]) -> str:
+def one_of(
+    column: str,
+    states: type[JobState] | type[ProblemState] | type[BatchState] | type[OpenaiBatchState],
+) -> str:
     """SQL for `column` holding one of the states."""
     names = ", ".join(f"'{state.value}'" for state in states)
     return f"{column} IN ({names})"

@@ -1,4 +1,4 @@
-"""States of a job, a problem and a batch, and the only arrows between them.
+"""States of a job, a problem, a batch and an OpenAI batch, and the only arrows between them.
 
 Theory of operation: a transition is one guarded UPDATE whose WHERE clause repeats the source
 state, so of two writers one wins. Terminal states have no arrow out. A deadline may strike at any
@@ -46,6 +46,19 @@ class BatchState(StrEnum):
     CLAIMED = "claimed"
     DONE = "done"
     LOST = "lost"
+    CANCELLED = "cancelled"
+
+
+class OpenaiBatchState(StrEnum):
+    """The life of a batch as the OpenAI API tells it."""
+
+    VALIDATING = "validating"
+    FAILED = "failed"
+    IN_PROGRESS = "in_progress"
+    FINALIZING = "finalizing"
+    COMPLETED = "completed"
+    EXPIRED = "expired"
+    CANCELLING = "cancelling"
     CANCELLED = "cancelled"
 
 
@@ -115,7 +128,35 @@ BATCH_TRANSITIONS: Mapping[BatchState, frozenset[BatchState]] = MappingProxyType
     }
 )
 
-State = TypeVar("State", JobState, ProblemState, BatchState)
+OPENAI_BATCH_TRANSITIONS: Mapping[OpenaiBatchState, frozenset[OpenaiBatchState]] = (
+    MappingProxyType(
+        {
+            OpenaiBatchState.VALIDATING: frozenset(
+                {
+                    OpenaiBatchState.FAILED,
+                    OpenaiBatchState.IN_PROGRESS,
+                    # The window was over before its file was read or a worker came.
+                    OpenaiBatchState.EXPIRED,
+                    # Nothing runs yet that would have to stop first.
+                    OpenaiBatchState.CANCELLED,
+                }
+            ),
+            OpenaiBatchState.FAILED: frozenset(),
+            OpenaiBatchState.IN_PROGRESS: frozenset(
+                {OpenaiBatchState.FINALIZING, OpenaiBatchState.CANCELLING}
+            ),
+            OpenaiBatchState.FINALIZING: frozenset(
+                {OpenaiBatchState.COMPLETED, OpenaiBatchState.EXPIRED}
+            ),
+            OpenaiBatchState.COMPLETED: frozenset(),
+            OpenaiBatchState.EXPIRED: frozenset(),
+            OpenaiBatchState.CANCELLING: frozenset({OpenaiBatchState.CANCELLED}),
+            OpenaiBatchState.CANCELLED: frozenset(),
+        }
+    )
+)
+
+State = TypeVar("State", JobState, ProblemState, BatchState, OpenaiBatchState)
 
 
 def sources_of(target: State, transitions: Mapping[State, frozenset[State]]) -> tuple[State, ...]:

@@ -8,9 +8,11 @@ import pytest
 from scheduler.core.states import (
     BATCH_TRANSITIONS,
     JOB_TRANSITIONS,
+    OPENAI_BATCH_TRANSITIONS,
     PROBLEM_TRANSITIONS,
     BatchState,
     JobState,
+    OpenaiBatchState,
     ProblemState,
     State,
     sources_of,
@@ -31,10 +33,19 @@ ALLOWED_BATCH = {
     "planned": {"claimed", "lost", "cancelled"},
     "claimed": {"done", "lost", "cancelled"},
 }
+ALLOWED_OPENAI_BATCH = {
+    "validating": {"failed", "in_progress", "expired", "cancelled"},
+    "in_progress": {"finalizing", "cancelling"},
+    "finalizing": {"completed", "expired"},
+    "cancelling": {"cancelled"},
+}
 TABLES = [
     pytest.param(JobState, JOB_TRANSITIONS, ALLOWED_JOB, id="job"),
     pytest.param(ProblemState, PROBLEM_TRANSITIONS, ALLOWED_PROBLEM, id="problem"),
     pytest.param(BatchState, BATCH_TRANSITIONS, ALLOWED_BATCH, id="batch"),
+    pytest.param(
+        OpenaiBatchState, OPENAI_BATCH_TRANSITIONS, ALLOWED_OPENAI_BATCH, id="openai_batch"
+    ),
 ]
 
 

@@ -1,0 +1,216 @@
+"""What the body of a chat or completion request asks for, in our terms.
+
+What we can do is taken over; a parameter that would change the answer and that we cannot honor is
+refused by name unless it has its neutral value; parameters that change no answer are ignored.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from api.errors import ApiError, invalid, validation_error
+from api.schemas.submission import RunOptions, Text
+
+CHAT = "/v1/chat/completions"
+COMPLETIONS = "/v1/completions"
+ENDPOINTS = (CHAT, COMPLETIONS)
+
+PROMPT_FIELDS = {CHAT: "messages", COMPLETIONS: "prompt"}
+"""Where the prompt of a request stands, by endpoint."""
+
+# Without effect on an answer.
+_IGNORED = frozenset(
+    {"user", "store", "metadata", "service_tier", "safety_identifier", "prompt_cache_key"}
+    | {"prompt_cache_retention", "parallel_tool_calls", "stream_options"}
+)
+# Not to be had, so only these values are taken; None always is.
+_NEUTRAL: Mapping[str, tuple[Any, ...]] = {
+    "stream": (False,),
+    "n": (1,),
+    "best_of": (1,),
+    "echo": (False,),
+    "suffix": ("",),
+    "stop": ([],),
+    "seed": (),
+    "logprobs": (False, 0),
+    "top_logprobs": (0,),
+    "presence_penalty": (0,),
+    "frequency_penalty": (0,),
+    "logit_bias": ({},),
+    "response_format": ({"type": "text"},),
+    "tools": ([],),
+    "tool_choice": ("none", "auto"),
+    "functions": ([],),
+    "function_call": ("none", "auto"),
+    "modalities": (["text"],),
+    "audio": (),
+    "prediction": (),
+    "reasoning_effort": (),
+    "verbosity": (),
+    "web_search_options": (),
+}
+_ADVICE = {
+    "n": " Several solutions are sampled anyway and the one that won is returned; bound their"
+    " number with slackline.max_branches.",
+}
+_TAKEN = frozenset({"model", "messages", "prompt", "temperature", "top_p", "max_tokens"})
+_SPEAKERS = {
+    "system": "System",
+    "developer": "System",
+    "user": "User",
+    "assistant": "Assistant",
+}
+
+
+class LineOptions(RunOptions):
+    """Our options of one line, under `slackline` in its body; they override the batch's."""
+
+    reference_answer: Text | None = Field(None, min_length=1)
+    deadline: str | None = None
+
+
+class _Message(BaseModel):
+    """One turn of a conversation."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    role: str
+    content: Any
+
+
+def prompt_of(body: Mapping[str, Any], endpoint: str) -> str:
+    """The prompt of a request.
+
+    Raises:
+        ApiError: 400 for what is no text, 400 for an empty one.
+    """
+    field = PROMPT_FIELDS[endpoint]
+    prompt = _joined(body[field]) if endpoint == CHAT else _plain(body[field])
+    if not prompt:
+        raise invalid(field, f"Invalid value for '{field}': it is empty.")
+    if "\0" in prompt:
+        raise invalid(field, f"Invalid value for '{field}': it contains a NUL character.")
+    return prompt
+
+
+def _joined(messages: Any) -> str:
+    """Messages as one prompt.
+
+    One message is the prompt as it is. Several are written as `Speaker: text`, a blank line between
+    them, and end with `Assistant:`, which the model goes on from.
+    """
+    if not isinstance(messages, list):
+        raise _wrong_type("messages", "an array", messages)
+    texts = []
+    for index, raw in enumerate(messages):
+        param = f"messages[{index}]"
+        try:
+            message = _Message.model_validate(raw)
+        except ValidationError as error:
+            raise validation_error(error.errors(include_url=False), prefix=param) from None
+        if message.role not in _SPEAKERS:
+            known = ", ".join(f"'{role}'" for role in _SPEAKERS)
+            raise invalid(
+                f"{param}.role",
+                f"Invalid value: '{message.role[:100]}'. Supported values are: {known}.",
+            )
+        texts.append((_SPEAKERS[message.role], _text(message.content, f"{param}.content")))
+    if len(texts) == 1:
+        return texts[0][1]
+    return "".join(f"{speaker}: {text}\n\n" for speaker, text in texts) + "Assistant:"
+
+
+def _text(content: Any, param: str) -> str:
+    """The text of a message: a string, or parts that are all text."""
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, list):
+        raise _wrong_type(param, "a string or an array of text parts", content)
+    parts = []
+    for index, part in enumerate(content):
+        kind = part.get("type") if isinstance(part, dict) else None
+        if kind != "text" or not isinstance(part.get("text"), str):
+            raise invalid(
+                f"{param}[{index}]",
+                f"Invalid value: '{str(kind)[:100]}'. Supported values are: 'text'. Models here"
+                " read text only.",
+            )
+        parts.append(part["text"])
+    return "".join(parts)
+
+
+def _plain(prompt: Any) -> str:
+    """The prompt of a completion: a string, or one string in a list."""
+    if isinstance(prompt, list) and len(prompt) == 1:
+        prompt = prompt[0]
+    if not isinstance(prompt, str):
+        raise invalid(
+            "prompt",
+            "Invalid value for 'prompt': one string is expected. Give each prompt a line of its"
+            " own; lists of tokens are not supported.",
+        )
+    return prompt
+
+
+def options_of(body: Mapping[str, Any]) -> LineOptions:
+    """What a line asks for beside its prompt, as far as it says so.
+
+    Raises:
+        ApiError: 400 for what we cannot do.
+    """
+    for name, value in body.items():
+        if name in _NEUTRAL and value is not None and value not in _NEUTRAL[name]:
+            raise ApiError(
+                400,
+                "unsupported_parameter",
+                f"Unsupported parameter: '{name}' is not supported with this value. Leave it out."
+                + _ADVICE.get(name, ""),
+                param=name,
+            )
+        if name not in _KNOWN:
+            raise ApiError(
+                400,
+                "unknown_parameter",
+                f"Unrecognized request argument supplied: {name[:100]}. Leave it out.",
+                param=name[:100],
+            )
+    ours = body.get("slackline") or {}
+    if not isinstance(ours, dict):
+        raise _wrong_type("slackline", "an object", ours)
+    wanted = dict(ours)
+    for name in ("temperature", "top_p", "max_tokens"):
+        if body.get(name) is not None:
+            wanted[name] = body[name]
+    if body.get("max_completion_tokens") is not None:
+        wanted["max_tokens"] = body["max_completion_tokens"]
+    try:
+        return LineOptions.model_validate(wanted)
+    except ValidationError as error:
+        errors = error.errors(include_url=False)
+        prefix = "slackline" if errors[0]["loc"][0] in ours else ""
+        raise validation_error(errors, prefix=prefix) from None
+
+
+_KNOWN = _IGNORED | _TAKEN | set(_NEUTRAL) | {"max_completion_tokens", "slackline"}
+
+
+def _wrong_type(param: str, expected: str, value: Any) -> ApiError:
+    return invalid(
+        param,
+        f"Invalid type for '{param}': expected {expected}, but got {json_kind(value)} instead.",
+        code="invalid_type",
+    )
+
+
+def json_kind(value: Any) -> str:
+    """What a decoded JSON value is, in words."""
+    kinds = {
+        bool: "a boolean",
+        int: "an integer",
+        float: "a number",
+        str: "a string",
+        list: "an array",
+        dict: "an object",
+    }
+    return kinds.get(type(value), "null")

@@ -1,0 +1,205 @@
+"""Takes a batch from its file to its jobs: claimed by one process, stored in one transaction.
+
+Theory of operation: a claim is a lease with an epoch. Whoever holds it reads the file and then, in
+one transaction that repeats the epoch, moves the batch to in_progress with all its jobs and
+problems. A process that is killed leaves nothing behind but a claim that runs out, and one that
+was overtaken stores nothing.
+"""
+
+import time
+from typing import BinaryIO
+
+from sqlalchemy.orm import Session
+
+from api.admission import RefusedError, insert_admitted, new_job
+from api.dependencies import utc_now
+from api.openai.requests import stored_file
+from api.openai.validation import (
+    CheckedBatch,
+    InvalidBatchError,
+    PromptLimit,
+    batch_error,
+    check_batch,
+    problems_of,
+)
+from api.prompts import chars_per_token, prompt_tokens
+from api.settings import ApiSettings
+from db import wake, workers
+from db.admission import hold_admission
+from db.files import get_file
+from db.models import File, OpenaiBatch
+from db.openai_batches import (
+    claim_validation,
+    enqueued_tokens,
+    fail_batch,
+    insert_batch_job,
+    renew_validation,
+    start_batch,
+)
+from db.openai_lines import insert_refused_lines
+from db.problems import insert_placed_problems
+from db.refusals import insert_refusal
+from db.session import SessionFactory, transaction
+from db.snapshot import read_snapshot
+from scheduler.core.basis import fleet_of
+from scheduler.core.decisions import RejectReason
+from scheduler.core.snapshot import Snapshot
+
+LEASE_S = 10.0
+"""How long a claim holds unless it is renewed; a batch whose reader was killed waits so long."""
+
+_RENEW_S = 2.0
+"""A claim is renewed this often while the file is read."""
+
+_MAX_RETRY_S = 30.0
+"""A batch whose model nobody serves, or whose validation crashed, is looked at again after waits
+that double up to this."""
+
+
+class Intake:
+    """Validates batches, one at a time."""
+
+    def __init__(self, sessions: SessionFactory, settings: ApiSettings) -> None:
+        self._sessions = sessions
+        self._settings = settings
+
+    def step(self) -> bool:
+        """Take in the most urgent batch; False when there is none."""
+        with transaction(self._sessions) as session:
+            batch = claim_validation(session, lease_s=LEASE_S, now=utc_now())
+        if batch is None:
+            return False
+        try:
+            self._take(batch)
+        except InvalidBatchError as failure:
+            self._fail(batch, failure)
+        except RefusedError as refused:
+            self._refuse(batch, refused)
+        except Exception:
+            self._look_again(batch)
+            raise
+        return True
+
+    def _take(self, batch: OpenaiBatch) -> None:
+        file = self._input_file(batch)
+        checked = check_batch(batch, self._read(batch, file), self._settings, self._limit_of)
+        with transaction(self._sessions) as session:
+            # From here on the row's lock is the claim: nobody takes a locked row.
+            if not start_batch(
+                session, batch, model=checked.model, num_lines=checked.num_lines, now=utc_now()
+            ):
+                return
+            hold_admission(session)
+            now = utc_now()
+            snapshot = read_snapshot(session, now)
+            self._check_tokens(session, batch, checked, snapshot)
+            job_ids: dict[str, str] = {}
+            for key, kind in checked.kinds.items():
+                if job_ids:
+                    snapshot = read_snapshot(session, now)
+                mean_chars = kind.num_prompt_chars / kind.num_problems
+                job = new_job(
+                    kind.options,
+                    tenant_id=batch.tenant_id,
+                    due_at=kind.due_at,
+                    num_problems=kind.num_problems,
+                    mean_prompt_tokens=prompt_tokens(snapshot, checked.model, mean_chars),
+                    now=now,
+                )
+                insert_admitted(
+                    session,
+                    job,
+                    snapshot,
+                    self._settings.scheduler,
+                    best_effort=kind.options.best_effort,
+                )
+                insert_batch_job(session, batch.id, job.id)
+                job_ids[key] = job.id
+            again = stored_file(self._sessions, file.id)
+            problems = problems_of(batch, again, self._settings, checked, job_ids)
+            insert_placed_problems(session, problems)
+            insert_refused_lines(session, batch.id, checked.refused.values())
+            wake.notify(session)
+
+    def _read(self, batch: OpenaiBatch, file: File) -> BinaryIO:
+        """The file, which renews the claim while it is read."""
+        renewed_s = time.monotonic()
+
+        def renew() -> None:
+            nonlocal renewed_s
+            if time.monotonic() - renewed_s > _RENEW_S:
+                renewed_s = time.monotonic()
+                with transaction(self._sessions) as session:
+                    renew_validation(session, batch, lease_s=LEASE_S, now=utc_now())
+
+        return stored_file(self._sessions, file.id, on_chunk=renew)
+
+    def _input_file(self, batch: OpenaiBatch) -> File:
+        with transaction(self._sessions) as session:
+            file = get_file(session, batch.tenant_id, batch.input_file_id, now=utc_now())
+        if file is None:
+            raise batch_error(
+                "invalid_request",
+                f"Cannot find file {batch.input_file_id}, or organization {batch.tenant_id} does"
+                " not have access to it.",
+                "file_id",
+            )
+        if file.num_bytes > self._settings.max_batch_file_bytes:
+            raise batch_error(
+                "file_too_large",
+                f"The batch input file is larger than the {self._settings.max_batch_file_bytes}"
+                " maximum. Split it into several batches.",
+                "input_file_id",
+            )
+        return file
+
+    def _limit_of(self, model: str) -> PromptLimit | None:
+        with transaction(self._sessions) as session:
+            known = workers.models(session)
+            snapshot = read_snapshot(session, utc_now())
+        if known and model not in known:
+            raise batch_error(
+                "model_not_found",
+                f"The provided model '{model[:100]}' is not supported. Known models:"
+                f" {', '.join(known)}.",
+                "body.model",
+            )
+        fleet = fleet_of(snapshot, model, self._settings.scheduler)
+        if fleet is None:
+            return None
+        tokens = fleet.max_model_len
+        return PromptLimit(tokens * chars_per_token(snapshot, model), tokens)
+
+    def _check_tokens(
+        self, session: Session, batch: OpenaiBatch, checked: CheckedBatch, snapshot: Snapshot
+    ) -> None:
+        limit = self._settings.max_enqueued_tokens
+        queued = enqueued_tokens(session, batch.tenant_id, checked.model)
+        num_chars = sum(kind.num_prompt_chars for kind in checked.kinds.values())
+        if queued + num_chars / chars_per_token(snapshot, checked.model) > limit:
+            raise batch_error(
+                "token_limit_exceeded",
+                f"Enqueued token limit reached for {checked.model}. Limit: {limit:,} enqueued"
+                " tokens. Please try again once some in_progress batches have been completed.",
+            )
+
+    def _fail(self, batch: OpenaiBatch, failure: InvalidBatchError) -> None:
+        with transaction(self._sessions) as session:
+            fail_batch(session, batch, failure.errors, now=utc_now())
+
+    def _refuse(self, batch: OpenaiBatch, refused: RefusedError) -> None:
+        if refused.rejected.reason is RejectReason.NO_CAPACITY:
+            # A worker may come before the window is over.
+            self._look_again(batch)
+            return
+        error = batch_error(
+            refused.rejected.reason.value, refused.error.message, "completion_window"
+        )
+        with transaction(self._sessions) as session:
+            if fail_batch(session, batch, error.errors, now=utc_now()):
+                insert_refusal(session, refused.job, refused.rejected)
+
+    def _look_again(self, batch: OpenaiBatch) -> None:
+        wait_s = min(2.0 ** min(batch.epoch, 10), _MAX_RETRY_S)
+        with transaction(self._sessions) as session:
+            renew_validation(session, batch, lease_s=wait_s, now=utc_now())
