@@ -9,10 +9,10 @@ INSTALLED := $(VENV)/.installed
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test check lint bench clean
+.PHONY: help setup demo up test acceptance check lint bench clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(INSTALLED) ## Create .venv and install Slackline with everything for development
 
@@ -32,13 +32,16 @@ up: $(INSTALLED) ## Run Slackline on this machine until Ctrl-C
 test: $(INSTALLED) ## Run the tests
 	$(BIN)/python -m pytest $(ARGS)
 
+acceptance: $(INSTALLED) ## Run three versions of the official openai client against a live server
+	$(BIN)/python -m pytest -m acceptance tests/api/openai $(ARGS)
+
 lint: $(INSTALLED) ## Check format, style, types and import contracts
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-check: lint test ## What CI runs: lint, then test
+check: lint test acceptance ## Everything: lint, tests, the official clients
 
 bench: $(INSTALLED) ## Run a benchmark: make bench name=speculation ARGS="..."
 	@test -n "$(name)" || (ls tests/benchmarks/*.py; echo "choose one: make bench name=..."; exit 2)

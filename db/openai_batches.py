@@ -88,15 +88,22 @@ def list_openai_batches(
     return list(session.scalars(statement.order_by(*newest).limit(limit)))
 
 
-def created_since(session: Session, tenant_id: str, since: datetime) -> list[datetime]:
-    """When the tenant's batches since then were created, oldest first."""
-    return list(
-        session.scalars(
-            select(OpenaiBatch.created_at)
-            .where(OpenaiBatch.tenant_id == tenant_id, OpenaiBatch.created_at > since)
-            .order_by(OpenaiBatch.created_at)
+@dataclass(frozen=True, slots=True)
+class RecentBatches:
+    """How many batches were created of late, and when the first of them was."""
+
+    number: int
+    first_at: datetime
+
+
+def recently_created(session: Session, tenant_id: str, since: datetime) -> RecentBatches:
+    """The tenant's batches created after an instant."""
+    number, first_at = session.execute(
+        select(func.count(), func.min(OpenaiBatch.created_at)).where(
+            OpenaiBatch.tenant_id == tenant_id, OpenaiBatch.created_at > since
         )
-    )
+    ).one()
+    return RecentBatches(number, first_at or since)
 
 
 def enqueued_tokens(session: Session, tenant_id: str, model: str) -> float:

@@ -14,11 +14,17 @@ from scheduler.core.states import PROBLEM_TRANSITIONS, ProblemState, sources_of
 
 @dataclass(frozen=True, slots=True)
 class NewProblem:
-    """One problem of a submission. `key` is the client's id, unique within the job."""
+    """One problem of a submission.
+
+    Attributes:
+        key: The client's id, unique within the job.
+        messages: The chat that the prompt was made from, as JSON; None for a plain prompt.
+    """
 
     key: str
     prompt: str
     reference_answer: str | None = None
+    messages: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +70,7 @@ def insert_placed_problems(session: Session, placed: Iterable[tuple[str, int, Ne
                     problem.key,
                     position,
                     problem.prompt,
+                    problem.messages,
                     problem.reference_answer,
                     ProblemState.PENDING.value,
                 )
@@ -73,7 +80,7 @@ def insert_placed_problems(session: Session, placed: Iterable[tuple[str, int, Ne
 
 
 _COPY_PROBLEMS = """
-COPY problems (job_id, key, position, prompt, reference_answer, state) FROM STDIN
+COPY problems (job_id, key, position, prompt, messages, reference_answer, state) FROM STDIN
 """
 
 

@@ -5,9 +5,10 @@ refused by name unless it has its neutral value; parameters that change no answe
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from api.errors import ApiError, invalid, validation_error
 from api.schemas.submission import RunOptions, Text
@@ -70,55 +71,67 @@ class LineOptions(RunOptions):
     deadline: str | None = None
 
 
-class _Message(BaseModel):
-    """One turn of a conversation."""
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What the model is given.
 
-    model_config = ConfigDict(extra="ignore")
+    Attributes:
+        messages: The turns that it was made from, each `{"role", "content"}`; None for a plain one.
+    """
 
-    role: str
-    content: Any
+    text: str
+    messages: list[dict[str, str]] | None = None
 
 
-def prompt_of(body: Mapping[str, Any], endpoint: str) -> str:
+def prompt_of(body: Mapping[str, Any], endpoint: str) -> Prompt:
     """The prompt of a request.
 
     Raises:
-        ApiError: 400 for what is no text, 400 for an empty one.
+        ApiError: 400 for what is no text, or an empty one.
     """
     field = PROMPT_FIELDS[endpoint]
-    prompt = _joined(body[field]) if endpoint == CHAT else _plain(body[field])
-    if not prompt:
+    if endpoint == CHAT:
+        messages = _messages(body[field])
+        prompt = Prompt(_joined(messages), messages)
+    else:
+        prompt = Prompt(_plain(body[field]))
+    if not prompt.text:
         raise invalid(field, f"Invalid value for '{field}': it is empty.")
-    if "\0" in prompt:
+    if "\0" in prompt.text:
         raise invalid(field, f"Invalid value for '{field}': it contains a NUL character.")
     return prompt
 
 
-def _joined(messages: Any) -> str:
+def _messages(messages: Any) -> list[dict[str, str]]:
+    """The turns of a chat, their content as one text."""
+    if not isinstance(messages, list):
+        raise _wrong_type("messages", "an array", messages)
+    turns = []
+    for index, raw in enumerate(messages):
+        param = f"messages[{index}]"
+        if not isinstance(raw, dict):
+            raise _wrong_type(param, "an object", raw)
+        role = raw.get("role")
+        if not isinstance(role, str) or role not in _SPEAKERS:
+            known = ", ".join(f"'{role}'" for role in _SPEAKERS)
+            raise invalid(
+                f"{param}.role",
+                f"Invalid value: '{str(role)[:100]}'. Supported values are: {known}.",
+            )
+        turns.append({"role": role, "content": _text(raw.get("content"), f"{param}.content")})
+    return turns
+
+
+def _joined(messages: list[dict[str, str]]) -> str:
     """Messages as one prompt.
 
     One message is the prompt as it is. Several are written as `Speaker: text`, a blank line between
     them, and end with `Assistant:`, which the model goes on from.
     """
-    if not isinstance(messages, list):
-        raise _wrong_type("messages", "an array", messages)
-    texts = []
-    for index, raw in enumerate(messages):
-        param = f"messages[{index}]"
-        try:
-            message = _Message.model_validate(raw)
-        except ValidationError as error:
-            raise validation_error(error.errors(include_url=False), prefix=param) from None
-        if message.role not in _SPEAKERS:
-            known = ", ".join(f"'{role}'" for role in _SPEAKERS)
-            raise invalid(
-                f"{param}.role",
-                f"Invalid value: '{message.role[:100]}'. Supported values are: {known}.",
-            )
-        texts.append((_SPEAKERS[message.role], _text(message.content, f"{param}.content")))
-    if len(texts) == 1:
-        return texts[0][1]
-    return "".join(f"{speaker}: {text}\n\n" for speaker, text in texts) + "Assistant:"
+    if len(messages) == 1:
+        return messages[0]["content"]
+    turns = (f"{_SPEAKERS[turn['role']]}: {turn['content']}\n\n" for turn in messages)
+    return "".join(turns) + "Assistant:"
 
 
 def _text(content: Any, param: str) -> str:

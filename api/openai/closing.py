@@ -26,10 +26,9 @@ class Closing:
     def step(self) -> bool:
         """End one batch; False when there is none."""
         now = utc_now()
-        with transaction(self._sessions) as session:
-            expire_validating(session, now=now)
-            finalize_batches(session, now=now)
-            delete_expired_files(session, now=now)
+        for due in (expire_validating, finalize_batches, delete_expired_files):
+            with transaction(self._sessions) as session:
+                due(session, now=now)
         with transaction(self._sessions) as session:
             batch = hold_ended_batch(session)
             if batch is None:

@@ -7,7 +7,15 @@ from typing import Any, BinaryIO, cast
 
 import orjson
 
-from api.openai.bodies import CHAT, PROMPT_FIELDS, LineOptions, json_kind, options_of, prompt_of
+from api.openai.bodies import (
+    CHAT,
+    PROMPT_FIELDS,
+    LineOptions,
+    Prompt,
+    json_kind,
+    options_of,
+    prompt_of,
+)
 from api.settings import ApiSettings
 from api.uploads import UTF8_BOM
 from db.files import read_chunk
@@ -28,6 +36,7 @@ class LineError(Exception):
     """
 
     def __init__(self, line: int | None, code: str, message: str, param: str | None = None) -> None:
+        message = message.replace("\0", "")  # Postgres has no NUL characters in JSON.
         super().__init__(message)
         self.data = {"code": code, "message": message, "param": param, "line": line}
 
@@ -42,7 +51,7 @@ class Line:
     model: str
     body: dict[str, Any]
 
-    def prompt(self, endpoint: str) -> str:
+    def prompt(self, endpoint: str) -> Prompt:
         """The prompt.
 
         Raises:

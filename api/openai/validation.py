@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, BinaryIO
 
+import orjson
 from pydantic import ValidationError
 
 from api.deadlines import deadline_at
@@ -135,9 +136,9 @@ def problems_of(
     for line in lines_of(file, batch.endpoint, settings):
         if isinstance(line, Line) and line.position not in checked.refused:
             options = line.options()
-            problem = NewProblem(
-                line.custom_id, line.prompt(batch.endpoint), options.reference_answer
-            )
+            prompt = line.prompt(batch.endpoint)
+            turns = None if prompt.messages is None else orjson.dumps(prompt.messages).decode()
+            problem = NewProblem(line.custom_id, prompt.text, options.reference_answer, turns)
             yield job_ids[_kind_key(options)], line.position, problem
 
 
@@ -152,7 +153,7 @@ def _sort(
     checked.num_lines += 1
     try:
         options = line.options()
-        prompt = line.prompt(batch.endpoint)
+        prompt = line.prompt(batch.endpoint).text
         _check_lengths(prompt, options, batch.endpoint, settings, limit)
         key = _kind_key(options)
         kind = checked.kinds.get(key)
@@ -168,11 +169,17 @@ def _sort(
             checked.kinds[key] = kind
     except ApiError as error:
         checked.refused[line.position] = NewRefusedLine(
-            line.position, line.custom_id, error.status, error.envelope()
+            line.position, line.custom_id, error.status, _storable(error.envelope())
         )
         return
     kind.num_problems += 1
     kind.num_prompt_chars += len(prompt)
+
+
+def _storable(envelope: dict[str, Any]) -> dict[str, Any]:
+    """The same without NUL characters, which Postgres has not in JSON."""
+    error = envelope["error"].items()
+    return {"error": {k: v.replace("\0", "") if isinstance(v, str) else v for k, v in error}}
 
 
 def _kind_key(options: LineOptions) -> str:

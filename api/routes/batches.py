@@ -5,11 +5,13 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Query, Request, Response
 from sqlalchemy.orm import Session
 
+from api.admission import RefusedError
 from api.auth import Caller
 from api.dependencies import Sessions, Settings, utc_now
 from api.errors import ApiError, invalid
 from api.openai.clerk import Clerk
 from api.openai.creation import new_batch
+from api.openai.preview import check_feasible, check_rate
 from api.openai.views import batch_views
 from api.routes.jobs import IdempotencyKey
 from api.schemas.batches import BatchIn, BatchOut, BatchPage
@@ -17,6 +19,7 @@ from api.schemas.operations import ErrorOut
 from db.models import OpenaiBatch
 from db.openai_batches import get_openai_batch, insert_openai_batch, list_openai_batches
 from db.openai_endings import request_batch_cancel
+from db.refusals import insert_refusal
 from db.session import transaction
 from scheduler.core.states import OpenaiBatchState
 
@@ -67,17 +70,25 @@ def create_batch(
     batch = new_batch(
         document, settings, tenant_id=caller, idempotency_key=idempotency_key, now=now
     )
-    with transaction(sessions) as session:
-        stored = insert_openai_batch(session, batch)
-        if stored.request_sha256 != batch.request_sha256:
-            raise ApiError(
-                409,
-                "idempotency_key_reused",
-                f"This Idempotency-Key belongs to another request, which made {stored.id}. Use a"
-                " new key for a new request.",
-                param="Idempotency-Key",
-            )
-        (view,) = batch_views(session, [stored])
+    try:
+        with transaction(sessions) as session:
+            stored = insert_openai_batch(session, batch)
+            if stored.request_sha256 != batch.request_sha256:
+                raise ApiError(
+                    409,
+                    "idempotency_key_reused",
+                    f"This Idempotency-Key belongs to another request, which made {stored.id}. Use"
+                    " a new key for a new request.",
+                    param="Idempotency-Key",
+                )
+            if stored.id == batch.id:
+                check_rate(session, stored, settings)
+                check_feasible(session, stored, settings, now=now)
+            (view,) = batch_views(session, [stored])
+    except RefusedError as refused:
+        with transaction(sessions) as session:
+            insert_refusal(session, refused.job, refused.rejected)
+        raise refused.error from None
     if stored.id != batch.id:
         response.headers["Idempotent-Replayed"] = "true"
     clerk: Clerk = request.app.state.clerk

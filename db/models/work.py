@@ -1,6 +1,7 @@
 """Tables of the work on a job: batches, problems and branches."""
 
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import (
     CheckConstraint,
@@ -11,6 +12,7 @@ from sqlalchemy import (
     UniqueConstraint,
     text,
 )
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from db.models.base import Base, one_of
@@ -105,6 +107,8 @@ class Problem(Base):
     key: Mapped[str]
     position: Mapped[int] = mapped_column(Integer)
     prompt: Mapped[str]
+    # The turns of a chat that the prompt was made from; NULL for a plain prompt.
+    messages: Mapped[list[dict[str, Any]] | None] = mapped_column(JSONB)
     reference_answer: Mapped[str | None]
     state: Mapped[str]
     batch_id: Mapped[int | None] = mapped_column(ForeignKey("batches.id"))

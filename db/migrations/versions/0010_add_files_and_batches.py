@@ -24,7 +24,8 @@ LIVE = "state IN ('validating', 'in_progress', 'finalizing', 'cancelling')"
 
 
 def upgrade() -> None:
-    """Create the five tables."""
+    """Create the five tables, and keep the chats that prompts were made from."""
+    op.add_column("problems", sa.Column("messages", JSONB))
     op.create_table(
         "files",
         sa.Column("id", sa.Text, nullable=False),
@@ -125,3 +126,4 @@ def downgrade() -> None:
     """Forget files and batches; their jobs stay."""
     for table in ("refused_lines", "openai_batch_jobs", "openai_batches", "file_chunks", "files"):
         op.drop_table(table)
+    op.drop_column("problems", "messages")
