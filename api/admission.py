@@ -14,22 +14,27 @@ from sqlalchemy.orm import Session
 from api.deadlines import deadline_at, show
 from api.errors import ApiError, invalid
 from api.prompts import check_fit, prompt_tokens
-from api.schemas.submission import SetOptions
+from api.schemas.submission import ProblemIn, SetOptions
 from api.settings import ApiSettings
 from api.submission import Submission
 from db import jobs, keys, wake, workers
 from db.problems import NewProblem, insert_problems
 from db.snapshot import read_snapshot
+from db.submissions import NewSubmission, insert_submissions
 from scheduler.core.admission import weigh
 from scheduler.core.basis import fleet_of
 from scheduler.core.config import SchedulerConfig
 from scheduler.core.decisions import Admitted, Rejected, RejectReason
 from scheduler.core.explain import explain
 from scheduler.core.explanation import Explanation
+from scheduler.core.grading import BY_EQUIVALENCE, Grading
 from scheduler.core.snapshot import JobView, Snapshot
 from scheduler.core.states import JobState
 
 _RETRY_CAPACITY_S = 5
+
+_UNSOLVED = {"max_branches": 1, "max_tokens": 1, "min_accuracy": None}
+"""What a job that samples nothing is planned as: it needs a worker, and next to no time of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,17 +93,20 @@ def store(
                 )
             return Stored(used.job_id, True)
     snapshot = read_snapshot(session, now)
-    due_at = deadline_at(submission.options.deadline, received_at, settings)
+    options = submission.options
+    due_at = deadline_at(options.deadline, received_at, settings)
     problems = submission.problems
     job = new_job(
-        submission.options,
+        options if options.solve else options.model_copy(update=_UNSOLVED),
         tenant_id=tenant_id,
         due_at=due_at,
         num_problems=problems.num_problems,
         mean_prompt_tokens=prompt_tokens(
-            snapshot, submission.options.model, problems.num_prompt_chars / problems.num_problems
+            snapshot, options.model, problems.num_prompt_chars / problems.num_problems
         ),
         now=now,
+        grading=options.grading.grading(),
+        solve=options.solve,
     )
     check_model(session, job.model)
     fleet = fleet_of(snapshot, job.model, settings.scheduler)
@@ -109,7 +117,7 @@ def store(
         job,
         snapshot,
         settings.scheduler,
-        best_effort=submission.options.best_effort,
+        best_effort=options.best_effort,
     )
     if idempotency_key is not None:
         keys.claim_idempotency_key(
@@ -120,16 +128,20 @@ def store(
             job_id=job.id,
             now=now,
         )
-    insert_problems(
-        session,
-        job.id,
-        (
-            NewProblem(problem.id or "", problem.prompt, problem.reference_answer)
-            for problem in problems
-        ),
-    )
+    insert_problems(session, job.id, map(_new_problem, problems))
+    if problems.num_submissions:
+        insert_submissions(session, job.id, map(_new_submissions, problems))
     wake.notify(session)
     return Stored(job.id, False)
+
+
+def _new_problem(problem: ProblemIn) -> NewProblem:
+    grading = None if problem.grading is None else problem.grading.grading().to_dict()
+    return NewProblem(problem.id or "", problem.prompt, problem.reference_answer, grading)
+
+
+def _new_submissions(problem: ProblemIn) -> list[NewSubmission]:
+    return [NewSubmission(new.id or "", new.answer, new.text) for new in problem.submissions]
 
 
 def new_job(
@@ -140,6 +152,8 @@ def new_job(
     num_problems: int,
     mean_prompt_tokens: float,
     now: datetime,
+    grading: Grading = BY_EQUIVALENCE,
+    solve: bool = True,
 ) -> jobs.NewJob:
     """The job that a submission with these options would be."""
     return jobs.NewJob(
@@ -158,6 +172,8 @@ def new_job(
         num_problems=num_problems,
         mean_prompt_tokens=mean_prompt_tokens,
         created_at=now,
+        grading=grading,
+        solve=solve,
     )
 
 

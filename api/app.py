@@ -13,6 +13,7 @@ from api.openai.clerk import Clerk
 from api.routes import (
     batches,
     files,
+    grades,
     health,
     jobs,
     metrics,
@@ -23,7 +24,7 @@ from api.routes import (
     workers,
 )
 from api.schemas.operations import ErrorOut
-from api.schemas.submission import ProblemIn
+from api.schemas.submission import submission_schemas
 from api.settings import ApiSettings
 from api.telemetry import RequestMetrics, Telemetry
 from db.session import connect, session_factory
@@ -34,6 +35,7 @@ _TAGS = [
     {"name": "batches", "description": "Files of requests, as in the OpenAI API."},
     {"name": "quotes", "description": "Ask what a deadline would buy before submitting."},
     {"name": "results", "description": "Answers, votes and latency traces."},
+    {"name": "grades", "description": "The grade book: answers of others and ours, graded."},
     {"name": "reports", "description": "Latency and attainment over time."},
     {"name": "workers", "description": "Who serves which model."},
     {"name": "operations", "description": "Health and metrics; no key needed."},
@@ -72,7 +74,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
     registry.register(metrics.StoreCollector(app.state.sessions, worker_timeout_s=worker_timeout_s))
     app.add_middleware(Telemetry, metrics=RequestMetrics(registry))
     errors.install(app)
-    for noun in (jobs, files, batches, quotes, refusals, results, reports, workers):
+    for noun in (jobs, files, batches, grades, quotes, refusals, results, reports, workers):
         app.include_router(noun.router, responses=_KEYED)
     for operation in (health, metrics):
         app.include_router(operation.router)
@@ -94,5 +96,5 @@ class _Application(FastAPI):
             for name in ("HTTPValidationError", "ValidationError"):
                 schemas.pop(name, None)
             # Bodies of submissions are read by `api.body`, so FastAPI does not know their parts.
-            schemas["ProblemIn"] = ProblemIn.model_json_schema()
+            schemas |= submission_schemas()
         return super().openapi()

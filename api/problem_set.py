@@ -5,7 +5,7 @@ Lines stay in their file all the while, so memory grows with the ids and not wit
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Protocol
 
@@ -108,6 +108,7 @@ class ProblemSet:
     num_prompt_chars: int
     max_prompt_chars: int
     sha256: str
+    num_submissions: int = 0
 
     def __iter__(self) -> Iterator[ProblemIn]:
         """Yield the problems, each with its id."""
@@ -123,18 +124,26 @@ class ProblemSet:
 def lines_of(file: BinaryIO, settings: ApiSettings) -> JsonLines:
     """JSON Lines whose length is bounded by what a problem can need."""
     chars = settings.max_prompt_chars + settings.max_reference_chars + settings.max_id_chars
+    chars += settings.max_submission_chars
     return JsonLines(file, _ESCAPED_CHAR_BYTES * chars + 1024)
 
 
-def check(source: ProblemSource, settings: ApiSettings) -> ProblemSet:
+def check(
+    source: ProblemSource,
+    settings: ApiSettings,
+    check_also: Callable[[Place, ProblemIn], None] | None = None,
+) -> ProblemSet:
     """Check every problem.
+
+    Args:
+        check_also: Raises for what only the options of the set forbid.
 
     Raises:
         ApiError: 400 for the first bad problem, with its line or index; 413 for too many.
     """
     seen: dict[str, Place] = {}
     digest = hashlib.sha256()
-    num_prompt_chars = max_prompt_chars = 0
+    num_prompt_chars = max_prompt_chars = num_submissions = 0
     for place, raw in source:
         if len(seen) == settings.max_problems:
             raise ApiError(
@@ -146,6 +155,10 @@ def check(source: ProblemSource, settings: ApiSettings) -> ProblemSet:
             )
         problem = _problem(place, raw)
         _check_lengths(place, problem, settings)
+        _check_submissions(place, problem, settings)
+        num_submissions += len(problem.submissions)
+        if check_also is not None:
+            check_also(place, problem)
         key = problem.id or ""
         if key in seen:
             first = seen[key]
@@ -159,13 +172,22 @@ def check(source: ProblemSource, settings: ApiSettings) -> ProblemSet:
         num_prompt_chars += len(problem.prompt)
         max_prompt_chars = max(max_prompt_chars, len(problem.prompt))
         digest.update(orjson.dumps([key, problem.prompt, problem.reference_answer]))
+        if problem.grading or problem.submissions:
+            digest.update(problem.model_dump_json(include={"grading", "submissions"}).encode())
     if not seen:
         raise invalid(
             "problems",
             "The problem set is empty. Send at least one problem.",
             code="empty_problem_set",
         )
-    return ProblemSet(source, len(seen), num_prompt_chars, max_prompt_chars, digest.hexdigest())
+    return ProblemSet(
+        source,
+        len(seen),
+        num_prompt_chars,
+        max_prompt_chars,
+        digest.hexdigest(),
+        num_submissions,
+    )
 
 
 def _problem(place: Place, raw: Any) -> ProblemIn:
@@ -184,6 +206,9 @@ def _problem(place: Place, raw: Any) -> ProblemIn:
         raise place.error(code, refusal.param or "prompt", refusal.message) from None
     if problem.id is None:
         problem.id = f"problem-{place.index + 1}"
+    for number, submission in enumerate(problem.submissions, start=1):
+        if submission.id is None:
+            submission.id = f"submission-{number}"
     return problem
 
 
@@ -199,3 +224,34 @@ def _check_lengths(place: Place, problem: ProblemIn, settings: ApiSettings) -> N
                 field,
                 f"the {field} has {len(text):,} characters; at most {limit:,} are allowed.",
             )
+
+
+def _check_submissions(place: Place, problem: ProblemIn, settings: ApiSettings) -> None:
+    field = "submissions"
+    if len(problem.submissions) > settings.max_submissions:
+        raise place.error(
+            "too_many_submissions",
+            field,
+            f"the problem has {len(problem.submissions):,} submissions; at most"
+            f" {settings.max_submissions:,} are allowed. Give the problem once more under another"
+            " id with the rest.",
+        )
+    num_chars = sum(
+        len(part)
+        for submission in problem.submissions
+        for part in (submission.id, submission.answer, submission.text)
+        if part is not None
+    )
+    if num_chars > settings.max_submission_chars:
+        raise place.error(
+            "submissions_too_long",
+            field,
+            f"the submissions have {num_chars:,} characters; at most"
+            f" {settings.max_submission_chars:,} are allowed for one problem.",
+        )
+    ids = [submission.id for submission in problem.submissions]
+    if len(set(ids)) < len(ids):
+        twice = next(found for found in ids if ids.count(found) > 1)
+        raise place.error(
+            "duplicate_id", field, f"two submissions have the id '{twice}'. Give each its own."
+        )

@@ -20,6 +20,8 @@ class ApiSettings(BaseSettings):
         max_batch_kinds: Kinds of requests in the file of a batch: each needs a job of its own.
         max_batches_per_h: Batches that a tenant may create in any 3,600 seconds.
         max_enqueued_tokens: Prompt tokens of a tenant's unfinished jobs on one model.
+        max_submissions: Answers of others to one problem.
+        max_submission_chars: Characters of all of them together.
         max_deadline_s: Longest time to a deadline.
         min_deadline_s: Shortest time to a deadline; below it not even one branch would fit.
         scheduler: Policy by which jobs are admitted. Set it as for the scheduler process, which
@@ -45,6 +47,8 @@ class ApiSettings(BaseSettings):
     max_reference_chars: int = 20_000
     max_id_chars: int = 256
     max_branches: int = 64
+    max_submissions: int = 1000
+    max_submission_chars: int = 500_000
     max_quoted_deadlines: int = 32
     max_deadline_s: float = 7 * 86_400
     min_deadline_s: float = 1.0

@@ -6,6 +6,7 @@ opens, so bad input never touches the store.
 
 import hashlib
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import orjson
@@ -14,6 +15,7 @@ from pydantic import ValidationError
 from api.body import Body
 from api.deadlines import check_form
 from api.errors import ApiError, invalid, validation_error
+from api.grading import check_gradable
 from api.problem_set import JsonList, ProblemSet, ProblemSource, check, lines_of
 from api.schemas.submission import JobOptions, SetOptions
 from api.settings import ApiSettings
@@ -49,7 +51,7 @@ def read_submission(body: Body, settings: ApiSettings) -> Submission:
         )
     options = read_options(JobOptions, fields, settings)
     check_form(options.deadline)
-    problems = check(source, settings)
+    problems = check(source, settings, partial(check_gradable, options=options))
     digest = hashlib.sha256(options.model_dump_json().encode() + problems.sha256.encode())
     return Submission(options, problems, digest.hexdigest())
 

@@ -6,11 +6,12 @@ from datetime import datetime
 
 from sqlalchemy.orm import Session
 
+from api.grade_views import grading_view, own_grade, own_reason, submission_view
 from api.schemas.forecasts import ForecastBasisOut
 from api.schemas.jobs import ForecastOut, JobOut, PlanOut, ProgressOut
 from api.schemas.reports import LatencyGroupOut, PercentilesOut, WorkerOut
 from api.schemas.results import BranchOut, ResultOut
-from db.models import Branch, Job, Worker
+from db.models import Branch, Job, Submission, Worker
 from db.progress import JobProgress, jobs_progress
 from db.reports import LatencyRow, Percentiles
 from db.results import ProblemResult
@@ -61,6 +62,8 @@ def _job_view(
         min_accuracy=job.min_accuracy,
         temperature=job.temperature,
         top_p=job.top_p,
+        grading=grading_view(job.grading),
+        solve=job.solve,
         weight=job.weight,
         plan=_plan(job),
         predicted=predicted,
@@ -113,8 +116,12 @@ def _forecast(
     return ForecastOut(finish_at=finish_at, finish_p95_at=finish_p95_at, accuracy=accuracy)
 
 
-def result_view(result: ProblemResult, branches: Sequence[Branch] | None) -> ResultOut:
-    """One problem's outcome; `branches` None leaves the traces out."""
+def result_view(
+    result: ProblemResult,
+    branches: Sequence[Branch] | None,
+    submissions: Sequence[Submission] | None = None,
+) -> ResultOut:
+    """One problem's outcome; `branches` and `submissions` None leave these out."""
     return ResultOut.model_validate(
         {
             "id": result.key,
@@ -122,12 +129,19 @@ def result_view(result: ProblemResult, branches: Sequence[Branch] | None) -> Res
             "answer": result.answer,
             "vote_share": result.vote_share,
             "is_correct": result.is_correct,
+            "grade": own_grade(result.is_correct),
+            "grade_reason": own_reason(result.is_correct, result.grade_reason),
             "degraded": result.degraded,
             "num_branches_finished": result.num_branches_finished,
             "num_branches_planned": result.num_branches,
             "error": result.error,
             "finished_at": result.finished_at,
             "branches": None if branches is None else [_branch_view(b) for b in branches],
+            "submissions": (
+                None
+                if submissions is None
+                else [submission_view(s, result.state) for s in submissions]
+            ),
         }
     )
 

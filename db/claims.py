@@ -3,6 +3,7 @@
 from collections import defaultdict
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
@@ -12,7 +13,9 @@ from db.branches import FINISHED
 from db.jobs import start_job
 from db.learning import learned_profiles
 from db.models import Batch, Branch, Job, Problem, Worker
+from db.submissions import UngradedSubmission, ungraded_submissions
 from scheduler.core.accuracy import AnswerProfile
+from scheduler.core.grading import BY_EQUIVALENCE, Grading
 from scheduler.core.plan import Plan
 from scheduler.core.shrinkage import expected_answers
 from scheduler.core.states import (
@@ -38,13 +41,29 @@ class FinishedBranch:
 
 @dataclass(frozen=True, slots=True)
 class ClaimedProblem:
-    """One problem to solve. `finished` is in the order in which the branches finished."""
+    """One problem to solve.
+
+    Attributes:
+        finished: In the order in which the branches finished.
+        solve: False when only the submissions are to be graded.
+        submissions: Those that have no grade yet.
+    """
 
     id: int
     key: str
     prompt: str
     reference_answer: str | None
     finished: tuple[FinishedBranch, ...]
+    position: int = 0
+    grading: Grading = BY_EQUIVALENCE
+    solve: bool = True
+    submissions: tuple[UngradedSubmission, ...] = ()
+
+    @property
+    def is_graded(self) -> bool:
+        """Whether our answer is to be right or wrong."""
+        has_yardstick = self.reference_answer is not None or not self.grading.needs_reference
+        return self.solve and has_yardstick
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +122,8 @@ def claim_batch(
             Job.top_p,
             Job.model,
             Job.family,
+            Job.grading,
+            Job.solve,
         )
         .execution_options(synchronize_session=False)
     ).first()
@@ -133,12 +154,14 @@ def claim_batch(
         ),
         temperature=claimed.temperature,
         top_p=claimed.top_p,
-        problems=_claimed_problems(session, batch_id),
+        problems=_claimed_problems(session, batch_id, claimed.grading, claimed.solve),
         answers=expected_answers(claimed.model, claimed.family, learned_profiles(session)),
     )
 
 
-def _claimed_problems(session: Session, batch_id: int) -> tuple[ClaimedProblem, ...]:
+def _claimed_problems(
+    session: Session, batch_id: int, grading: dict[str, Any], solve: bool
+) -> tuple[ClaimedProblem, ...]:
     """Running problems of the batch in order of position, each with its finished branches."""
     in_batch = (Problem.batch_id == batch_id, Problem.state == ProblemState.RUNNING)
     kept = defaultdict[int, list[FinishedBranch]](list)
@@ -165,8 +188,16 @@ def _claimed_problems(session: Session, batch_id: int) -> tuple[ClaimedProblem, 
                 finished_at=branch.finished_at,
             )
         )
+    submissions = ungraded_submissions(session, *in_batch)
     problems = session.execute(
-        select(Problem.id, Problem.key, Problem.prompt, Problem.reference_answer)
+        select(
+            Problem.id,
+            Problem.key,
+            Problem.position,
+            Problem.prompt,
+            Problem.reference_answer,
+            Problem.grading,
+        )
         .where(*in_batch)
         .order_by(Problem.position)
     )
@@ -177,6 +208,10 @@ def _claimed_problems(session: Session, batch_id: int) -> tuple[ClaimedProblem, 
             prompt=row.prompt,
             reference_answer=row.reference_answer,
             finished=tuple(kept[row.id]),
+            position=row.position,
+            grading=Grading.from_dict(row.grading or grading),
+            solve=solve,
+            submissions=submissions.get(row.id, ()),
         )
         for row in problems
     )

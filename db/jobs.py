@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from db import events
 from db.models import Job
 from scheduler.core.decisions import Admitted, PlanReason
+from scheduler.core.grading import BY_EQUIVALENCE, Grading
 from scheduler.core.plan import Forecast, Plan
 from scheduler.core.shrinkage import ANY_FAMILY
 from scheduler.core.states import JOB_TRANSITIONS, LIVE, JobState, sources_of
@@ -34,6 +35,8 @@ class NewJob:
     mean_prompt_tokens: float
     created_at: datetime
     family: str = ANY_FAMILY
+    grading: Grading = BY_EQUIVALENCE
+    solve: bool = True
 
 
 def insert_job(
@@ -60,6 +63,8 @@ def insert_job(
             min_accuracy=job.min_accuracy,
             temperature=job.temperature,
             top_p=job.top_p,
+            grading=job.grading.to_dict(),
+            solve=job.solve,
             num_problems=job.num_problems,
             mean_prompt_tokens=job.mean_prompt_tokens,
             created_at=job.created_at,

@@ -1,8 +1,10 @@
 """Problems: loaded with their job, answered by workers, closed at the deadline."""
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import ColumnElement, and_, bindparam, func, select, update
 from sqlalchemy.orm import Session
@@ -19,12 +21,14 @@ class NewProblem:
     Attributes:
         key: The client's id, unique within the job.
         messages: The chat that the prompt was made from, as JSON; None for a plain prompt.
+        grading: Instead of the job's, as `Grading.to_dict` gives it.
     """
 
     key: str
     prompt: str
     reference_answer: str | None = None
     messages: str | None = None
+    grading: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +40,7 @@ class ProblemAnswer:
         answer: None on an answered problem whose branches all ended without an answer.
         vote_share: Votes of the answer over branches finished; None unless answered.
         is_correct: None without a reference answer.
+        grade_reason: Why it is right or wrong; None with neither.
         degraded: The deadline, not the plan, ended it.
         error: What went wrong; set when failed.
     """
@@ -49,6 +54,7 @@ class ProblemAnswer:
     num_branches_finished: int
     error: str | None
     finished_at: datetime
+    grade_reason: str | None = None
 
 
 def insert_problems(session: Session, job_id: str, problems: Iterable[NewProblem]) -> int:
@@ -72,6 +78,7 @@ def insert_placed_problems(session: Session, placed: Iterable[tuple[str, int, Ne
                     problem.prompt,
                     problem.messages,
                     problem.reference_answer,
+                    None if problem.grading is None else json.dumps(problem.grading),
                     ProblemState.PENDING.value,
                 )
             )
@@ -80,7 +87,9 @@ def insert_placed_problems(session: Session, placed: Iterable[tuple[str, int, Ne
 
 
 _COPY_PROBLEMS = """
-COPY problems (job_id, key, position, prompt, messages, reference_answer, state) FROM STDIN
+COPY problems (
+    job_id, key, position, prompt, messages, reference_answer, grading, state
+) FROM STDIN
 """
 
 
@@ -103,6 +112,7 @@ def answer_problems(
                 answer=bindparam("new_answer"),
                 vote_share=bindparam("new_vote_share"),
                 is_correct=bindparam("new_is_correct"),
+                grade_reason=bindparam("new_grade_reason"),
                 degraded=bindparam("new_degraded"),
                 num_branches_finished=bindparam("new_num_branches_finished"),
                 error=bindparam("new_error"),
@@ -117,17 +127,18 @@ def _parameters(answer: ProblemAnswer) -> dict[str, object]:
     return {
         "problem_id": answer.problem_id,
         "new_state": answer.state,
-        "new_answer": _storable(answer.answer),
+        "new_answer": storable(answer.answer),
         "new_vote_share": answer.vote_share,
         "new_is_correct": answer.is_correct,
+        "new_grade_reason": storable(answer.grade_reason),
         "new_degraded": answer.degraded,
         "new_num_branches_finished": answer.num_branches_finished,
-        "new_error": _storable(answer.error),
+        "new_error": storable(answer.error),
         "new_finished_at": answer.finished_at,
     }
 
 
-def _storable(value: str | None) -> str | None:
+def storable(value: str | None) -> str | None:
     """Postgres has no NUL characters in text."""
     return None if value is None else value.replace("\0", "")
 

@@ -19,6 +19,7 @@ class ProblemResult:
     answer: str | None
     vote_share: float | None
     is_correct: bool | None
+    grade_reason: str | None
     degraded: bool
     num_branches: int | None
     num_speculative_tokens: int | None
@@ -40,6 +41,7 @@ def results_page(
             Problem.answer,
             Problem.vote_share,
             Problem.is_correct,
+            Problem.grade_reason,
             Problem.degraded,
             Problem.num_branches,
             Problem.num_speculative_tokens,

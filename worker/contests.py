@@ -13,9 +13,10 @@ from scheduler.core.plan import Plan
 from scheduler.core.states import ProblemState
 from scheduler.core.stopping import should_extend, should_stop
 from worker.answers import extract_answer
+from worker.comparison import Finding, Pair
 from worker.engines.base import BranchFinished, BranchRequest, FinishReason, Sampling
 from worker.traces import branch_row
-from worker.voting import AnswerClass, Ballot, Pair
+from worker.voting import AnswerClass, Ballot
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +25,7 @@ class Verdict:
 
     problem_id: int
     pair: Pair
-    equivalent: bool
+    finding: Finding
 
 
 @dataclass(slots=True)
@@ -32,7 +33,7 @@ class _Check:
     """An answer whose class is being found; `pair` is what has to be compared next."""
 
     answer: str
-    steps: Generator[Pair, bool | None, AnswerClass]
+    steps: Generator[Pair, Finding | None, AnswerClass]
     pair: Pair
 
 
@@ -71,7 +72,7 @@ class Contest:
     @classmethod
     def open(cls, problem: ClaimedProblem, plan: Plan, answers: AnswerProfile) -> "Contest":
         """Start from the branches that earlier batches finished."""
-        ballot = Ballot(problem.reference_answer)
+        ballot = Ballot(problem.reference_answer, problem.grading)
         for branch in problem.finished:
             ballot.restore(branch.answer, branch.vote_class, branch.is_correct)
         kept = (branch.branch_index + 1 for branch in problem.finished)
@@ -90,6 +91,8 @@ class Contest:
     @property
     def missing(self) -> list[int]:
         """Indexes of the plan's branches that no earlier batch finished."""
+        if not self.problem.solve:
+            return []
         kept = {branch.branch_index for branch in self.problem.finished}
         return [index for index in range(self.plan.num_branches) if index not in kept]
 
@@ -154,7 +157,7 @@ class Contest:
             if event.finish_reason is FinishReason.ERROR:
                 self._keep(request, event, FinishReason.ERROR)
 
-    def judge(self, verdict: bool | None) -> None:
+    def judge(self, verdict: Finding | None) -> None:
         """Take the verdict on `pending_pair`; None when it did not come in time."""
         check = self._check
         if check is None:
@@ -173,6 +176,8 @@ class Contest:
         if self.is_over(self.num_undecided):
             is_short = self._is_cut or not self.is_over(self.num_undecided + self._num_cut)
             self._answer(now, degraded=is_short)
+        elif not self.problem.solve:
+            self._answer(now, degraded=False)
         elif not self.num_undecided and not self._is_cut:
             self._fail(now)
 
@@ -225,16 +230,19 @@ class Contest:
         if winner is not None:
             vote, chosen = winner
             answer, share, is_correct = chosen.answer, vote.share, chosen.is_correct
+            reason = chosen.reason
         else:
-            # Every branch ended without an answer: wrong, where there is a reference to tell.
+            # Every branch ended without an answer: wrong, where there is something to grade by.
             answer, share = None, 0.0
-            is_correct = None if self.problem.reference_answer is None else False
+            is_correct = False if self.problem.is_graded else None
+            reason = "no branch gave a final answer" if self.problem.is_graded else None
         self.answer = ProblemAnswer(
             problem_id=self.problem.id,
             state=ProblemState.ANSWERED,
             answer=answer,
             vote_share=share,
             is_correct=is_correct,
+            grade_reason=reason,
             degraded=degraded,
             num_branches_finished=self.ballot.num_finished,
             error=None,

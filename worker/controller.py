@@ -32,11 +32,12 @@ from db.session import SessionFactory
 from scheduler.core.accuracy import AnswerProfile
 from scheduler.core.stopping import CUT_SHARE, is_hopeless
 from worker.branching import Pace, extensions, planned
+from worker.comparison import Pair
 from worker.contests import Contest, Verdict
 from worker.engines.base import BranchFinished, Engine
 from worker.equivalence import Equivalence, is_plain
+from worker.marking import Compared, Marker
 from worker.outbox import RETRY_INTERVAL_S, Outbox
-from worker.voting import Pair
 
 TURN_S = 0.15
 """Longest wait for a message, and so for noticing a shutdown or a lost lease."""
@@ -53,7 +54,7 @@ class Outcome(StrEnum):
     RELEASED = "released"
 
 
-Message: TypeAlias = BranchFinished | Verdict
+Message: TypeAlias = BranchFinished | Verdict | Compared
 
 
 class BatchController:
@@ -90,6 +91,9 @@ class BatchController:
         self._in_flight: dict[str, tuple[Contest, int]] = {}
         self._aborts: list[str] = []
         self._outbox = Outbox(batch, sessions, lost)
+        self._marker = Marker(
+            batch.problems, equivalence=equivalence, outbox=self._outbox, tell=self._inbox.put
+        )
         self._ending = False
         self._has_cut = False
         self._answers = answers
@@ -104,7 +108,7 @@ class BatchController:
         """Solve the batch; returns when it is done, lost, or released because of a shutdown."""
         try:
             self._begin()
-            while self._open and not self._lost.is_set() and not self._stopping.is_set():
+            while self._is_open and not self._lost.is_set() and not self._stopping.is_set():
                 if self._time_left_s() <= 0:
                     break
                 self._turn()
@@ -112,7 +116,12 @@ class BatchController:
         finally:
             self._engine.abort(list(self._in_flight))
 
+    @property
+    def _is_open(self) -> bool:
+        return bool(self._open) or self._marker.is_open
+
     def _begin(self) -> None:
+        self._marker.begin()
         for contest in tuple(self._open.values()):
             if contest.is_over(len(contest.missing)):
                 self._settle(contest)
@@ -141,6 +150,7 @@ class BatchController:
             for contest in tuple(self._open.values()):
                 contest.close_degraded(datetime.now(UTC))
                 self._settle(contest)
+            self._marker.give_up()
             if self._time_left_s() <= CUT_SHARE * self._reserve_s and not self._has_cut:
                 self._has_cut = True
                 for contest in self._open.values():
@@ -175,11 +185,14 @@ class BatchController:
             return
 
     def _handle(self, message: Message) -> None:
+        if isinstance(message, Compared):
+            self._marker.judge(message)
+            return
         if isinstance(message, Verdict):
             contest = self._contests[message.problem_id]
             if contest.pending_pair != message.pair:
                 return
-            contest.judge(message.equivalent)
+            contest.judge(message.finding)
         else:
             contest, branch_index = self._in_flight.pop(message.branch_id)
             self._pace.observe(message.metrics)
@@ -189,7 +202,7 @@ class BatchController:
     def _settle(self, contest: Contest) -> None:
         """Go on with a problem as far as it goes without waiting."""
         while contest.answer is None and (pair := contest.pending_pair) is not None:
-            verdict = self._equivalence.known(*pair)
+            verdict = self._equivalence.known(pair)
             if verdict is None:
                 self._ask(contest.problem.id, pair)
                 break
@@ -200,7 +213,7 @@ class BatchController:
                 contest.close(datetime.now(UTC))
             if contest.answer is not None:
                 del self._open[contest.problem.id]
-                self._outbox.answers.append(contest.answer)
+                self._marker.pass_on(contest.answer)
                 self._aborts += [r.branch_id for r in contest.running.values()]
         self._outbox.rows += contest.take_rows()
 
@@ -210,7 +223,7 @@ class BatchController:
             return
         contest.asked = pair
         self._equivalence.compare(
-            *pair, lambda verdict: self._inbox.put(Verdict(problem_id, pair, verdict))
+            pair, lambda finding: self._inbox.put(Verdict(problem_id, pair, finding))
         )
 
     def _send_aborts(self) -> None:
@@ -234,13 +247,13 @@ class BatchController:
         batch = self._batch
 
         def close(session: Session, now: datetime) -> bool:
-            if released and self._open:
+            if released and self._is_open:
                 return bool(lose_batches(session, [batch.id], now=now))
             return finish_batch(session, batch_id=batch.id, epoch=batch.epoch, now=now)
 
         while not self._lost.is_set():
             if self._outbox.flush(close):
-                return Outcome.RELEASED if released and self._open else Outcome.DONE
+                return Outcome.RELEASED if released and self._is_open else Outcome.DONE
             if self._stopping.is_set() or self._time_left_s() < -self._reserve_s:
                 break
             self._stopping.wait(RETRY_INTERVAL_S)

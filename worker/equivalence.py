@@ -4,7 +4,7 @@ Theory of operation: identical normalized strings and plain numbers are settled 
 goes to math-verify in a pool of spawned processes, one pair per task, each under a wall-clock
 limit after which its process is killed and replaced: math-verify is wrong or hangs in threads, and
 a tower of powers holds the interpreter inside one C call where no signal handler runs. A pair that
-hung, crashed or failed counts as different. The pool starts at the first pair that needs it.
+hung, crashed or failed is not the same. The pool starts at the first pair that needs it.
 """
 
 import itertools
@@ -16,23 +16,27 @@ from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
 from concurrent.futures.process import BrokenProcessPool
+from fractions import Fraction
 from functools import lru_cache
 
 import structlog
 from pebble import ProcessPool
 
-from worker.comparison import enter, same_value
+from worker.comparison import Finding, Pair, compare, enter
+from worker.numbers import read_number, same_number
 
 log = structlog.get_logger(__name__)
 
-Verdict = Callable[[bool], None]
+Verdict = Callable[[Finding], None]
 
 MAX_ANSWER_CHARS = 400
 """A longer answer is compared as a string only; the longest of MATH-500 has 53."""
 
 _PLAIN_NUMBER = re.compile(
-    r"(?P<sign>[+-]?)(?P<whole>\d{1,3}(?:,\d{3})+|\d+)?(?:\.(?P<fraction>\d*))?"
+    r"(?P<sign>[+-]?)(?P<whole>\d{1,3}(?:,\d{3})+|\d{1,3}(?: \d{3})+|\d+)?(?:\.(?P<fraction>\d*))?"
 )
+_SPACE_BETWEEN_DIGITS = re.compile(r"(?<=\d)\s+(?=\d)")
+_OTHER_SPACE = re.compile(r"(?<!\d)\s+|\s+(?!\d)")
 _NOISE = (
     ("\\left", ""),
     ("\\right", ""),
@@ -56,7 +60,9 @@ def normalize(answer: str) -> str:
     text = answer.strip()
     for noise, replacement in _NOISE:
         text = text.replace(noise, replacement)
-    text = "".join(text.split()).rstrip(".")
+    # A space between digits is that of a mixed number.
+    text = _SPACE_BETWEEN_DIGITS.sub(" ", text)
+    text = _OTHER_SPACE.sub("", text).rstrip(".")
     if len(text) > 2 and text.isalpha():
         # A word, where a capital means nothing; one letter is a variable or a choice.
         text = text.casefold()
@@ -67,7 +73,7 @@ def _plain_number(text: str) -> str | None:
     match = _PLAIN_NUMBER.fullmatch(text)
     if match is None or not (match["whole"] or match["fraction"]):
         return None
-    whole = (match["whole"] or "").replace(",", "").lstrip("0") or "0"
+    whole = (match["whole"] or "").replace(",", "").replace(" ", "").lstrip("0") or "0"
     fraction = (match["fraction"] or "").rstrip("0")
     number = f"{whole}.{fraction}" if fraction else whole
     return f"-{number}" if match["sign"] == "-" and number != "0" else number
@@ -78,16 +84,23 @@ def is_plain(answer: str) -> bool:
     return _plain_number(normalize(answer)) is not None
 
 
-def quick_verdict(left: str, right: str) -> bool | None:
+def quick_verdict(pair: Pair) -> Finding | None:
     """Compare two answers in place; None when it takes algebra to tell."""
-    left, right = normalize(left), normalize(right)
-    if left == right:
-        return True
+    left, right = normalize(pair.left), normalize(pair.right)
+    if left == right and pair.tolerance is None:
+        return Finding.SAME_TEXT
     if len(left) > MAX_ANSWER_CHARS or len(right) > MAX_ANSWER_CHARS:
-        return False
-    if _plain_number(left) is not None and _plain_number(right) is not None:
-        return False
-    return None
+        return Finding.TOO_LONG
+    first, second = read_number(left), read_number(right)
+    if first is None or second is None:
+        return None
+    if pair.tolerance is None:
+        return Finding.SAME_NUMBER if same_number(first, second) else Finding.DIFFERENT
+    # By their shortest decimals: 10.3 is within 0.3 of 10, though the float 0.3 is a little less.
+    absolute, relative = (Fraction(repr(part)) for part in pair.tolerance)
+    limit = max(absolute, relative * abs(second.real))
+    is_close = abs(first.real - second.real) <= limit
+    return Finding.SAME_NUMBER if is_close else Finding.DIFFERENT
 
 
 class Equivalence:
@@ -103,20 +116,20 @@ class Equivalence:
         self._limit_s = limit_s
         self._lock = threading.Lock()
         self._pool: ProcessPool | None = None
-        self._known: OrderedDict[tuple[str, str], bool] = OrderedDict()
+        self._known: OrderedDict[Pair, Finding] = OrderedDict()
         self._asked: dict[int, Verdict] = {}
         self._numbers = itertools.count()
         self._closed = False
 
-    def known(self, left: str, right: str) -> bool | None:
+    def known(self, pair: Pair) -> Finding | None:
         """Compare answers without a process; None when `compare` must be asked."""
-        verdict = quick_verdict(left, right)
-        if verdict is None:
+        finding = quick_verdict(pair)
+        if finding is None:
             with self._lock:
-                return self._known.get(_pair(left, right))
-        return verdict
+                return self._known.get(_key(pair))
+        return finding
 
-    def compare(self, left: str, right: str, done: Verdict) -> None:
+    def compare(self, pair: Pair, done: Verdict) -> None:
         """Compare answers in the pool and call `done` from another thread, once.
 
         The pool sees the answers as written: without its spaces `\\sin x` is another command.
@@ -124,7 +137,7 @@ class Equivalence:
         number = next(self._numbers)
         with self._lock:
             self._asked[number] = done
-        self._ask(number, left, right, tries_left=2)
+        self._ask(number, pair, tries_left=2)
 
     def warm(self) -> None:
         """Start the pool ahead of its first use, without waiting for it."""
@@ -132,7 +145,7 @@ class Equivalence:
             self._running_pool()
 
     def close(self) -> None:
-        """Kill the pool; what it was comparing counts as different. Idempotent."""
+        """Kill the pool; what it was comparing has failed. Idempotent."""
         with self._lock:
             self._closed = True
             pool, self._pool = self._pool, None
@@ -141,39 +154,39 @@ class Equivalence:
             pool.join()
         # A task that no process had begun is dropped by the pool without a word.
         for number in tuple(self._asked):
-            self._tell(number, False)
+            self._tell(number, Finding.FAILED)
 
-    def _ask(self, number: int, left: str, right: str, *, tries_left: int) -> None:
-        future = self._schedule(left, right)
+    def _ask(self, number: int, pair: Pair, *, tries_left: int) -> None:
+        future = self._schedule(pair)
         if future is None:
-            self._tell(number, False)
+            self._tell(number, Finding.FAILED)
             return
 
-        def settle(settled: Future[bool]) -> None:
+        def settle(settled: Future[Finding]) -> None:
             if isinstance(_error_of(settled), BrokenProcessPool) and tries_left > 1:
                 # It says nothing of this pair: it waited when an idle process died.
-                self._ask(number, left, right, tries_left=tries_left - 1)
+                self._ask(number, pair, tries_left=tries_left - 1)
             else:
-                self._tell(number, self._settle(left, right, settled))
+                self._tell(number, self._settle(pair, settled))
 
         future.add_done_callback(settle)
 
-    def _tell(self, number: int, verdict: bool) -> None:
+    def _tell(self, number: int, finding: Finding) -> None:
         with self._lock:
             done = self._asked.pop(number, None)
         if done is not None:
-            done(verdict)
+            done(finding)
 
-    def _schedule(self, left: str, right: str) -> Future[bool] | None:
+    def _schedule(self, pair: Pair) -> Future[Finding] | None:
         with self._lock:
             for _ in range(2):
                 pool = self._running_pool()
                 if pool is None:
                     return None
                 try:
-                    future: Future[bool] = pool.schedule(
-                        same_value,
-                        args=(left, right, self._limit_s + 1),
+                    future: Future[Finding] = pool.schedule(
+                        compare,
+                        args=(pair, self._limit_s + 1),
                         timeout=self._limit_s,
                     )
                 except RuntimeError:
@@ -196,23 +209,27 @@ class Equivalence:
             )
         return self._pool
 
-    def _settle(self, left: str, right: str, settled: Future[bool]) -> bool:
+    def _settle(self, pair: Pair, settled: Future[Finding]) -> Finding:
         error = _error_of(settled)
-        if error is not None:
-            log.warning("answers not compared", left=left, right=right, error=repr(error))
-        verdict = error is None and settled.result()
+        if error is None:
+            finding = settled.result()
+        else:
+            finding = Finding.TIMED_OUT if isinstance(error, TimeoutError) else Finding.FAILED
+            log.warning("answers not compared", left=pair.left, right=pair.right, error=repr(error))
         with self._lock:
-            self._known[_pair(left, right)] = verdict
+            self._known[_key(pair)] = finding
             while len(self._known) > 65536:
                 self._known.popitem(last=False)
-        return verdict
+        return finding
 
 
-def _error_of(settled: Future[bool]) -> BaseException | None:
+def _error_of(settled: Future[Finding]) -> BaseException | None:
     """What a future that is done failed with; None when it has a result."""
     return CancelledError() if settled.cancelled() else settled.exception()
 
 
-def _pair(left: str, right: str) -> tuple[str, str]:
-    """Key of a comparison, the same in both orders."""
-    return (left, right) if left <= right else (right, left)
+def _key(pair: Pair) -> Pair:
+    """Key of a comparison; of meanings it is the same in both orders."""
+    if pair.tolerance is None and pair.left > pair.right:
+        return Pair(pair.right, pair.left)
+    return pair

@@ -16,6 +16,7 @@ from db.branches import BranchRow, insert_branches
 from db.claims import ClaimedBatch
 from db.problems import ProblemAnswer, answer_problems
 from db.session import SessionFactory, transaction
+from db.submissions import SubmissionGrade, grade_submissions
 from db.wake import notify
 
 log = structlog.get_logger(__name__)
@@ -30,7 +31,7 @@ CloseBatch: TypeAlias = Callable[[Session, datetime], bool]
 
 
 class Outbox:
-    """Rows and answers to store. Used by one thread.
+    """Rows, answers and grades to store. Used by one thread.
 
     Args:
         lost: Set by the first write that finds the batch no longer held.
@@ -41,6 +42,7 @@ class Outbox:
     ) -> None:
         self.rows: list[BranchRow] = []
         self.answers: list[ProblemAnswer] = []
+        self.grades: list[SubmissionGrade] = []
         self._batch = batch
         self._sessions = sessions
         self._lost = lost
@@ -48,7 +50,7 @@ class Outbox:
 
     def due_in_s(self) -> float:
         """Seconds until the next flush is due, at least 0; infinite with nothing to store."""
-        if not self.rows and not self.answers:
+        if not self.rows and not self.answers and not self.grades:
             return math.inf
         return max(0.0, self._flush_at_s - time.monotonic())
 
@@ -67,8 +69,11 @@ class Outbox:
         answers = [replace(answer, finished_at=now) for answer in self.answers]
         try:
             with transaction(self._sessions) as session:
-                held = insert_branches(session, **lease, rows=self.rows) and answer_problems(
-                    session, **lease, answers=answers
+                # Grades before answers: an answered problem takes no more of them.
+                held = (
+                    insert_branches(session, **lease, rows=self.rows)
+                    and grade_submissions(session, **lease, grades=self.grades, now=now)
+                    and answer_problems(session, **lease, answers=answers)
                 )
                 if held and close is not None:
                     held = close(session, now)
@@ -83,7 +88,7 @@ class Outbox:
         if not held:
             self._lost.set()
             return False
-        self.rows, self.answers = [], []
+        self.rows, self.answers, self.grades = [], [], []
         self._flush_at_s = time.monotonic() + FLUSH_INTERVAL_S
         return True
 

@@ -9,13 +9,12 @@ finisher; the tie rule of `scheduler.core.stopping` relies on that.
 from collections import Counter
 from collections.abc import Generator
 from dataclasses import dataclass
-from typing import TypeAlias
 
+from scheduler.core.grading import BY_EQUIVALENCE, Grade, Grading
 from scheduler.core.stopping import Vote, plurality
+from worker.comparison import Finding, Pair
 from worker.equivalence import normalize
-
-Pair: TypeAlias = tuple[str, str]
-"""Two answers to compare."""
+from worker.grading import grade
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,13 +24,15 @@ class AnswerClass:
     Attributes:
         number: Position by first finisher.
         answer: As the first finisher wrote it.
-        is_correct: None without a reference answer, or when the deadline came before the grade; a
-            comparison that hung or crashed counts as different.
+        is_correct: None without a grade: with nothing to grade by, or when the deadline came before
+            it. A comparison that hung or crashed makes a wrong answer.
+        reason: Why it is right or wrong.
     """
 
     number: int
     answer: str
     is_correct: bool | None
+    reason: str | None = None
 
 
 class Ballot:
@@ -39,10 +40,12 @@ class Ballot:
 
     Args:
         reference: The reference answer as submitted, to grade each class against.
+        grading: How.
     """
 
-    def __init__(self, reference: str | None) -> None:
+    def __init__(self, reference: str | None, grading: Grading = BY_EQUIVALENCE) -> None:
         self._reference = reference
+        self._grading = grading
         self._votes: list[int | None] = []
         self._classes: dict[int, AnswerClass] = {}
         self._spellings: dict[str, AnswerClass] = {}
@@ -78,21 +81,23 @@ class Ballot:
         vote = plurality(self._votes)
         return None if vote is None else (vote, self._classes[vote.vote_class])
 
-    def classify(self, answer: str) -> Generator[Pair, bool | None, AnswerClass]:
+    def classify(self, answer: str) -> Generator[Pair, Finding | None, AnswerClass]:
         """Find or make the class of an answer.
 
-        Yields pairs to compare and is sent whether they are equivalent; None, when that is not
-        known in time, counts as different and leaves a grade open.
+        Yields pairs to compare and is sent what was found; None, when that is not known in time,
+        counts as different and leaves a grade open.
         """
         key = normalize(answer)
         if (seen := self._spellings.get(key)) is not None:
             return seen
         for known in tuple(self._classes.values()):
-            if (yield answer, known.answer):
+            finding = yield Pair(answer, known.answer)
+            if finding is not None and finding.is_same:
                 self._spellings[key] = known
                 return known
-        is_correct = None if self._reference is None else (yield answer, self._reference)
+        mark = yield from grade(answer, self._reference, self._grading)
         number = max(self._classes, default=-1) + 1
-        made = AnswerClass(number, answer, is_correct)
+        is_correct = None if mark is None else mark.grade is Grade.RIGHT
+        made = AnswerClass(number, answer, is_correct, None if mark is None else mark.reason)
         self._classes[number] = self._spellings[key] = made
         return made

@@ -1,7 +1,7 @@
 """Bodies of requests: problems from a file or from memory, and deadlines in the server's words."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,11 @@ def deadline_text(deadline: Deadline) -> str:
     if isinstance(deadline, datetime):
         return deadline.isoformat()
     return deadline
+
+
+def grading_text(grading: str | Mapping[str, Any] | None) -> str | None:
+    """A grading as an option of the query: the method's name alone, or JSON."""
+    return grading if grading is None or isinstance(grading, str) else json.dumps(grading)
 
 
 def json_lines(problems: Path | Iterable[Problem | str]) -> Content:

@@ -7,13 +7,22 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Self, cast
+from typing import Self, Unpack, cast
 from uuid import uuid4
 
-from api.client.bodies import Deadline, deadline_text, json_lines
+from api.client.bodies import Deadline, deadline_text, grading_text, json_lines
 from api.client.explanations import Explanation, Quote
 from api.client.http import Transport, job_path
-from api.client.shapes import Event, Job, LatencyReport, Problem, Result, Worker
+from api.client.shapes import (
+    Event,
+    GradeRow,
+    Job,
+    JobOptions,
+    LatencyReport,
+    Problem,
+    Result,
+    Worker,
+)
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 DEFAULT_API_KEY = "sk-slk-local"
@@ -68,25 +77,16 @@ class Client:
         *,
         model: str,
         deadline: Deadline,
-        name: str | None = None,
-        family: str | None = None,
-        max_branches: int | None = None,
-        max_tokens: int | None = None,
-        min_accuracy: float | None = None,
-        temperature: float | None = None,
-        top_p: float | None = None,
-        weight: float | None = None,
-        best_effort: bool = False,
         idempotency_key: str | None = None,
+        **options: Unpack[JobOptions],
     ) -> Job:
         """Submit a problem set; a lost connection is retried without submitting twice.
 
         Args:
             problems: A `.jsonl` file (streamed), a `.json` file with a list of problems, or the
                 problems themselves, a string being a prompt.
-            family: Kind of problems; lengths and accuracy are learned and forecast by it.
-            best_effort: Accept without a promise what cannot meet the deadline.
             idempotency_key: Two submissions with one key make one job; a new key by default.
+            options: See `JobOptions`.
 
         Raises:
             SlacklineError: `deadline_infeasible` with `details["earliest_finish_at"]` when the
@@ -95,15 +95,8 @@ class Client:
         params = {
             "model": model,
             "deadline": deadline_text(deadline),
-            "name": name,
-            "family": family,
-            "max_branches": max_branches,
-            "max_tokens": max_tokens,
-            "min_accuracy": min_accuracy,
-            "temperature": temperature,
-            "top_p": top_p,
-            "weight": weight,
-            "best_effort": best_effort or None,
+            **options,
+            "grading": grading_text(options.get("grading")),
         }
         headers = {
             "Content-Type": "application/x-ndjson",
@@ -201,17 +194,33 @@ class Client:
         """The job once it has ended."""
         return list(self.watch(job_id, poll_s=poll_s))[-1]
 
-    def results(self, job_id: str, *, branches: bool = False) -> Iterator[Result]:
+    def results(
+        self, job_id: str, *, branches: bool = False, submissions: bool = False
+    ) -> Iterator[Result]:
         """Results in the order of submission, streamed; also while the job runs.
 
         Args:
             branches: Include the latency trace of every branch.
+            submissions: Include the answers of others with their grades.
         """
-        params = {"branches": "true" if branches else None}
+        params = {"branches": branches or None, "submissions": submissions or None}
         with self._transport.lines(f"{job_path(job_id)}/results", params=params) as lines:
             for line in lines:
                 if line:
                     yield json.loads(line)
+
+    def grades(self, job_id: str) -> Iterator[GradeRow]:
+        """The grade book, streamed: per problem our answer and then the submissions."""
+        with self._transport.lines(
+            f"{job_path(job_id)}/grades", params={"format": "ndjson"}
+        ) as lines:
+            yield from map(json.loads, lines)
+
+    def grade_book(self, job_id: str, layout: str) -> Iterator[bytes]:
+        """The grade book as `csv`, `parquet` or `ndjson`, in pieces of a file."""
+        params = {"format": layout}
+        with self._transport.pieces(f"{job_path(job_id)}/grades", params=params) as pieces:
+            yield from pieces
 
     def events(self, job_id: str) -> Iterator[Event]:
         """Transitions and decisions in the job's life, oldest first."""

@@ -94,13 +94,28 @@ class Transport:
         Raises:
             SlacklineError: The server refused, failed or broke off.
         """
+        with self._stream(path, params) as response:
+            yield response.iter_lines()
+
+    @contextmanager
+    def pieces(self, path: str, *, params: Mapping[str, Any]) -> Iterator[Iterator[bytes]]:
+        """The bytes of a streamed response, as they arrive.
+
+        Raises:
+            SlacklineError: The server refused, failed or broke off.
+        """
+        with self._stream(path, params) as response:
+            yield response.iter_bytes()
+
+    @contextmanager
+    def _stream(self, path: str, params: Mapping[str, Any]) -> Iterator[httpx.Response]:
         accept = {"Accept": "application/x-ndjson"}
         try:
             with self._http.stream("GET", path, params=_given(params), headers=accept) as response:
                 if not response.is_success:
                     response.read()
                     raise _failure(response)
-                yield response.iter_lines()
+                yield response
         except httpx.TransportError as error:
             raise self._unreachable(error) from None
 

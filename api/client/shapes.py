@@ -3,12 +3,46 @@
 from typing import Any, NotRequired, TypedDict
 
 
+class Submission(TypedDict):
+    """The answer of someone else to grade: `answer` as such, or a `text` that gives it."""
+
+    id: NotRequired[str]
+    answer: NotRequired[str]
+    text: NotRequired[str]
+
+
 class Problem(TypedDict):
     """One prompt to submit."""
 
     id: NotRequired[str]
     prompt: str
     reference_answer: NotRequired[str]
+    grading: NotRequired[dict[str, Any]]
+    submissions: NotRequired[list[Submission]]
+
+
+class JobOptions(TypedDict, total=False):
+    """Options of a job; None is as if left out.
+
+    Attributes:
+        family: Kind of problems; lengths and accuracy are learned and forecast by it.
+        best_effort: Accept without a promise what cannot meet the deadline.
+        grading: A method's name, or a method with its options such as
+            `{"method": "numeric", "absolute": 0.01}`.
+        solve: False only grades submissions, which then need references.
+    """
+
+    name: str | None
+    family: str | None
+    max_branches: int | None
+    max_tokens: int | None
+    min_accuracy: float | None
+    temperature: float | None
+    top_p: float | None
+    weight: float | None
+    best_effort: bool | None
+    grading: str | dict[str, Any] | None
+    solve: bool | None
 
 
 class Progress(TypedDict):
@@ -83,6 +117,8 @@ class Job(TypedDict):
     min_accuracy: float | None
     temperature: float
     top_p: float
+    grading: dict[str, Any]
+    solve: bool
     weight: float
     plan: Plan | None
     predicted: Forecast | None
@@ -128,6 +164,31 @@ class Branch(TypedDict):
     error: str | None
 
 
+class GradedSubmission(TypedDict):
+    """The answer of someone else with its grade, `right`, `wrong` or `ungradable`."""
+
+    id: str
+    answer: str | None
+    grade: str | None
+    reason: str | None
+    confidence: float | None
+    graded_at: str | None
+
+
+class GradeRow(TypedDict):
+    """A row of the grade book; `submission_id` None is our own answer."""
+
+    problem_id: str
+    submission_id: str | None
+    answer: str | None
+    grade: str | None
+    method: str
+    reason: str | None
+    reference_answer: str | None
+    confidence: float | None
+    graded_at: str | None
+
+
 class Result(TypedDict):
     """One problem's answer, or where it stands."""
 
@@ -136,12 +197,15 @@ class Result(TypedDict):
     answer: str | None
     vote_share: float | None
     is_correct: bool | None
+    grade: str | None
+    grade_reason: str | None
     degraded: bool
     num_branches_finished: int
     num_branches_planned: int | None
     error: str | None
     finished_at: str | None
     branches: list[Branch] | None
+    submissions: list[GradedSubmission] | None
 
 
 class Percentiles(TypedDict):

@@ -10,7 +10,7 @@ from api.auth import Caller
 from api.dependencies import Sessions, utc_now
 from api.errors import invalid
 from api.schemas.reports import LatencyReportOut
-from api.schemas.submission import Text
+from api.schemas.text import Text
 from api.views import latency_group_view
 from db.reports import GroupBy, latency_report
 from db.session import transaction

@@ -71,6 +71,8 @@ class JobOut(BaseModel):
     min_accuracy: float | None
     temperature: float
     top_p: float
+    grading: dict[str, Any] = Field(description="How answers are graded.")
+    solve: bool = Field(description="False for a job that only grades submissions.")
     weight: float
     plan: PlanOut | None
     predicted: ForecastOut | None = Field(description="The latest forecast.")

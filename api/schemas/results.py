@@ -5,6 +5,8 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
+from api.schemas.grading import SubmissionOut
+from scheduler.core.grading import Grade
 from scheduler.core.states import ProblemState
 
 
@@ -41,6 +43,8 @@ class ResultOut(BaseModel):
     answer: str | None = Field(description="Null on an answered problem that found no answer.")
     vote_share: float | None = Field(description="Votes of the answer over finished branches.")
     is_correct: bool | None
+    grade: Grade | None = Field(description="Null without anything to grade by.")
+    grade_reason: str | None = Field(description="Why, in a short sentence.")
     degraded: bool = Field(description="The deadline, not the plan, ended the sampling.")
     num_branches_finished: int
     num_branches_planned: int | None
@@ -48,6 +52,9 @@ class ResultOut(BaseModel):
     finished_at: datetime | None
     branches: list[BranchOut] | None = Field(
         None, description="With `branches=true`; null otherwise."
+    )
+    submissions: list[SubmissionOut] | None = Field(
+        None, description="Answers of others with their grades, with `submissions=true`."
     )
 
 

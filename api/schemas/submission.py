@@ -1,21 +1,37 @@
 """What a client sends to submit a job."""
 
-from typing import Annotated, Any
+from typing import Any, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from api.schemas.grading import EquivalenceIn, GradingIn
+from api.schemas.text import Text
 from scheduler.core.shrinkage import ANY_FAMILY
 
-
-def _storable(text: str) -> str:
-    """Refuse what Postgres text cannot hold."""
-    if "\0" in text:
-        raise PydanticCustomError("nul", "it contains a NUL character; remove it")
-    return text
+_COMPONENT = "#/components/schemas/{model}"
 
 
-Text = Annotated[str, AfterValidator(_storable)]
+class SubmissionIn(BaseModel):
+    """The answer of someone else: `answer` as such, or `text` that gives it in the end."""
+
+    model_config = ConfigDict(extra="forbid", coerce_numbers_to_str=True)
+
+    id: Text | None = Field(
+        None,
+        min_length=1,
+        description="Unique within the problem; `submission-N` with N its position by default.",
+    )
+    answer: Text | None = Field(None, description="The final answer, such as `1/2`.")
+    text: Text | None = Field(
+        None, description="A worked solution; the answer is looked for as in a branch."
+    )
+
+    @model_validator(mode="after")
+    def _gives_one(self) -> Self:
+        if (self.answer is None) == (self.text is None):
+            raise PydanticCustomError("one_of", "give either 'answer' or 'text'")
+        return self
 
 
 class ProblemIn(BaseModel):
@@ -31,6 +47,12 @@ class ProblemIn(BaseModel):
     prompt: Text = Field(min_length=1, description="Given to the model as it is.")
     reference_answer: Text | None = Field(
         None, min_length=1, description="The right answer; graded answers need one."
+    )
+    grading: GradingIn | None = Field(None, description="Instead of the job's.")
+    submissions: list[SubmissionIn] = Field(
+        default=[],
+        description="Answers of others to grade: against the reference answer, or, without one,"
+        " against ours.",
     )
 
 
@@ -79,6 +101,14 @@ class JobOptions(SetOptions):
         description="When the answers are due: `90s`, `10m`, `2h`, `1d`, counted from the moment"
         " the whole request has arrived, or an RFC 3339 time with an offset.",
     )
+    grading: GradingIn = Field(
+        default=EquivalenceIn(method="equivalence"),
+        description="How answers are graded, unless a problem says else. The method's name alone is"
+        " enough for one without options.",
+    )
+    solve: bool = Field(
+        True, description="False grades the submissions only; every problem needs a reference."
+    )
 
 
 class JobSubmission(JobOptions):
@@ -92,6 +122,13 @@ def openapi_request() -> dict[str, Any]:
     return openapi_bodies(JobOptions, JobSubmission)
 
 
+def submission_schemas() -> dict[str, Any]:
+    """The parts of a submission by name, for the OpenAPI document."""
+    schema = JobSubmission.model_json_schema(ref_template=_COMPONENT)
+    parts: dict[str, Any] = schema["$defs"]
+    return parts
+
+
 def openapi_bodies(fields: type[BaseModel], whole: type[BaseModel]) -> dict[str, Any]:
     """The forms of a body: a JSON document, JSON Lines, an upload.
 
@@ -99,7 +136,14 @@ def openapi_bodies(fields: type[BaseModel], whole: type[BaseModel]) -> dict[str,
         fields: The options alone.
         whole: The JSON document, the problems included.
     """
-    options = fields.model_json_schema()
+    options = fields.model_json_schema(ref_template=_COMPONENT)
+    options.pop("$defs", None)
+    for name, schema in options["properties"].items():
+        if "discriminator" in schema:
+            options["properties"][name] = {
+                "type": "string",
+                "description": f"{schema['description']} Its options make it a JSON object.",
+            }
     upload = {
         "type": "object",
         "required": ["file", *options["required"]],
@@ -112,8 +156,7 @@ def openapi_bodies(fields: type[BaseModel], whole: type[BaseModel]) -> dict[str,
             **options["properties"],
         },
     }
-    template = "#/components/schemas/{model}"
-    document = whole.model_json_schema(ref_template=template)
+    document = whole.model_json_schema(ref_template=_COMPONENT)
     document.pop("$defs", None)
     lines = {
         "type": "string",

@@ -6,6 +6,7 @@ from db.models.jobs import Job, JobEvent
 from db.models.openai_batches import OpenaiBatch, OpenaiBatchJob, RefusedLine
 from db.models.profiles import LearnedProfile
 from db.models.refusals import Refusal
+from db.models.submissions import Submission
 from db.models.tenants import ApiKey, IdempotencyKey, Tenant
 from db.models.work import Batch, Branch, Problem
 from db.models.workers import Worker
@@ -26,6 +27,7 @@ __all__ = [
     "Problem",
     "Refusal",
     "RefusedLine",
+    "Submission",
     "Tenant",
     "Worker",
 ]

@@ -58,6 +58,12 @@ class Job(Base):
     min_accuracy: Mapped[float | None]
     temperature: Mapped[float]
     top_p: Mapped[float]
+    # As `scheduler.core.grading.Grading.to_dict` gives it.
+    grading: Mapped[dict[str, Any]] = mapped_column(
+        JSONB, server_default=text('\'{"method": "equivalence"}\'')
+    )
+    # False for a job that only grades the answers of others.
+    solve: Mapped[bool] = mapped_column(server_default=text("true"))
     num_problems: Mapped[int] = mapped_column(Integer)
     mean_prompt_tokens: Mapped[float]
     # The verdict at submit: `accepted` or `accepted_degraded`, with the forecast of that moment.

@@ -110,6 +110,8 @@ class Problem(Base):
     # The turns of a chat that the prompt was made from; NULL for a plain prompt.
     messages: Mapped[list[dict[str, Any]] | None] = mapped_column(JSONB)
     reference_answer: Mapped[str | None]
+    # Instead of the job's.
+    grading: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
     state: Mapped[str]
     batch_id: Mapped[int | None] = mapped_column(ForeignKey("batches.id"))
     # Planned.
@@ -123,6 +125,8 @@ class Problem(Base):
     answer: Mapped[str | None]
     vote_share: Mapped[float | None]
     is_correct: Mapped[bool | None]
+    # Why; NULL also when no worker was there to say.
+    grade_reason: Mapped[str | None]
     degraded: Mapped[bool] = mapped_column(server_default=text("false"))
     error: Mapped[str | None]
     # Workers that were lost while they worked on it.

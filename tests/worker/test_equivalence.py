@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import psutil
 import pytest
 
+from worker.comparison import Finding, Pair
 from worker.equivalence import Equivalence, quick_verdict
 
 
@@ -22,16 +23,16 @@ def equivalence() -> Iterator[Equivalence]:
 
 
 def compare(equivalence: Equivalence, left: str, right: str) -> bool:
-    verdicts: list[bool] = []
+    findings: list[Finding] = []
     settled = threading.Event()
 
-    def done(verdict: bool) -> None:
-        verdicts.append(verdict)
+    def done(finding: Finding) -> None:
+        findings.append(finding)
         settled.set()
 
-    equivalence.compare(left, right, done)
+    equivalence.compare(Pair(left, right), done)
     assert settled.wait(40)
-    return verdicts[0]
+    return findings[0].is_same
 
 
 @pytest.mark.parametrize(
@@ -50,17 +51,19 @@ def compare(equivalence: Equivalence, left: str, right: str) -> bool:
     ],
 )
 def test_spellings_of_one_value_are_equal_without_a_process(left: str, right: str) -> None:
-    assert quick_verdict(left, right) is True
+    finding = quick_verdict(Pair(left, right))
+    assert finding is not None
+    assert finding.is_same
 
 
 @pytest.mark.parametrize(("left", "right"), [("42", "43"), ("-1", "1"), ("0.1", "0.10000001")])
 def test_plain_numbers_are_told_apart_exactly_without_a_process(left: str, right: str) -> None:
-    assert quick_verdict(left, right) is False
+    assert quick_verdict(Pair(left, right)) is Finding.DIFFERENT
 
 
 def test_a_number_of_a_million_digits_is_compared_as_a_string() -> None:
     digits = "9" * 1_000_000
-    assert quick_verdict(digits, "9") is False
+    assert quick_verdict(Pair(digits, "9")) is Finding.TOO_LONG
 
 
 @pytest.mark.parametrize(
@@ -121,20 +124,20 @@ def test_a_child_killed_from_outside_is_replaced() -> None:
 
 
 def test_results_are_remembered_in_both_orders(equivalence: Equivalence) -> None:
-    left, right = "3/5", "0.6"
-    assert equivalence.known(left, right) is None
-    assert compare(equivalence, "3/5", "0.6")
-    assert equivalence.known(left, right) is True
-    assert equivalence.known(right, left) is True
+    left, right = "2\\sqrt{3}", "\\sqrt{12}"
+    assert equivalence.known(Pair(left, right)) is None
+    assert compare(equivalence, left, right)
+    assert equivalence.known(Pair(left, right)) is Finding.SAME_VALUE
+    assert equivalence.known(Pair(right, left)) is Finding.SAME_VALUE
 
 
 def test_closing_settles_what_was_being_compared() -> None:
     equivalence = Equivalence(num_processes=1, limit_s=30)
-    verdicts: list[bool] = []
-    equivalence.compare("9^{9^{9^{9}}}", "x", verdicts.append)
+    findings: list[Finding] = []
+    equivalence.compare(Pair("9^{9^{9^{9}}}", "x"), findings.append)
     time.sleep(0.2)
     equivalence.close()
-    assert verdicts == [False]
+    assert findings == [Finding.FAILED]
     assert not compare(equivalence, "1/8", "0.125")
 
 
@@ -143,10 +146,11 @@ def test_children_die_with_a_killed_parent(busy: bool) -> None:
     left = "9^{9^{9^{9}}}" if busy else "1/2"
     program = (
         "import time, sys\n"
+        "from worker.comparison import Pair\n"
         "from worker.equivalence import Equivalence\n"
         "if __name__ == '__main__':\n"
         "    e = Equivalence(limit_s=4)\n"
-        f"    e.compare({left!r}, '0.5', lambda verdict: print(verdict, flush=True))\n"
+        f"    e.compare(Pair({left!r}, '0.5'), lambda found: print(found.is_same, flush=True))\n"
         "    print('started', flush=True)\n"
         "    time.sleep(60)\n"
     )

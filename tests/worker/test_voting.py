@@ -4,9 +4,10 @@ from collections.abc import Callable
 
 import pytest
 
-from worker.voting import AnswerClass, Ballot, Pair
+from worker.comparison import Finding, Pair
+from worker.voting import AnswerClass, Ballot
 
-Judge = Callable[[Pair], bool | None]
+Judge = Callable[[Pair], Finding | None]
 
 
 def classify(ballot: Ballot, answer: str, judge: Judge) -> AnswerClass:
@@ -22,11 +23,11 @@ def classify(ballot: Ballot, answer: str, judge: Judge) -> AnswerClass:
         return made
 
 
-def equal_as_numbers(pair: Pair) -> bool:
-    return bool(eval(pair[0]) == eval(pair[1]))
+def equal_as_numbers(pair: Pair) -> Finding:
+    return Finding.SAME_NUMBER if eval(pair.left) == eval(pair.right) else Finding.DIFFERENT
 
 
-def never(pair: Pair) -> bool:
+def never(pair: Pair) -> Finding:
     raise AssertionError(f"nothing to compare, yet asked for {pair}")
 
 

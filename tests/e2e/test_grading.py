@@ -1,0 +1,71 @@
+"""Answers of others are graded by a real worker, through HTTP."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from api.client.shapes import Problem, Submission
+from tests.replay_files import MODEL, problem_set, replay_environment
+from tests.stack import Stack, open_folder, running_stack
+
+
+@pytest.fixture(scope="module")
+def stack() -> Iterator[Stack]:
+    with open_folder() as folder:
+        env = replay_environment(folder / "replay")
+        with running_stack(folder / "data", "replay", env=env) as running:
+            yield running
+
+
+def with_submissions(problems: list[Problem], *, keep_reference: bool = True) -> list[Problem]:
+    """The problems, each with a right, a wrong and an empty submission."""
+    for number, problem in enumerate(problems):
+        problem["submissions"] = [
+            Submission(id="ann", text=f"Let me see.\nIt is \\boxed{{{2 * number}/2}}"),
+            Submission(id="bob", answer=str(number + 1)),
+            Submission(id="cy", text="I do not know.\nSorry."),
+        ]
+        if not keep_reference:
+            del problem["reference_answer"]
+    return problems
+
+
+def test_submissions_are_graded_beside_our_answers(stack: Stack) -> None:
+    with stack.client() as client:
+        problems = with_submissions(problem_set(4))
+        job = client.submit(problems, model=MODEL, deadline="30s")
+        assert client.wait(job["id"])["state"] == "completed"
+        results = list(client.results(job["id"], submissions=True))
+    for number, result in enumerate(results):
+        assert result["grade"] == ("right" if result["is_correct"] else "wrong")
+        assert str(number) in (result["grade_reason"] or "")
+        graded = {s["id"]: (s["grade"], s["reason"]) for s in result["submissions"] or ()}
+        assert graded == {
+            "ann": ("right", f"equivalent to the reference {number} as a number"),
+            "bob": ("wrong", f"not equivalent to the reference {number}"),
+            "cy": ("ungradable", "no final answer found"),
+        }
+
+
+def test_without_references_our_answers_are_the_yardstick(stack: Stack) -> None:
+    with stack.client() as client:
+        problems = with_submissions(problem_set(4), keep_reference=False)
+        job = client.submit(problems, model=MODEL, deadline="30s")
+        assert client.wait(job["id"])["state"] == "completed"
+        results = list(client.results(job["id"], submissions=True))
+    for number, result in enumerate(results):
+        assert result["grade"] is None
+        ann = (result["submissions"] or [])[0]
+        assert ann["confidence"] == result["vote_share"]
+        assert ann["grade"] == ("right" if result["answer"] == str(number) else "wrong")
+
+
+def test_a_job_that_is_not_to_be_solved_grades_without_a_branch(stack: Stack) -> None:
+    with stack.client() as client:
+        problems = with_submissions(problem_set(40))
+        job = client.submit(problems, model=MODEL, deadline="10s", solve=False)
+        done = client.wait(job["id"])
+        assert (done["state"], done["met_deadline"], done["accuracy"]) == ("completed", True, None)
+        grades = list(client.grades(job["id"]))
+        assert all(result["num_branches_finished"] == 0 for result in client.results(job["id"]))
+    assert [grade["grade"] for grade in grades] == ["right", "wrong", "ungradable"] * 40
