@@ -124,7 +124,7 @@ def test_a_child_killed_from_outside_is_replaced() -> None:
 
 
 def test_results_are_remembered_in_both_orders(equivalence: Equivalence) -> None:
-    left, right = "2\\sqrt{3}", "\\sqrt{12}"
+    left, right = "3\\sqrt{2}", "\\sqrt{18}"
     assert equivalence.known(Pair(left, right)) is None
     assert compare(equivalence, left, right)
     assert equivalence.known(Pair(left, right)) is Finding.SAME_VALUE
