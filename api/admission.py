@@ -5,7 +5,7 @@ retries: of concurrent requests with one `Idempotency-Key` the first stores a jo
 find it. What refuses raises, and the transaction leaves nothing behind.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import uuid_utils
@@ -13,21 +13,19 @@ from sqlalchemy.orm import Session
 
 from api.deadlines import deadline_at, show
 from api.errors import ApiError, invalid
+from api.problem_rows import insert_problem_set
 from api.prompts import check_fit, prompt_tokens
-from api.schemas.submission import ProblemIn, SetOptions
+from api.schemas.submission import SetOptions
 from api.settings import ApiSettings
 from api.submission import Submission
 from db import jobs, keys, wake, workers
-from db.problems import NewProblem, insert_problems
 from db.snapshot import read_snapshot
-from db.submissions import NewSubmission, insert_submissions
 from scheduler.core.admission import weigh
 from scheduler.core.basis import fleet_of
 from scheduler.core.config import SchedulerConfig
 from scheduler.core.decisions import Admitted, Rejected, RejectReason
 from scheduler.core.explain import explain
 from scheduler.core.explanation import Explanation
-from scheduler.core.grading import BY_EQUIVALENCE, Grading
 from scheduler.core.snapshot import JobView, Snapshot
 from scheduler.core.states import JobState
 
@@ -105,20 +103,13 @@ def store(
             snapshot, options.model, problems.num_prompt_chars / problems.num_problems
         ),
         now=now,
-        grading=options.grading.grading(),
-        solve=options.solve,
     )
+    job = replace(job, grading=options.grading.grading(), solve=options.solve)
     check_model(session, job.model)
     fleet = fleet_of(snapshot, job.model, settings.scheduler)
     if fleet is not None:
         check_fit(problems, fleet, snapshot)
-    insert_admitted(
-        session,
-        job,
-        snapshot,
-        settings.scheduler,
-        best_effort=options.best_effort,
-    )
+    insert_admitted(session, job, snapshot, settings.scheduler, best_effort=options.best_effort)
     if idempotency_key is not None:
         keys.claim_idempotency_key(
             session,
@@ -128,20 +119,9 @@ def store(
             job_id=job.id,
             now=now,
         )
-    insert_problems(session, job.id, map(_new_problem, problems))
-    if problems.num_submissions:
-        insert_submissions(session, job.id, map(_new_submissions, problems))
+    insert_problem_set(session, job.id, problems)
     wake.notify(session)
     return Stored(job.id, False)
-
-
-def _new_problem(problem: ProblemIn) -> NewProblem:
-    grading = None if problem.grading is None else problem.grading.grading().to_dict()
-    return NewProblem(problem.id or "", problem.prompt, problem.reference_answer, grading)
-
-
-def _new_submissions(problem: ProblemIn) -> list[NewSubmission]:
-    return [NewSubmission(new.id or "", new.answer, new.text) for new in problem.submissions]
 
 
 def new_job(
@@ -152,8 +132,6 @@ def new_job(
     num_problems: int,
     mean_prompt_tokens: float,
     now: datetime,
-    grading: Grading = BY_EQUIVALENCE,
-    solve: bool = True,
 ) -> jobs.NewJob:
     """The job that a submission with these options would be."""
     return jobs.NewJob(
@@ -172,8 +150,6 @@ def new_job(
         num_problems=num_problems,
         mean_prompt_tokens=mean_prompt_tokens,
         created_at=now,
-        grading=grading,
-        solve=solve,
     )
 
 

@@ -11,7 +11,8 @@ from typing import Any
 from pydantic import Field, ValidationError
 
 from api.errors import ApiError, invalid, validation_error
-from api.schemas.submission import RunOptions, Text
+from api.schemas.submission import RunOptions
+from api.schemas.text import Text
 
 CHAT = "/v1/chat/completions"
 COMPLETIONS = "/v1/completions"

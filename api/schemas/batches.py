@@ -4,7 +4,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from api.schemas.submission import RunOptions, Text
+from api.schemas.submission import RunOptions
+from api.schemas.text import Text
 
 OPTIONS_PREFIX = "slackline."
 """Begins the metadata keys that stand for options, for clients that cannot send a body of ours."""

@@ -128,32 +128,30 @@ BATCH_TRANSITIONS: Mapping[BatchState, frozenset[BatchState]] = MappingProxyType
     }
 )
 
-OPENAI_BATCH_TRANSITIONS: Mapping[OpenaiBatchState, frozenset[OpenaiBatchState]] = (
-    MappingProxyType(
-        {
-            OpenaiBatchState.VALIDATING: frozenset(
-                {
-                    OpenaiBatchState.FAILED,
-                    OpenaiBatchState.IN_PROGRESS,
-                    # The window was over before its file was read or a worker came.
-                    OpenaiBatchState.EXPIRED,
-                    # Nothing runs yet that would have to stop first.
-                    OpenaiBatchState.CANCELLED,
-                }
-            ),
-            OpenaiBatchState.FAILED: frozenset(),
-            OpenaiBatchState.IN_PROGRESS: frozenset(
-                {OpenaiBatchState.FINALIZING, OpenaiBatchState.CANCELLING}
-            ),
-            OpenaiBatchState.FINALIZING: frozenset(
-                {OpenaiBatchState.COMPLETED, OpenaiBatchState.EXPIRED}
-            ),
-            OpenaiBatchState.COMPLETED: frozenset(),
-            OpenaiBatchState.EXPIRED: frozenset(),
-            OpenaiBatchState.CANCELLING: frozenset({OpenaiBatchState.CANCELLED}),
-            OpenaiBatchState.CANCELLED: frozenset(),
-        }
-    )
+OPENAI_BATCH_TRANSITIONS: Mapping[OpenaiBatchState, frozenset[OpenaiBatchState]] = MappingProxyType(
+    {
+        OpenaiBatchState.VALIDATING: frozenset(
+            {
+                OpenaiBatchState.FAILED,
+                OpenaiBatchState.IN_PROGRESS,
+                # The window was over before its file was read or a worker came.
+                OpenaiBatchState.EXPIRED,
+                # Nothing runs yet that would have to stop first.
+                OpenaiBatchState.CANCELLED,
+            }
+        ),
+        OpenaiBatchState.FAILED: frozenset(),
+        OpenaiBatchState.IN_PROGRESS: frozenset(
+            {OpenaiBatchState.FINALIZING, OpenaiBatchState.CANCELLING}
+        ),
+        OpenaiBatchState.FINALIZING: frozenset(
+            {OpenaiBatchState.COMPLETED, OpenaiBatchState.EXPIRED}
+        ),
+        OpenaiBatchState.COMPLETED: frozenset(),
+        OpenaiBatchState.EXPIRED: frozenset(),
+        OpenaiBatchState.CANCELLING: frozenset({OpenaiBatchState.CANCELLED}),
+        OpenaiBatchState.CANCELLED: frozenset(),
+    }
 )
 
 State = TypeVar("State", JobState, ProblemState, BatchState, OpenaiBatchState)
