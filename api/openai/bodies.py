@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import Field, ValidationError
 
 from api.errors import ApiError, invalid, validation_error
+from api.schemas.grading import GradingIn
 from api.schemas.submission import RunOptions
 from api.schemas.text import Text
 
@@ -70,6 +71,7 @@ class LineOptions(RunOptions):
 
     reference_answer: Text | None = Field(None, min_length=1)
     deadline: str | None = None
+    grading: GradingIn | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -122,7 +122,8 @@ def _options(request: BatchIn, settings: ApiSettings) -> BatchOptions:
             error.errors(include_url=False), prefix=f"metadata.{OPTIONS_PREFIX.rstrip('.')}"
         ) from None
     if request.slackline is not None:
-        options = options.model_copy(update=request.slackline.model_dump(exclude_unset=True))
+        merged = [each.model_dump(exclude_unset=True) for each in (options, request.slackline)]
+        options = BatchOptions.model_validate(merged[0] | merged[1])
     if options.max_branches > settings.max_branches:
         raise invalid(
             "slackline.max_branches",

@@ -13,16 +13,17 @@ from sqlalchemy.orm import Session
 
 from api.admission import RefusedError, insert_admitted, new_job
 from api.dependencies import utc_now
+from api.openai.limits import PromptLimit
 from api.openai.requests import stored_file
 from api.openai.validation import (
     CheckedBatch,
     InvalidBatchError,
-    PromptLimit,
     batch_error,
     check_batch,
     problems_of,
 )
 from api.prompts import chars_per_token, prompt_tokens
+from api.schemas.files import UploadPurpose
 from api.settings import ApiSettings
 from db import wake, workers
 from db.admission import hold_admission
@@ -142,6 +143,13 @@ class Intake:
                 "invalid_request",
                 f"Cannot find file {batch.input_file_id}, or organization {batch.tenant_id} does"
                 " not have access to it.",
+                "file_id",
+            )
+        if file.purpose != UploadPurpose.BATCH:
+            raise batch_error(
+                "invalid_request",
+                f"File {file.id} has the purpose '{file.purpose}'. Upload it with the purpose"
+                " 'batch'.",
                 "file_id",
             )
         if file.num_bytes > self._settings.max_batch_file_bytes:

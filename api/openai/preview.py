@@ -117,7 +117,8 @@ def _expected_job(
     try:
         model = requests[0]["body"]["model"]
         chars = [len(prompt_of(request["body"], batch.endpoint).text) for request in requests]
-        options = SetOptions.model_validate({**batch.options, "model": model})
+        common = {name: each for name, each in batch.options.items() if name != "grading"}
+        options = SetOptions.model_validate({**common, "model": model})
     except (ApiError, LookupError, TypeError, ValueError):
         return None
     mean_chars = sum(chars) / len(chars)

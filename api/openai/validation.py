@@ -15,8 +15,10 @@ from pydantic import ValidationError
 
 from api.deadlines import deadline_at
 from api.errors import ApiError, invalid, validation_error
-from api.openai.bodies import PROMPT_FIELDS, LineOptions
+from api.openai.bodies import LineOptions
+from api.openai.limits import PromptLimit, check_grading, check_lengths
 from api.openai.requests import Line, LineError, lines_of
+from api.schemas.batches import BatchOptions
 from api.schemas.submission import SetOptions
 from api.settings import ApiSettings
 from db.models import OpenaiBatch
@@ -26,8 +28,8 @@ from db.problems import NewProblem
 MAX_ERRORS = 100
 """Errors that a failed batch lists; a file of another form may have one on every line."""
 
-_OF_LINE = {"reference_answer", "deadline"}
-"""What a line says of itself and not of the way to run it."""
+_OF_PROBLEM = {"reference_answer", "grading"}
+"""What a line says of its problem and not of the way to run it."""
 
 
 class InvalidBatchError(Exception):
@@ -61,19 +63,6 @@ class CheckedBatch:
     num_lines: int = 0
     kinds: dict[str, Kind] = field(default_factory=dict)
     refused: dict[int, NewRefusedLine] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class PromptLimit:
-    """How long prompts of a model may be.
-
-    Attributes:
-        chars: Characters from which a prompt leaves no room for an answer.
-        tokens: Context of the model.
-    """
-
-    chars: float
-    tokens: int
 
 
 LimitOf = Callable[[str], PromptLimit | None]
@@ -133,12 +122,21 @@ def problems_of(
     job_ids: dict[str, str],
 ) -> Iterator[tuple[str, int, NewProblem]]:
     """The problems of a checked file, each with its job and position."""
+    common = BatchOptions.model_validate(batch.options).grading
     for line in lines_of(file, batch.endpoint, settings):
         if isinstance(line, Line) and line.position not in checked.refused:
             options = line.options()
             prompt = line.prompt(batch.endpoint)
-            turns = None if prompt.messages is None else orjson.dumps(prompt.messages).decode()
-            problem = NewProblem(line.custom_id, prompt.text, options.reference_answer, turns)
+            grading = options.grading or common
+            problem = NewProblem(
+                key=line.custom_id,
+                prompt=prompt.text,
+                reference_answer=options.reference_answer,
+                messages=None
+                if prompt.messages is None
+                else orjson.dumps(prompt.messages).decode(),
+                grading=None if grading is None else grading.grading().to_dict(),
+            )
             yield job_ids[_kind_key(options)], line.position, problem
 
 
@@ -154,7 +152,8 @@ def _sort(
     try:
         options = line.options()
         prompt = line.prompt(batch.endpoint).text
-        _check_lengths(prompt, options, batch.endpoint, settings, limit)
+        check_lengths(prompt, options, batch.endpoint, settings, limit)
+        check_grading(batch, options)
         key = _kind_key(options)
         kind = checked.kinds.get(key)
         if kind is None:
@@ -183,14 +182,15 @@ def _storable(envelope: dict[str, Any]) -> dict[str, Any]:
 
 
 def _kind_key(options: LineOptions) -> str:
-    return options.model_dump_json(exclude_unset=True, exclude={"reference_answer"})
+    return options.model_dump_json(exclude_unset=True, exclude=_OF_PROBLEM)
 
 
 def _kind(batch: OpenaiBatch, options: LineOptions, model: str, settings: ApiSettings) -> Kind:
     """What a line asks for, on top of what its batch does."""
-    wanted = options.model_dump(exclude_unset=True, exclude=_OF_LINE)
+    wanted = options.model_dump(exclude_unset=True, exclude=_OF_PROBLEM | {"deadline"})
+    common = {name: value for name, value in batch.options.items() if name not in _OF_PROBLEM}
     try:
-        merged = SetOptions.model_validate({**batch.options, **wanted, "model": model})
+        merged = SetOptions.model_validate({**common, **wanted, "model": model})
     except ValidationError as error:
         raise validation_error(error.errors(include_url=False), prefix="slackline") from None
     if merged.max_branches > settings.max_branches:
@@ -204,40 +204,6 @@ def _kind(batch: OpenaiBatch, options: LineOptions, model: str, settings: ApiSet
         own = deadline_at(options.deadline, batch.created_at, settings, "slackline.deadline")
         due_at = min(due_at, own)
     return Kind(merged, due_at)
-
-
-def _check_lengths(
-    prompt: str,
-    options: LineOptions,
-    endpoint: str,
-    settings: ApiSettings,
-    limit: PromptLimit | None,
-) -> None:
-    field_name = PROMPT_FIELDS[endpoint]
-    if len(prompt) > settings.max_prompt_chars:
-        raise ApiError(
-            400,
-            "string_above_max_length",
-            f"The prompt has {len(prompt):,} characters; at most {settings.max_prompt_chars:,} are"
-            " allowed.",
-            param=field_name,
-        )
-    if limit is not None and len(prompt) >= limit.chars:
-        raise ApiError(
-            400,
-            "context_length_exceeded",
-            f"The prompt has about {len(prompt) / limit.chars * limit.tokens:,.0f} tokens, which"
-            f" leaves no room for an answer: the model takes {limit.tokens:,} tokens, prompt and"
-            " answer together. Shorten the prompt.",
-            param=field_name,
-        )
-    reference = options.reference_answer
-    if reference is not None and len(reference) > settings.max_reference_chars:
-        raise invalid(
-            "slackline.reference_answer",
-            f"The reference answer has {len(reference):,} characters; at most"
-            f" {settings.max_reference_chars:,} are allowed.",
-        )
 
 
 def _duplicate(line: Line) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from api.schemas.grading import GradingIn
 from api.schemas.submission import RunOptions
 from api.schemas.text import Text
 
@@ -22,6 +23,10 @@ class OutputExpiry(BaseModel):
 
 class BatchOptions(RunOptions):
     """How all lines are run, unless a line says otherwise under `slackline` in its body."""
+
+    grading: GradingIn | None = Field(
+        None, description="How answers to lines with a reference answer are graded."
+    )
 
 
 class BatchIn(BaseModel):
