@@ -13,8 +13,9 @@ from worker.engines.base import FinishReason, Sampling
 from worker.engines.torch.cache import KvCache
 from worker.engines.torch.config import LlamaConfig
 from worker.engines.torch.prompts import PromptKv, PromptStore
-from worker.engines.torch.rows import Row, arrange
+from worker.engines.torch.rows import Row
 from worker.engines.torch.sampling import SamplingRows, Uniforms, draw, verify
+from worker.engines.torch.slots import arrange, spans
 
 CPU = torch.device("cpu")
 SMALL = LlamaConfig(8, 8, 8, 2, 2, 1, 4, 64)
@@ -61,24 +62,25 @@ def test_swapping_slots_keeps_both_rows() -> None:
     cache = KvCache(SMALL, num_slots=3, max_tokens=4, device=CPU, dtype=torch.float32)
     for slot in range(3):
         cache.kv[:, slot] = slot
-    cache.move([(0, 2), (2, 0)], [3, 3])
+    cache.move([(0, 2), (2, 0)], [(0, 3), (0, 3)])
     assert cache.kv[0, :, 0, 0, 0].tolist() == [2, 1, 0]
     assert cache.kv[0, :, 0, 3, 0].tolist() == [0, 1, 2]
 
 
-@given(st.permutations(range(9)), st.integers(0, 9), st.integers(1, 4))
+@given(st.permutations(range(9)), st.integers(0, 9), st.integers(0, 3))
 def test_moves_in_chains_and_cycles_keep_every_row(
-    targets: list[int], num_moves: int, num_tokens: int
+    targets: list[int], num_moves: int, first: int
 ) -> None:
     cache = KvCache(SMALL, num_slots=9, max_tokens=4, device=CPU, dtype=torch.float32)
     for slot in range(9):
         cache.kv[:, slot] = slot
     moves = [(slot, target) for slot, target in enumerate(targets[:num_moves]) if slot != target]
-    cache.move(moves, [num_tokens] * len(moves))
+    cache.move(moves, [(first, 4)] * len(moves))
     expected = list(range(9))
     for source, target in moves:
         expected[target] = source
-    assert cache.kv[-1, :, -1, num_tokens - 1, -1].tolist() == expected
+    assert cache.kv[-1, :, -1, first, -1].tolist() == expected
+    assert cache.kv[-1, :, -1, :first, -1].tolist() == [[slot] * first for slot in range(9)]
 
 
 def test_rows_of_a_draft_length_take_slots_by_descending_context_where_asked() -> None:
@@ -88,6 +90,30 @@ def test_rows_of_a_draft_length_take_slots_by_descending_context_where_asked() -
     ordered, _ = arrange(rows, context_step_tokens=16)
     assert [r.num_speculative_tokens for r in ordered] == [3, 3, 0, 0, 0]
     assert [r.num_tokens // 16 for r in ordered] == [2, 1, 1, 1, 0]
+
+
+def test_rows_of_a_prompt_are_neighbors_and_share_it_where_that_saves_enough() -> None:
+    cache = KvCache(SMALL, num_slots=1, max_tokens=3, device=CPU, dtype=torch.float32)
+    many, few = (PromptKv(cache, torch.zeros(1, 8)) for _ in range(2))
+    rows = [row(2) for _ in range(6)] + [row(0) for _ in range(3)]
+    for r, prompt in zip(rows, (many, few, many, few, many, many, many, few, few), strict=True):
+        r.prompt = prompt
+    ordered, _ = arrange(rows, min_saved_tokens=9)
+    assert [(r.num_speculative_tokens, r.prompt, r.shares_prompt) for r in ordered] == [
+        *[(2, many, True)] * 4,
+        *[(2, few, False)] * 2,
+        *[(0, prompt, False) for prompt in (r.prompt for r in ordered[6:])],
+    ]
+    cut = spans(ordered, max_rows=2)
+    assert [(s.start, s.stop, s.prompt) for s in cut] == [
+        (0, 4, many),
+        (4, 6, None),
+        (6, 8, None),
+        (8, 9, None),
+    ]
+    assert arrange(ordered, min_saved_tokens=9) == (ordered, [])
+    alone, _ = arrange(rows)
+    assert not any(r.shares_prompt for r in alone)
 
 
 def test_drawing_follows_the_weights_and_never_takes_an_impossible_token() -> None:

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from worker.engines.torch.rows import Row
 from worker.engines.torch.sampling import SamplingRows
+from worker.engines.torch.slots import Span
 
 
 class DecodeBatch:
@@ -14,6 +15,7 @@ class DecodeBatch:
 
     Attributes:
         max_drafted: Longest draft of the batch.
+        spans: Rows that attend together.
         num_drafting: Rows that draft at each position.
         num_tokens: Prompt and completion tokens of each row; the last one is not cached yet.
         last_two: The last two tokens of each row.
@@ -21,7 +23,8 @@ class DecodeBatch:
         gather: Index in that rectangle of each packed token, when widths differ.
     """
 
-    def __init__(self, rows: Sequence[Row], device: torch.device) -> None:
+    def __init__(self, rows: Sequence[Row], spans: Sequence[Span], device: torch.device) -> None:
+        self.spans = spans
         lengths = [row.num_speculative_tokens for row in rows]
         self.num_rows, self.max_drafted = len(rows), lengths[0]
         self.num_drafting = [

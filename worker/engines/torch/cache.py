@@ -13,11 +13,22 @@ _MAX_KEPT_VIEWS = 1024
 
 
 class Segment(NamedTuple):
-    """Rows in neighboring slots that attend together, up to the longest context among them."""
+    """Rows in neighboring slots that attend together, up to the longest context among them.
+
+    Attributes:
+        prompt: Keys and values of the prompt that all of them attend to; their slots are read
+            from there on.
+    """
 
     start: int
     stop: int
     num_tokens: int
+    prompt: "KvCache | None" = None
+
+    @property
+    def span(self) -> tuple[int, int]:
+        """Where what is read from the slots begins and ends."""
+        return self.prompt.max_tokens if self.prompt else 0, self.num_tokens
 
 
 class KvCache:
@@ -45,22 +56,27 @@ class KvCache:
         num_heads = 2 * config.num_kv_heads
         starts = torch.arange(num_slots * num_heads, device=device) * max_tokens
         self._starts = starts.view(num_slots, 1, num_heads)
-        self._views: dict[Segment, list[tuple[Tensor, Tensor]]] = {}
+        self._views: dict[tuple[int, int, int, int], list[tuple[Tensor, Tensor]]] = {}
 
     def views(self, segment: Segment) -> list[tuple[Tensor, Tensor]]:
-        """Returns each layer's keys and values, (num_rows, num_kv_heads, num_tokens, head_dim)."""
-        views = self._views.get(segment)
+        """Returns each layer's keys and values, (num_rows, num_kv_heads, tokens, head_dim)."""
+        key = start, stop, first, end = segment.start, segment.stop, *segment.span
+        views = self._views.get(key)
         if views is None:
             if len(self._views) >= _MAX_KEPT_VIEWS:
                 self._views.clear()
             heads = self._num_kv_heads
-            start, stop, num_tokens = segment
             views = [
-                (layer[start:stop, :heads, :num_tokens], layer[start:stop, heads:, :num_tokens])
+                (layer[start:stop, :heads, first:end], layer[start:stop, heads:, first:end])
                 for layer in self.kv
             ]
-            self._views[segment] = views
+            self._views[key] = views
         return views
+
+    @property
+    def whole(self) -> list[tuple[Tensor, Tensor]]:
+        """Views of all slots with all that they hold; what a prompt's cache is read by."""
+        return self.views(Segment(0, self.num_slots, self.max_tokens))
 
     def write_index(self, positions: Tensor) -> Tensor:
         """Returns where the heads of each token go in `flat`, for rows in slots 0, 1, ...
@@ -71,28 +87,28 @@ class KvCache:
         index: Tensor = positions[..., None] + self._starts[: len(positions)]
         return index  # (num_rows, width, 2 * num_kv_heads)
 
-    def move(self, moves: Sequence[tuple[int, int]], num_tokens: Sequence[int]) -> None:
+    def move(self, moves: Sequence[tuple[int, int]], tokens: Sequence[tuple[int, int]]) -> None:
         """Copies slots to other slots as if all at once.
 
         One copy per slot took an eighth of the time of one indexed copy of all on a CPU.
 
         Args:
             moves: Old and new slot; no two share an old or a new one.
-            num_tokens: How many tokens to copy, for each move.
+            tokens: Where the tokens to copy begin and end, for each move.
         """
         waiting = {
-            source: (target, self.kv[:, source, :, :count])
-            for (source, target), count in zip(moves, num_tokens, strict=True)
+            source: (target, span, self.kv[:, source, :, slice(*span)])
+            for (source, target), span in zip(moves, tokens, strict=True)
         }
         while waiting:
-            free = [source for source, (target, _) in waiting.items() if target not in waiting]
+            free = [source for source, (target, *_) in waiting.items() if target not in waiting]
             if not free:
                 # Only cycles are left: keeping one slot aside frees it.
-                source, (target, kept) = waiting.popitem()
-                waiting[-1] = target, kept.clone()
+                source, (target, span, kept) = waiting.popitem()
+                waiting[-1] = target, span, kept.clone()
             for source in free:
-                target, kept = waiting.pop(source)
-                self.kv[:, target, :, : kept.shape[2]] = kept
+                target, span, kept = waiting.pop(source)
+                self.kv[:, target, :, slice(*span)] = kept
 
     def fill(self, slot: int, prompt: "KvCache") -> None:
         """Copies a prompt's keys and values into a slot."""

@@ -8,6 +8,7 @@ values stay in the cache beyond the row's length, where the mask hides them unti
 overwritten.
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -17,8 +18,9 @@ from worker.engines.torch.batch import DecodeBatch
 from worker.engines.torch.cache import KvCache, Segment
 from worker.engines.torch.model import LlamaModel, Pass
 from worker.engines.torch.prompts import PromptKv
-from worker.engines.torch.rows import Row, arrange
+from worker.engines.torch.rows import Row
 from worker.engines.torch.sampling import SamplingRows, Uniforms, draw, verify
+from worker.engines.torch.slots import arrange, spans
 
 _CONTEXT_BLOCK = 32
 """Attention covers the longest context rounded up to this many tokens, so that cache views are
@@ -30,6 +32,11 @@ An accelerator takes all rows together: there, more launches cost more than mask
 
 _CONTEXT_STEP_TOKENS = 128
 """Rows change places when their context crosses a multiple of this."""
+
+_MIN_SAVED_TOKENS = 1024
+"""Rows share a prompt on a CPU where that saves reading this many tokens. With the demo model and
+32 rows, groups of 4 that saved 510 lost up to 9% or gained nothing; groups of 8 that saved 1190
+gained 7 to 13%. On an accelerator no row does, for the reason above."""
 
 
 def round_up(num_tokens: int) -> int:
@@ -53,7 +60,9 @@ class Decoder:
         self.target_cache = target.new_cache(max_num_seqs, max_tokens)
         self.draft_cache = draft.new_cache(max_num_seqs, max_tokens) if draft else None
         self.uniforms = Uniforms(target.device, seed)
-        self._rows_per_segment = _ROWS_PER_SEGMENT if target.device.type == "cpu" else max_num_seqs
+        is_cpu = target.device.type == "cpu"
+        self._rows_per_segment = _ROWS_PER_SEGMENT if is_cpu else max_num_seqs
+        self._min_saved_tokens = _MIN_SAVED_TOKENS if is_cpu else math.inf
 
     def prefill(self, prompt_ids: list[int]) -> PromptKv:
         """Runs the target over a prompt."""
@@ -79,9 +88,9 @@ class Decoder:
         )
         return cache, model.forward(torch.tensor(prompt_ids, device=model.device), step)
 
-    def first_tokens(self, rows: list[Row], prompts: list[PromptKv]) -> list[int]:
+    def first_tokens(self, rows: list[Row]) -> list[int]:
         """Samples the first completion token of rows from their prompts."""
-        logits = torch.stack([prompt.logits for prompt in prompts])  # (num_rows, 1, vocab_size)
+        logits = torch.stack([row.prompt.logits for row in rows if row.prompt])
         sampling = SamplingRows.of([row.request.sampling for row in rows], self.target.device)
         seeded = [(i, 1, row.generator) for i, row in enumerate(rows) if row.generator is not None]
         uniforms = self.uniforms.draw(len(rows), 1, seeded)
@@ -91,19 +100,32 @@ class Decoder:
     def arrange(self, rows: Sequence[Row]) -> list[Row]:
         """Gives every row its slot, moves what is cached for it and returns the rows by slot."""
         has_segments = len(rows) > self._rows_per_segment
-        by_slot, moves = arrange(rows, _CONTEXT_STEP_TOKENS if has_segments else None)
-        num_tokens = [by_slot[slot].num_tokens for _, slot in moves]
-        self.target_cache.move(moves, num_tokens)
+        by_slot, moves = arrange(
+            rows,
+            context_step_tokens=_CONTEXT_STEP_TOKENS if has_segments else None,
+            min_saved_tokens=self._min_saved_tokens,
+        )
+        tokens = [by_slot[slot].cached_tokens for _, slot in moves]
+        self.target_cache.move(moves, tokens)
         if self.draft_cache:
-            self.draft_cache.move(moves, num_tokens)
+            self.draft_cache.move(moves, tokens)
+        for row in by_slot:
+            if not (row.shares_prompt or row.has_prompt_copy):
+                self._fill(row)
         return by_slot
 
-    def fill(self, row: Row, prompt: PromptKv) -> None:
-        """Puts a prompt into a row's slot, for the draft too where the row speculates."""
+    def _fill(self, row: Row) -> None:
+        """Copies a row's prompt into its slot, for the draft too where the row speculates."""
         assert row.slot is not None
-        self.target_cache.fill(row.slot, prompt.target)
-        if self.draft_cache and prompt.draft and row.num_speculative_tokens:
-            self.draft_cache.fill(row.slot, prompt.draft)
+        assert row.prompt is not None
+        self.target_cache.fill(row.slot, row.prompt.target)
+        if self.draft_cache and row.prompt.draft and row.num_speculative_tokens:
+            self.draft_cache.fill(row.slot, row.prompt.draft)
+        row.has_prompt_copy = True
+
+    def batch(self, rows: Sequence[Row]) -> DecodeBatch:
+        """Builds the tensors for steps of arranged rows."""
+        return DecodeBatch(rows, spans(rows, self._rows_per_segment), self.target.device)
 
     def step(self, batch: DecodeBatch, num_tokens: Sequence[int]) -> list[list[int]]:
         """Advances every row by its accepted draft and one more token.
@@ -115,11 +137,14 @@ class Decoder:
             Per row the number of accepted tokens, then the new tokens, one more than accepted;
             what follows them has no meaning.
         """
-        segments = self._segments(num_tokens, batch.max_drafted)
+        ends = [
+            round_up(max(num_tokens[start:stop]) + batch.max_drafted)
+            for start, stop, _ in batch.spans
+        ]
         positions = batch.num_tokens[:, None] + batch.offsets  # (num_rows, max_drafted + 2)
         uniforms = self.uniforms.draw(batch.num_rows, batch.max_drafted + 1, batch.seeded)
-        tokens, q = self._draft(batch, positions, segments, uniforms)
-        p = self._target(batch, tokens, positions[:, 1:], segments)
+        tokens, q = self._draft(batch, positions, ends, uniforms)
+        p = self._target(batch, tokens, positions[:, 1:], ends)
         num_accepted, next_token = verify(p, q, tokens[:, 1:], batch.is_drafted, uniforms)
         batch.advance(tokens, num_accepted, next_token)
         emitted = torch.cat((num_accepted[:, None], tokens[:, 1:], next_token[:, None]), dim=1)
@@ -127,16 +152,8 @@ class Decoder:
         rows: list[list[int]] = emitted.tolist()
         return rows
 
-    def _segments(self, num_tokens: Sequence[int], max_drafted: int) -> list[Segment]:
-        segments = []
-        for start in range(0, len(num_tokens), self._rows_per_segment):
-            contexts = num_tokens[start : start + self._rows_per_segment]
-            stop = start + len(contexts)
-            segments.append(Segment(start, stop, round_up(max(contexts) + max_drafted)))
-        return segments
-
     def _target(
-        self, batch: DecodeBatch, tokens: Tensor, positions: Tensor, segments: Sequence[Segment]
+        self, batch: DecodeBatch, tokens: Tensor, positions: Tensor, ends: Sequence[int]
     ) -> Tensor:
         """Returns p (num_rows, max_drafted + 1, vocab_size)."""
         target, cache = self.target, self.target_cache
@@ -152,8 +169,11 @@ class Decoder:
             rotation=target.rotations(flat_positions),
             write=write.flatten(),
             cache=cache,
-            segments=segments,
-            mask=target.grouped(target.mask(positions, _longest(segments))),
+            segments=[
+                Segment(start, stop, end, prompt.target if prompt else None)
+                for (start, stop, prompt), end in zip(batch.spans, ends, strict=True)
+            ],
+            mask=target.grouped(target.mask(positions, max(ends))),
             spread=batch.spread,
             gather=batch.gather,
         )
@@ -166,7 +186,7 @@ class Decoder:
         self,
         batch: DecodeBatch,
         positions: Tensor,
-        segments: Sequence[Segment],
+        ends: Sequence[int],
         uniforms: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """Drafts for the rows that want it.
@@ -182,27 +202,25 @@ class Decoder:
             return tokens, uniforms.new_zeros(())
         q = uniforms.new_zeros(batch.num_rows, batch.max_drafted + 1, self.target.config.vocab_size)
         write = cache.write_index(positions)
-        mask = draft.mask(positions, _longest(segments))
+        mask = draft.mask(positions, max(ends))
         rotations = draft.rotations(positions.flatten()).view(*positions.shape, 1, -1)
         for position, num_rows in enumerate(batch.num_drafting):
             first = position + 1 if position else 0
             span = slice(first, position + 2)
             fed = tokens[:num_rows, position] if position else batch.last_two[:num_rows].flatten()
-            drafting = segments
-            if num_rows < batch.num_rows:
-                drafting = [
-                    segment._replace(stop=min(segment.stop, num_rows))
-                    for segment in segments
-                    if segment.start < num_rows
-                ]
+            segments = [
+                Segment(start, min(stop, num_rows), end, prompt.draft if prompt else None)
+                for (start, stop, prompt), end in zip(batch.spans, ends, strict=True)
+                if start < num_rows
+            ]
             step = Pass(
                 num_rows=num_rows,
                 width=position + 2 - first,
                 rotation=rotations[:num_rows, span].flatten(0, 1),
                 write=write[:num_rows, span].flatten(),
                 cache=cache,
-                segments=drafting,
-                mask=draft.grouped(mask[:num_rows, :, span, : _longest(drafting)]),
+                segments=segments,
+                mask=draft.grouped(mask[:num_rows, :, span, : max(ends[: len(segments)])]),
             )
             hidden = draft.forward(fed, step)[step.width - 1 :: step.width]
             probabilities = batch.sampling.probabilities(draft.logits(hidden)[:, None])[:, 0]
@@ -211,7 +229,3 @@ class Decoder:
                 probabilities, uniforms[:num_rows, position + 1, :1]
             )
         return tokens, q
-
-
-def _longest(segments: Sequence[Segment]) -> int:
-    return max(segment.num_tokens for segment in segments)

@@ -104,15 +104,15 @@ class LlamaModel:
         head_dim, flat = self.config.head_dim, step.cache.flat
         views = list(zip(*(step.cache.views(segment) for segment in step.segments), strict=True))
         masks: list[Tensor | None] = [step.mask]
-        if step.mask is not None and len(step.segments) > 1:
-            masks = [step.mask[start:stop, ..., :end] for start, stop, end in step.segments]
+        if step.mask is not None and (len(step.segments) > 1 or step.segments[0].prompt):
+            masks = [step.mask[s.start : s.stop, ..., slice(*s.span)] for s in step.segments]
         x = self.weights.embedding.index_select(0, tokens)
         work = self._workspace(len(tokens), step)
         for i, layer in enumerate(self.weights.layers):
             torch.mm(self._norm(x, layer.attention_norm), layer.qkv, out=work.qkv)
             work.rotate(step.rotation)
             flat[i].index_copy_(0, step.write, work.keys_values.reshape(-1, head_dim))
-            attended = self._attend(work.queries, views[i], masks, step)
+            attended = self._attend(work.queries, views[i], masks, step, i)
             x = torch.addmm(x, attended, layer.attention_out)
             torch.mm(self._norm(x, layer.mlp_norm), layer.gate_up, out=work.gate_up)
             x = torch.addmm(x, functional.silu(work.gate).mul_(work.up), layer.down)
@@ -140,6 +140,7 @@ class LlamaModel:
         views: Sequence[tuple[Tensor, Tensor]],
         masks: Sequence[Tensor | None],
         step: Pass,
+        layer: int,
     ) -> Tensor:
         """Attends from (num_tokens, num_heads * head_dim) queries; returns the same shape.
 
@@ -159,9 +160,11 @@ class LlamaModel:
             q = q.view(rows, width, heads, -1).transpose(1, 2)
         split: Sequence[Tensor] = (q,)
         if len(masks) > 1:
-            split = q.split_with_sizes([stop - start for start, stop, _ in step.segments])
+            split = q.split_with_sizes([s.stop - s.start for s in step.segments])
         parts = [
-            functional.scaled_dot_product_attention(
+            attend_after(segment.prompt.whole[layer], queries, keys, values, mask)
+            if segment.prompt
+            else functional.scaled_dot_product_attention(
                 queries,
                 keys,
                 values,
@@ -169,10 +172,41 @@ class LlamaModel:
                 is_causal=mask is None,
                 enable_gqa=groups > 1 and not is_folded,
             ).transpose(1, 2)
-            for queries, (keys, values), mask in zip(split, views, masks, strict=True)
+            for segment, queries, (keys, values), mask in zip(
+                step.segments, split, views, masks, strict=True
+            )
         ]
         out = parts[0] if len(parts) == 1 else torch.cat(parts)
         if is_folded:
             out = out.view(rows, groups, width, kv_heads, -1).permute(0, 2, 3, 1, 4)
         out = out.reshape(rows * width, -1)
         return out if step.gather is None else out.index_select(0, step.gather)
+
+
+def attend_after(
+    prompt: tuple[Tensor, Tensor],
+    queries: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    mask: Tensor | None,
+) -> Tensor:
+    """Attends to a prompt that all rows share, in one product, and to what follows it in each.
+
+    Both parts are softmax averages, so the whole is their average by the sums of exponents. Only
+    the operator behind the public one tells these sums; a CPU has it for every type.
+
+    Args:
+        prompt: Keys and values, each (1, num_kv_heads, prompt tokens, head_dim).
+        queries: (num_rows, num_kv_heads, width, head_dim); `keys` and `values` likewise.
+
+    Returns:
+        (num_rows, width, num_kv_heads, head_dim)
+    """
+    attend = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+    own, own_log_sum = (
+        part.transpose(1, 2) for part in attend(queries, keys, values, attn_mask=mask)
+    )
+    together = queries.transpose(1, 2).flatten(0, 1).transpose(0, 1)[None]
+    shared, shared_log_sum = (part.transpose(1, 2)[0] for part in attend(together, *prompt))
+    weight = torch.sigmoid(shared_log_sum.view(own_log_sum.shape) - own_log_sum)
+    return torch.lerp(own, shared.view(own.shape), weight[..., None])

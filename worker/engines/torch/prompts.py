@@ -8,7 +8,7 @@ from torch import Tensor
 from worker.engines.torch.cache import KvCache
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class PromptKv:
     """A prefilled prompt.
 
@@ -19,6 +19,11 @@ class PromptKv:
     target: KvCache
     logits: Tensor  # (1, vocab_size), after the last prompt token
     draft: KvCache | None = None
+
+    @property
+    def num_tokens(self) -> int:
+        """Length of the prompt."""
+        return self.target.max_tokens
 
 
 class PromptStore:

@@ -1,4 +1,4 @@
-"""Host-side state of branches, and which cache slot each running branch takes."""
+"""Host-side state of branches."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -8,6 +8,7 @@ from queue import SimpleQueue
 import torch
 
 from worker.engines.base import BranchFinished, BranchMetrics, BranchRequest, FinishReason
+from worker.engines.torch.prompts import PromptKv
 
 
 @dataclass(slots=True, eq=False)
@@ -16,7 +17,10 @@ class Row:
 
     Attributes:
         num_speculative_tokens: Draft length, fixed for the life of the branch.
+        prompt: Keys and values of the prompt, from when it is admitted.
         slot: Index in the batch and in the caches; None before it runs.
+        shares_prompt: Whether it attends to `prompt` itself, together with other branches.
+        has_prompt_copy: Whether its slot holds the prompt too.
     """
 
     request: BranchRequest
@@ -24,7 +28,10 @@ class Row:
     queued_at: datetime
     prompt_ids: list[int] = field(default_factory=list)
     token_ids: list[int] = field(default_factory=list)
+    prompt: PromptKv | None = None
     slot: int | None = None
+    shares_prompt: bool = False
+    has_prompt_copy: bool = False
     generator: torch.Generator | None = None
     started_at: datetime | None = None
     first_token_at: datetime | None = None
@@ -42,6 +49,11 @@ class Row:
     def num_tokens(self) -> int:
         """Prompt and completion tokens so far; the last one is not cached yet."""
         return len(self.prompt_ids) + len(self.token_ids)
+
+    @property
+    def cached_tokens(self) -> tuple[int, int]:
+        """Where the tokens in its slot begin and end."""
+        return 0 if self.has_prompt_copy else len(self.prompt_ids), self.num_tokens
 
     def last_tokens(self) -> tuple[int, int]:
         """Returns the last two tokens; the draft may not have cached the first of them."""
@@ -96,45 +108,3 @@ class Row:
         )
         self.events.put(BranchFinished(self.request.branch_id, text, reason, metrics, error))
         return metrics
-
-
-def arrange(
-    rows: Sequence[Row], context_step_tokens: int | None = None
-) -> tuple[list[Row], list[tuple[int, int]]]:
-    """Gives rows the slots 0, 1, ... in descending draft length, moving as few as possible.
-
-    In that order the rows that still draft at any position are the first ones, so every draft
-    pass works on a leading slice of the cache.
-
-    Args:
-        context_step_tokens: Where given, rows of one draft length are in descending order of
-            context, counted in steps of this many tokens, so that neighbors attend to about as
-            much. Finer steps move rows more often.
-
-    Returns:
-        The rows by slot, and the moves (old slot, new slot) of rows that had another slot.
-    """
-    groups: dict[tuple[int, int], list[Row]] = {}
-    for row in rows:
-        context = row.num_tokens // context_step_tokens if context_step_tokens else 0
-        groups.setdefault((row.num_speculative_tokens, context), []).append(row)
-    by_slot: list[Row | None] = [None] * len(rows)
-    moves = []
-    start = 0
-    for key in sorted(groups, reverse=True):
-        group = groups[key]
-        span = range(start, start + len(group))
-        start = span.stop
-        homeless = []
-        for row in group:
-            if row.slot is not None and row.slot in span:
-                by_slot[row.slot] = row
-            else:
-                homeless.append(row)
-        for slot in span:
-            if by_slot[slot] is None:
-                row = homeless.pop()
-                if row.slot is not None:
-                    moves.append((row.slot, slot))
-                by_slot[slot], row.slot = row, slot
-    return [row for row in by_slot if row is not None], moves

@@ -2,8 +2,8 @@
 
 Theory of operation: a branch waits in a heap by (priority, arrival), then takes a row until it
 ends. It leaves through `_end` only, which sends its one event. In a step running rows are compact:
-slots 0, 1, ... in the order of `rows.arrange`, so a step computes live rows only. They are arranged
-just before a step, so that branches that join take the slots of branches that ended.
+slots 0, 1, ... in the order of `slots.arrange`, so a step computes live rows only. They are
+arranged just before a step, so that branches that join take the slots of branches that ended.
 """
 
 import heapq
@@ -97,7 +97,6 @@ class Serving:
 
     def _admit(self) -> None:
         """Moves waiting branches into free rows and samples their first tokens."""
-        prompts: list[PromptKv] = []
         num_prefilled = 0
         while (
             self._waiting
@@ -107,16 +106,15 @@ class Serving:
             row = heapq.heappop(self._waiting)[2]
             row.started_at = _now()
             try:
-                prompt, num_tokens = self._prompt(row)
+                row.prompt, num_tokens = self._prompt(row)
             except Exception as error:
                 _log.exception("prefill failed")
                 self._end(row, FinishReason.ERROR, f"prefill failed: {error}")
                 continue
             num_prefilled += num_tokens
             self._admitted.append(row)
-            prompts.append(prompt)
         if self._admitted:
-            self._start(prompts)
+            self._start()
 
     def _prompt(self, row: Row) -> tuple[PromptKv, int]:
         """Returns the row's prompt and how many tokens had to be prefilled for it."""
@@ -132,26 +130,21 @@ class Serving:
             prompt.draft = self.decoder.prefill_draft(row.prompt_ids)
         return prompt, num_prefilled
 
-    def _start(self, prompts: list[PromptKv]) -> None:
-        """Gives admitted branches their first token and, unless it was their last, a slot."""
+    def _start(self) -> None:
+        """Gives admitted branches their first token and, unless it was their last, a row."""
         for row in self._admitted:
             row.generator = self.decoder.uniforms.seeded(row.request.sampling.seed)
-        tokens = self.decoder.first_tokens(self._admitted, prompts)
+        tokens = self.decoder.first_tokens(self._admitted)
         now = _now()
-        prompt_by_row = []
-        for row, prompt, token in zip(self._admitted, prompts, tokens, strict=True):
+        for row, token in zip(self._admitted, tokens, strict=True):
             row.first_token_at = now
             reason = row.extend([token], self._eos_token_ids, self._max_model_len)
             if reason is None:
-                prompt_by_row.append((row, prompt))
+                self._rows.append(row)
+                self._batch = None
             else:
                 self._end(row, reason)
-        self._rows += [row for row, _ in prompt_by_row]
         self._admitted = []
-        if prompt_by_row:
-            self._arrange()
-        for row, prompt in prompt_by_row:
-            self.decoder.fill(row, prompt)
 
     def _step(self) -> None:
         batch = self._batch or self._arrange()
@@ -204,7 +197,7 @@ class Serving:
     def _arrange(self) -> DecodeBatch:
         """Closes the gaps that ended branches left."""
         self._rows = self.decoder.arrange(self._rows)
-        self._batch = DecodeBatch(self._rows, self.decoder.target.device)
+        self._batch = self.decoder.batch(self._rows)
         return self._batch
 
 

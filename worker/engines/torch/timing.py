@@ -7,7 +7,6 @@ from queue import SimpleQueue
 import torch
 
 from worker.engines.base import BranchFinished, BranchRequest, Sampling
-from worker.engines.torch.batch import DecodeBatch
 from worker.engines.torch.decoder import Decoder
 from worker.engines.torch.rows import Row
 
@@ -35,7 +34,7 @@ def time_steps(
         for slot, context in enumerate(contexts.tolist())
     ]
     num_tokens_by_row = [row.num_tokens for row in rows]
-    batch = DecodeBatch(rows, decoder.target.device)
+    batch = decoder.batch(rows)
     num_tokens = batch.num_tokens
     seconds = []
     for _ in range(_WARM_UP + repeats):
