@@ -7,12 +7,14 @@ earlier wrong ones with probability n / (n + theta). Small theta is a problem wi
 answer, which more branches entrench. `weights` is the joint mixture over both.
 
 A problem also has a kind of lengths: a scale (hard ones run longer, and problems differ at equal
-difficulty) and a spread. With m the median of `length_quantiles` and q a draw from them, a branch
-runs for scale * m * (q / m)^spread tokens. Wrong answers run longer than right ones to the same
-problem, so that a tight cap cuts more of them: votes under a cap count as of a problem whose
-difficulty is p F_right / (p F_right + (1 - p) F_wrong).
+difficulty) and two spreads, as some problems have a few branches that run away and others a few
+that are short. With m the median of `length_quantiles` and q a draw from them, a branch runs for
+scale * m * (q / m)^spread tokens, with one spread for q below m and one above. Wrong answers run
+longer than right ones to the same problem, so that a tight cap cuts more of them: votes under a cap
+count as of a problem whose difficulty is p F_right / (p F_right + (1 - p) F_wrong).
 """
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -42,7 +44,8 @@ class AnswerProfile:
         length_scales: Length scales of problems, equally likely; one row per difficulty, one column
             per kind of lengths.
         length_spreads: Spread of log lengths within a problem, relative to that of
-            `length_quantiles`; the same rows and columns.
+            `length_quantiles`, below its median; the same rows and columns.
+        upper_spreads: The same above its median; empty when it is no other, as in old profiles.
         wrong_length_ratio: Length of wrong answers over that of right ones to the same problem.
         answer_rates: P(answered | finished) of each difficulty.
         concentrations: Grid of theta, ascending.
@@ -66,14 +69,16 @@ class AnswerProfile:
     concentrations: tuple[float, ...]
     weights: tuple[tuple[float, ...], ...]
     early_correlation: float = 0.5
+    upper_spreads: tuple[tuple[float, ...], ...] = ()
 
     def __post_init__(self) -> None:
         size = len(self.difficulty)
-        if len(self.length_quantiles) < 2 or list(self.length_quantiles) != sorted(
-            self.length_quantiles
-        ):
+        if not self.upper_spreads:
+            object.__setattr__(self, "upper_spreads", self.length_spreads)
+        quantiles = self.length_quantiles
+        if len(quantiles) < 2 or list(quantiles) != sorted(quantiles):
             raise ValueError("length_quantiles must be at least two ascending token counts")
-        if self.length_quantiles[0] < 0 or self.length_quantiles[-1] <= 0:
+        if quantiles[0] < 0 or quantiles[-1] <= 0:
             raise ValueError("length_quantiles must be positive token counts")
         if not size or len(self.answer_rates) != size:
             raise ValueError("difficulty and answer_rates must be equally long")
@@ -84,12 +89,14 @@ class AnswerProfile:
         if not self.concentrations or any(theta <= 0 for theta in self.concentrations):
             raise ValueError("concentrations must be positive")
         kinds = len(self.length_scales[0]) if self.length_scales else 0
-        for name, width in zip(_TABLES, (kinds, kinds, len(self.concentrations)), strict=True):
+        columns = (kinds, kinds, kinds, len(self.concentrations))
+        for name, width in zip(_TABLES, columns, strict=True):
             table = getattr(self, name)
             if len(table) != size or not width or any(len(row) != width for row in table):
                 raise ValueError(f"{name} must have a row per difficulty, all of {width} columns")
-        if not all(x > 0 for row in (*self.length_scales, *self.length_spreads) for x in row):
-            raise ValueError("length_scales and length_spreads must be positive")
+        lengths = (*self.length_scales, *self.length_spreads, *self.upper_spreads)
+        if not all(x > 0 for row in lengths for x in row):
+            raise ValueError("length_scales, length_spreads and upper_spreads must be positive")
         if not self.wrong_length_ratio > 0:
             raise ValueError("wrong_length_ratio must be positive")
         flat = [weight for row in self.weights for weight in row]
@@ -124,8 +131,9 @@ class AnswerProfile:
     def _share_within(self, scaled: FloatArray) -> FloatArray:
         """P(branch ends within so many tokens of a problem with scale 1)."""
         median = float(np.median(self.length_quantiles))
-        power = 1.0 / np.asarray(self.length_spreads)[:, :, None]
-        tokens = median * (scaled / median) ** power
+        spreads = np.array([self.length_spreads, self.upper_spreads])[..., None]
+        power = 1.0 / np.where(scaled < median, *spreads)
+        tokens: FloatArray = median * (scaled / median) ** power
         probabilities = np.linspace(0.0, 1.0, len(self.length_quantiles))
         return np.interp(tokens, self.length_quantiles, probabilities, left=0.0, right=1.0)
 
@@ -137,7 +145,7 @@ class AnswerProfile:
 
     def _longest(self) -> float:
         median = float(np.median(self.length_quantiles))
-        beyond = (self.length_quantiles[-1] / median) ** np.asarray(self.length_spreads)
+        beyond = (self.length_quantiles[-1] / median) ** np.asarray(self.upper_spreads)
         slower = max(self.wrong_length_ratio, 1.0 / self.wrong_length_ratio)
         return float((median * np.asarray(self.length_scales) * beyond).max() * slower)
 
@@ -184,10 +192,7 @@ class AnswerProfile:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values; `from_dict` restores the profile."""
-        data = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
-        for name in _TABLES:
-            data[name] = [list(row) for row in data[name]]
-        return data
+        return dict(json.loads(json.dumps(asdict(self))))
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "AnswerProfile":
@@ -201,7 +206,7 @@ class AnswerProfile:
         }
         try:
             for name in _TABLES:
-                values[name] = tuple(tuple(row) for row in data[name])
+                values[name] = tuple(tuple(row) for row in data.get(name, ()))
             return cls(**values)
         except (TypeError, KeyError) as error:
             raise ValueError(f"not an answer profile: {error}") from error
@@ -210,9 +215,8 @@ class AnswerProfile:
     def uninformed(cls, model: str, family: str = "any") -> "AnswerProfile":
         """The cold start: a broad guess to be replaced by a fit as soon as branches are stored.
 
-        Lengths are log-normal around 1,000 tokens with half an octave either way within a problem
-        and one octave between problems; difficulty is uniform; hard problems run twice as long as
-        easy ones. Only the shape is meant seriously.
+        Lengths are log-normal around 1,000 tokens, half an octave either way within a problem and
+        one between problems; difficulty is uniform; hard problems run twice as long as easy ones.
         """
         difficulty = DIFFICULTY_GRID
         even = 1.0 / (len(difficulty) * len(CONCENTRATION_GRID))
@@ -240,8 +244,7 @@ DIFFICULTY_GRID: tuple[float, ...] = tuple(
     round(0.5 - 0.5 * math.cos(math.pi * i / 24), 6)
     for i in range(25)
 )
-LEVELS = 8
-"""Levels of length that problems of one difficulty are sorted into, each narrow or wide."""
+LEVELS = 8  # of length that problems of one difficulty are sorted into, each narrow or wide
 CONCENTRATION_GRID: tuple[float, ...] = (0.1, 0.3, 1.0, 3.0, 10.0, 50.0)
 
-_TABLES = ("length_scales", "length_spreads", "weights")
+_TABLES = ("length_scales", "length_spreads", "upper_spreads", "weights")

@@ -1,7 +1,10 @@
 """What a forecast rests on, and when to doubt it."""
 
+import math
 from collections import Counter
 from dataclasses import dataclass
+
+import numpy as np
 
 from scheduler.core.accuracy import AnswerProfile
 from scheduler.core.config import SchedulerConfig
@@ -9,8 +12,10 @@ from scheduler.core.fleet import Fleet, alive_workers, fleets_by_model
 from scheduler.core.snapshot import Snapshot
 
 FEW_PROBLEMS = 50
-"""Below this a profile is said to be learned from few problems: the warm-up after which forecasts
-are expected to hold."""
+"""Below this a profile is said to be learned from few problems: the warm-up after which finish
+times are expected to hold."""
+LARGE_ERROR = 0.03
+"""Mean error of the expected accuracy that is told whatever the number of problems."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +73,19 @@ def _note(answers: AnswerProfile) -> str | None:
             "Cold start: no solved problem of this model is known, so accuracy and lengths are a"
             " broad guess. Expect the forecast to be wrong until the first jobs are through."
         )
+    error = _chance_error(answers)
+    points = f"the expected accuracy is off by {max(100.0 * error, 1.0):.0f} points on average"
     if seen < FEW_PROBLEMS:
         noun = "problem" if seen == 1 else "problems"
-        return (
-            f"Learned from {seen} {noun} only: accuracy may be off by several points, and finish"
-            " times with it."
-        )
+        return f"Learned from {seen} {noun} only: {points} or more, and finish times with it."
+    if error > LARGE_ERROR:
+        return f"Learned from {seen} problems: {points}, by which problems they happened to be."
     return None
+
+
+def _chance_error(answers: AnswerProfile) -> float:
+    """Mean error of the accuracy of a branch by the choice of the problems that were seen."""
+    shares, p = np.asarray(answers.weights).sum(axis=1), np.asarray(answers.difficulty)
+    variance = float(shares @ p**2 - (shares @ p) ** 2)
+    # The mean size of a normal error is sqrt(2 / pi) of its deviation.
+    return math.sqrt(2.0 / math.pi * variance / answers.num_problems_seen)

@@ -116,6 +116,7 @@ def pooled(groups: Sequence[AnswerProfile], base: AnswerProfile) -> AnswerProfil
         length_quantiles=tuple(log_mean(m.length_quantiles for m in members).tolist()),
         length_scales=_rows(log_mean(m.length_scales for m in members)),
         length_spreads=_rows(log_mean(m.length_spreads for m in members)),
+        upper_spreads=_rows(log_mean(m.upper_spreads for m in members)),
         wrong_length_ratio=float(log_mean(m.wrong_length_ratio for m in members)),
         answer_rates=tuple(mean(m.answer_rates for m in members).tolist()),
         weights=_rows(weights / weights.sum()),

@@ -27,7 +27,7 @@ def draw(summaries: Sequence[dict[str, Any]], path: Path) -> None:
         deadlines = summary["deadlines"]
         seconds = [float(deadline) for deadline in deadlines]
         for name, (label, color, style, marker) in LINES.items():
-            rows = [_row(result["policies"], name) for result in deadlines.values()]
+            rows = [result["policies"][name] for result in deadlines.values()]
             accuracy = [100 * row["accuracy"] for row in rows]
             low, high = zip(*(row["interval"] for row in rows), strict=True)
             axis.plot(
@@ -55,10 +55,3 @@ def draw(summaries: Sequence[dict[str, Any]], path: Path) -> None:
     figure.tight_layout()
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=130)
-
-
-def _row(policies: dict[str, Any], name: str) -> dict[str, Any]:
-    if name != "best_fixed":
-        return dict(policies[name])
-    fixed = [row for policy, row in policies.items() if policy.startswith("edf_")]
-    return dict(max(fixed, key=lambda row: row["accuracy"]))

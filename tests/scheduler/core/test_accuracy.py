@@ -19,6 +19,11 @@ def test_json_restores_the_profile() -> None:
     assert AnswerProfile.from_dict(json.loads(text)) == ANSWERS
 
 
+def test_a_stored_profile_without_upper_spreads_has_one_spread() -> None:
+    stored = {k: v for k, v in ANSWERS.to_dict().items() if k != "upper_spreads"}
+    assert AnswerProfile.from_dict(stored) == ANSWERS
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -27,6 +32,7 @@ def test_json_restores_the_profile() -> None:
         ({"length_scales": []}, "length_scales must have a row per difficulty"),
         ({"length_scales": [[0.0] * 16] * 25}, "positive"),
         ({"length_spreads": [[1.0] * 15] * 25}, "length_spreads must have a row per difficulty"),
+        ({"upper_spreads": [[-1.0] * 16] * 25}, "positive"),
         ({"wrong_length_ratio": 0.0}, "wrong_length_ratio"),
         ({"answer_rates": [1.0]}, "equally long"),
         ({"answer_rates": [1.5] * 25}, "probabilities"),
@@ -127,6 +133,7 @@ def test_accuracy_under_a_cap_is_that_of_branches_drawn() -> None:
         ANSWERS,
         wrong_length_ratio=1.4,
         length_spreads=((0.7, 1.3) * 8,) * 25,
+        upper_spreads=((1.2, 0.6, 1.0, 1.4) * 4,) * 25,
     )
     rng = np.random.default_rng(3)
     weights = np.asarray(profile.weights)

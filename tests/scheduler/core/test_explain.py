@@ -178,7 +178,9 @@ def test_a_forecast_says_how_far_it_can_be_trusted() -> None:
     assert "Cold start" in (note_of(0) or "")
     assert "1 problem only" in (note_of(1) or "")
     assert "49 problems only" in (note_of(FEW_PROBLEMS - 1) or "")
-    assert note_of(FEW_PROBLEMS) is None
+    # Difficulties of the test profile have a deviation of 0.3: 0.8 * 0.3 / sqrt(50) is 3.4 points.
+    assert "off by 3 points" in (note_of(FEW_PROBLEMS) or "")
+    assert note_of(400) is None
 
 
 def test_the_sources_of_latency_are_counted() -> None:

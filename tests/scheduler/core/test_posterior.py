@@ -18,6 +18,7 @@ ONE_TYPE = replace(
     difficulty=(0.6,),
     length_scales=ANSWERS.length_scales[:1],
     length_spreads=ANSWERS.length_spreads[:1],
+    upper_spreads=ANSWERS.upper_spreads[:1],
     answer_rates=(1.0,),
     concentrations=(2.0,),
     weights=((1.0,),),

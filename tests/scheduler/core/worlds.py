@@ -57,7 +57,8 @@ def draw_lengths(
     drawn = np.interp(rng.random(len(is_right)), shares, profile.length_quantiles)
     p = profile.difficulty[row]
     ratio = profile.wrong_length_ratio ** np.where(is_right, p - 1.0, p)
-    stretched = median * (drawn / median) ** profile.length_spreads[row][kind]
+    lower, upper = profile.length_spreads[row][kind], profile.upper_spreads[row][kind]
+    stretched = median * (drawn / median) ** np.where(drawn < median, lower, upper)
     return np.asarray(profile.length_scales[row][kind] * ratio * stretched)
 
 
