@@ -28,7 +28,7 @@ def up(
     data: DataOption = Path(".slackline"),
     engine: Annotated[
         list[str] | None,
-        typer.Option(help="torch, vllm or replay, for each worker one."),
+        typer.Option(help="torch, vllm, openai or replay, for each worker one."),
     ] = None,
     host: Annotated[str, typer.Option(help="Address of the API.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Wanted port of the API.")] = 8000,
@@ -43,9 +43,10 @@ def up(
     from infra.local import LocalOptions, run_local
 
     engines = tuple(engine or ["torch"])
+    kinds = (*DEMO_SETTINGS, "openai")
     for kind in engines:
-        if kind not in DEMO_SETTINGS:
-            known = ", ".join(DEMO_SETTINGS)
+        if kind not in kinds:
+            known = ", ".join(kinds)
             raise typer.BadParameter(f"{kind!r} is none of {known}", param_hint="--engine")
     options = LocalOptions(
         data=data,
