@@ -100,7 +100,7 @@ def store(
         due_at=due_at,
         num_problems=problems.num_problems,
         mean_prompt_tokens=prompt_tokens(
-            snapshot, options.model, problems.num_prompt_chars / problems.num_problems
+            snapshot, options, problems.num_prompt_chars / problems.num_problems
         ),
         now=now,
     )
@@ -147,6 +147,7 @@ def new_job(
         min_accuracy=options.min_accuracy,
         temperature=options.temperature,
         top_p=options.top_p,
+        branch_options=options.branch_options(),
         num_problems=num_problems,
         mean_prompt_tokens=mean_prompt_tokens,
         created_at=now,

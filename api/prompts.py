@@ -2,6 +2,7 @@
 
 from api.errors import invalid
 from api.problem_set import ProblemSet
+from api.schemas.submission import SetOptions
 from scheduler.core.fleet import Fleet
 from scheduler.core.snapshot import Snapshot
 
@@ -13,9 +14,10 @@ def chars_per_token(snapshot: Snapshot, model: str) -> float:
     )
 
 
-def prompt_tokens(snapshot: Snapshot, model: str, mean_chars: float) -> float:
-    """Mean prompt length in tokens."""
-    return max(1.0, mean_chars / chars_per_token(snapshot, model))
+def prompt_tokens(snapshot: Snapshot, options: SetOptions, mean_chars: float) -> float:
+    """Mean prompt length in tokens, the system prompt included."""
+    num_chars = mean_chars + len(options.system_prompt or "")
+    return max(1.0, num_chars / chars_per_token(snapshot, options.model))
 
 
 def check_fit(problems: ProblemSet, fleet: Fleet, snapshot: Snapshot) -> None:

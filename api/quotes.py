@@ -82,7 +82,7 @@ def make_quote(
         snapshot = read_snapshot(session, now)
     mean_tokens = options.mean_prompt_tokens
     if request.mean_prompt_chars is not None:
-        mean_tokens = prompt_tokens(snapshot, options.model, request.mean_prompt_chars)
+        mean_tokens = prompt_tokens(snapshot, options, request.mean_prompt_chars)
     assert mean_tokens is not None
     fleet = fleet_of(snapshot, options.model, settings.scheduler)
     if fleet is None:

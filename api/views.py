@@ -16,6 +16,7 @@ from db.progress import JobProgress, jobs_progress
 from db.reports import LatencyRow, Percentiles
 from db.results import ProblemResult
 from db.traces import mean_acceptance_lengths
+from scheduler.core.branch_options import BranchOptions
 from scheduler.core.decisions import Verdict
 from scheduler.core.states import JobState
 
@@ -62,6 +63,7 @@ def _job_view(
         min_accuracy=job.min_accuracy,
         temperature=job.temperature,
         top_p=job.top_p,
+        **BranchOptions.from_dict(job.branch_options).to_dict(),
         grading=grading_view(job.grading),
         solve=job.solve,
         weight=job.weight,

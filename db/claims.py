@@ -15,6 +15,7 @@ from db.learning import learned_profiles
 from db.models import Batch, Branch, Job, Problem, Worker
 from db.submissions import UngradedSubmission, ungraded_submissions
 from scheduler.core.accuracy import AnswerProfile
+from scheduler.core.branch_options import BranchOptions
 from scheduler.core.grading import BY_EQUIVALENCE, Grading
 from scheduler.core.plan import Plan
 from scheduler.core.shrinkage import expected_answers
@@ -81,6 +82,7 @@ class ClaimedBatch:
     plan: Plan
     temperature: float
     top_p: float
+    options: BranchOptions
     problems: tuple[ClaimedProblem, ...]
     answers: AnswerProfile | None = None
 
@@ -120,6 +122,7 @@ def claim_batch(
             Job.deadline_at,
             Job.temperature,
             Job.top_p,
+            Job.branch_options,
             Job.model,
             Job.family,
             Job.grading,
@@ -154,6 +157,7 @@ def claim_batch(
         ),
         temperature=claimed.temperature,
         top_p=claimed.top_p,
+        options=BranchOptions.from_dict(claimed.branch_options),
         problems=_claimed_problems(session, batch_id, claimed.grading, claimed.solve),
         answers=expected_answers(claimed.model, claimed.family, learned_profiles(session)),
     )

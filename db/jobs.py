@@ -1,6 +1,6 @@
 """Jobs: submitted by a tenant, planned by the scheduler, ended by their problems or a cancel."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from db import events
 from db.models import Job
+from scheduler.core.branch_options import BranchOptions
 from scheduler.core.decisions import Admitted, PlanReason
 from scheduler.core.grading import BY_EQUIVALENCE, Grading
 from scheduler.core.plan import Forecast, Plan
@@ -37,6 +38,7 @@ class NewJob:
     family: str = ANY_FAMILY
     grading: Grading = BY_EQUIVALENCE
     solve: bool = True
+    branch_options: BranchOptions = field(default_factory=BranchOptions)
 
 
 def insert_job(
@@ -63,6 +65,7 @@ def insert_job(
             min_accuracy=job.min_accuracy,
             temperature=job.temperature,
             top_p=job.top_p,
+            branch_options=job.branch_options.to_dict(),
             grading=job.grading.to_dict(),
             solve=job.solve,
             num_problems=job.num_problems,

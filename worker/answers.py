@@ -1,27 +1,114 @@
 """Finds the final answer in the text of a branch."""
 
+import re
+from collections import deque
+
+from scheduler.core.branch_options import AnswerFormat
+
 _BOXES = ("\\boxed", "\\fbox")
 _HASHES = "####"
 _MAX_BOX_CHARS = 2000
 """Bounds the scan, so that a text of many cut boxes costs linear time."""
+_MAX_STATED_CHARS = 200
+
+_STATED = re.compile(r"\banswer(?:\s+is\b|\s*[:=])[\s:=*]*", re.IGNORECASE)
+"""What stands before an answer in a sentence, such as `The answer is` or `**Answer:**`."""
+_NUMBER = re.compile(
+    r"(?:(?<![\w.)\]}])[-+−])?\$?(?:\d{1,3}(?:,\d{3})+(?![\d,])|\d+)(?:\.\d+)?(?:/\d+)?"
+    r"|(?<![\w.])[-+−]?\$?\.\d+"
+)
+_CHOICE = re.compile(r"\(?([A-Ja-j])\)?(?=$|[\s.,:;)*])")
+_CHOICE_LINE = re.compile(r"[\s*]*(?:\(([A-Ja-j])\)|([A-J])(?:[.):]|[\s*]*$))")
 
 
-def extract_answer(text: str) -> str | None:
+def extract_answer(text: str, answer_format: AnswerFormat = AnswerFormat.AUTO) -> str | None:
     """Return the final answer, or None when the text names none.
 
-    The last `\\boxed{...}` whose braces balance wins, else what follows the last `####` on its
-    line. A box that was cut off in the middle is skipped. The result is stripped, never empty.
+    - `boxed`: the last `\\boxed{...}` whose braces balance; one that was cut off is skipped.
+    - `hashes`: what follows the last `####` on its line.
+    - `choice`: a letter from A to J that is boxed, stated (`The answer is (B)`), or at the start
+      of the last line that has one; as a capital.
+    - `number`: the number that is boxed, hashed or stated last, else the last number of the text,
+      without thousands separators and currency.
+    - `auto`: boxed, else hashes, else what the text last states to be the answer.
+
+    The result is stripped, never empty.
     """
+    return _EXTRACTORS[answer_format](text)
+
+
+def _auto(text: str) -> str | None:
+    return _boxed(text) or _hashes(text) or _stated(text)
+
+
+def _boxed(text: str) -> str | None:
     end = len(text)
     while (start := max(text.rfind(box, 0, end) for box in _BOXES)) >= 0:
         if answer := _braced(text, text.find("{", start)):
             return answer
         end = start
+    return None
+
+
+def _hashes(text: str) -> str | None:
     _, found, tail = text.rpartition(_HASHES)
-    if not found:
+    return tail.strip().split("\n", 1)[0].strip() or None if found else None
+
+
+def _stated(text: str) -> str | None:
+    """What is stated to be the answer; of a number with its unit the number."""
+    stated = _last_statement(text)
+    if stated is None:
         return None
-    line = tail.strip().split("\n", 1)[0].strip()
-    return line or None
+    bare = stated.lstrip("$(*")
+    number = _NUMBER.match(bare)
+    if number is None:
+        return stated
+    after = bare[number.end() :]
+    rest = after.strip(" .,;*)$")
+    # `5 apples` is a number, `5x + 1` and `5 + x` are more.
+    is_number = not rest or (after[0].isspace() and rest[0].isalpha())
+    return _plain(number.group()) if is_number else stated
+
+
+def _choice(text: str) -> str | None:
+    for found in (_boxed(text), _last_statement(text)):
+        if found is not None:
+            letter = found.removeprefix("\\text{").removeprefix("option ").strip("*$")
+            if (match := _CHOICE.match(letter.removesuffix("}"))) is not None:
+                return match[1].upper()
+    for line in reversed(text.splitlines()):
+        if (match := _CHOICE_LINE.match(line)) is not None:
+            return (match[1] or match[2]).upper()
+    return None
+
+
+def _number(text: str) -> str | None:
+    for found in (_boxed(text), _hashes(text), _last_statement(text)):
+        if found is not None and (match := _NUMBER.search(found)) is not None:
+            return _plain(match.group())
+    last = _last(_NUMBER, text)
+    return None if last is None else _plain(last.group())
+
+
+def _last(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
+    found = deque(pattern.finditer(text), maxlen=1)
+    return found[0] if found else None
+
+
+def _last_statement(text: str) -> str | None:
+    """What follows the last `answer is` or `answer:` up to the end of its sentence."""
+    last = _last(_STATED, text)
+    if last is None:
+        return None
+    line = text[last.end() : last.end() + _MAX_STATED_CHARS].split("\n", 1)[0]
+    sentence = re.split(r"[.;!?](?:\s|$)", line, maxsplit=1)[0]
+    return sentence.strip().strip("*").strip() or None
+
+
+def _plain(number: str) -> str:
+    """The number without separators, currency and signs that say nothing."""
+    return number.replace(",", "").replace("$", "").replace("−", "-").lstrip("+")
 
 
 def _braced(text: str, opening: int) -> str | None:
@@ -41,3 +128,12 @@ def _braced(text: str, opening: int) -> str | None:
             if depth == 0:
                 return text[opening + 1 : position].strip()
     return None
+
+
+_EXTRACTORS = {
+    AnswerFormat.AUTO: _auto,
+    AnswerFormat.BOXED: _boxed,
+    AnswerFormat.HASHES: _hashes,
+    AnswerFormat.CHOICE: _choice,
+    AnswerFormat.NUMBER: _number,
+}

@@ -9,12 +9,14 @@ from db.branches import BranchRow
 from db.claims import ClaimedBatch, ClaimedProblem
 from db.problems import ProblemAnswer
 from scheduler.core.accuracy import AnswerProfile
+from scheduler.core.branch_options import BranchOptions
 from scheduler.core.plan import Plan
-from scheduler.core.states import ProblemState
 from scheduler.core.stopping import should_extend, should_stop
 from worker.answers import extract_answer
 from worker.comparison import Finding, Pair
-from worker.engines.base import BranchFinished, BranchRequest, FinishReason, Sampling
+from worker.engines.base import BranchFinished, BranchRequest, FinishReason
+from worker.outcomes import answered, failed
+from worker.requests import branch_request, closing_request, joined
 from worker.traces import branch_row
 from worker.voting import AnswerClass, Ballot
 
@@ -57,6 +59,7 @@ class Contest:
     problem: ClaimedProblem
     plan: Plan
     answers: AnswerProfile
+    options: BranchOptions
     ballot: Ballot
     running: dict[int, BranchRequest] = field(default_factory=dict)
     rows: list[BranchRow] = field(default_factory=list)
@@ -68,15 +71,19 @@ class Contest:
     _error: str | None = None
     _num_cut: int = 0
     _is_cut: bool = False
+    _begun: dict[int, BranchFinished] = field(default_factory=dict)
 
     @classmethod
-    def open(cls, problem: ClaimedProblem, plan: Plan, answers: AnswerProfile) -> "Contest":
+    def open(
+        cls, problem: ClaimedProblem, batch: ClaimedBatch, answers: AnswerProfile
+    ) -> "Contest":
         """Start from the branches that earlier batches finished."""
         ballot = Ballot(problem.reference_answer, problem.grading)
         for branch in problem.finished:
             ballot.restore(branch.answer, branch.vote_class, branch.is_correct)
         kept = (branch.branch_index + 1 for branch in problem.finished)
-        return cls(problem, plan, answers, ballot, next_index=max(plan.num_branches, 0, *kept))
+        next_index = max(batch.plan.num_branches, 0, *kept)
+        return cls(problem, batch.plan, answers, batch.options, ballot, next_index=next_index)
 
     @property
     def pending_pair(self) -> Pair | None:
@@ -124,24 +131,33 @@ class Contest:
 
     def request(self, batch: ClaimedBatch, branch_index: int) -> BranchRequest:
         """Make the request of a branch, which is in flight from now on."""
-        request = BranchRequest(
-            # With the batch: a branch of a rescued batch may still be ending in this engine.
-            branch_id=f"{batch.id}:{self.problem.id}:{branch_index}",
-            prompt=self.problem.prompt,
-            branch_index=branch_index,
-            num_speculative_tokens=self.plan.num_speculative_tokens,
-            max_tokens=self.plan.max_tokens,
-            sampling=Sampling(temperature=batch.temperature, top_p=batch.top_p),
-            priority=int(batch.deadline_at.timestamp() * 1000),
-            deadline_at=batch.deadline_at,
-        )
+        request = branch_request(batch, self.problem, branch_index)
         self.running[branch_index] = request
         self.next_index = max(self.next_index, branch_index + 1)
+        return request
+
+    def closing(self, branch_index: int, event: BranchFinished) -> BranchRequest | None:
+        """The request by which a branch that was cut goes on to its answer, if it is to."""
+        text = self.options.closing_text
+        if (
+            text is None
+            or not self._is_cut
+            or self.answer is not None
+            or branch_index in self._begun
+            or event.finish_reason is not FinishReason.ABORT
+            or event.metrics.started_at is None
+        ):
+            return None
+        self._begun[branch_index] = event
+        request = closing_request(self.running[branch_index], event, text)
+        self.running[branch_index] = request
         return request
 
     def finish(self, branch_index: int, event: BranchFinished) -> None:
         """Take the event of a branch in flight."""
         request = self.running.pop(branch_index)
+        if (begun := self._begun.pop(branch_index, None)) is not None:
+            event = joined(begun, event, self.options.closing_text or "")
         if self.answer is not None:
             if event.metrics.started_at is not None:
                 self._keep(request, event, FinishReason.ABORT)
@@ -179,7 +195,7 @@ class Contest:
         elif not self.problem.solve:
             self._answer(now, degraded=False)
         elif not self.num_undecided and not self._is_cut:
-            self._fail(now)
+            self.answer = failed(self.problem, self._error, now)
 
     def close_degraded(self, now: datetime) -> None:
         """Close with the votes that there are; stays open without any."""
@@ -207,7 +223,7 @@ class Contest:
     def _classify(self) -> None:
         """Classify finished branches in order until one needs a comparison."""
         while self._unclassified and self._check is None:
-            answer = extract_answer(self._unclassified[0][1].text)
+            answer = extract_answer(self._unclassified[0][1].text, self.options.answer_format)
             if answer is None:
                 self._count(None, None)
                 continue
@@ -226,42 +242,8 @@ class Contest:
         self.rows.append(branch_row(self.problem.id, request, event, reason=reason))
 
     def _answer(self, now: datetime, *, degraded: bool) -> None:
-        winner = self.ballot.winner()
-        if winner is not None:
-            vote, chosen = winner
-            answer, share, is_correct = chosen.answer, vote.share, chosen.is_correct
-            reason = chosen.reason
-        else:
-            # Every branch ended without an answer: wrong, where there is something to grade by.
-            answer, share = None, 0.0
-            is_correct = False if self.problem.is_graded else None
-            reason = "no branch gave a final answer" if self.problem.is_graded else None
-        self.answer = ProblemAnswer(
-            problem_id=self.problem.id,
-            state=ProblemState.ANSWERED,
-            answer=answer,
-            vote_share=share,
-            is_correct=is_correct,
-            grade_reason=reason,
-            degraded=degraded,
-            num_branches_finished=self.ballot.num_finished,
-            error=None,
-            finished_at=now,
-        )
+        self.answer = answered(self.problem, self.ballot, now, degraded=degraded)
         self._abandon()
-
-    def _fail(self, now: datetime) -> None:
-        self.answer = ProblemAnswer(
-            problem_id=self.problem.id,
-            state=ProblemState.FAILED,
-            answer=None,
-            vote_share=None,
-            is_correct=None,
-            degraded=False,
-            num_branches_finished=0,
-            error=self._error or "the plan gave the problem no branches",
-            finished_at=now,
-        )
 
     def _abandon(self) -> None:
         """Branches that wait for a comparison come too late to vote."""

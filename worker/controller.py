@@ -7,9 +7,10 @@ engine; a problem whose other branches are not worth waiting for under the plan 
 stopping`) is answered and they are aborted, so their rows go to the next problem. Rows of the batch
 that nothing waits for any more go to problems whose votes are open, in branches beyond the plan's
 number, if the plan allows; branches that wait too long to end in time are not started where there
-is a vote already. At `deadline_at - reserve_s` every problem with a vote is answered
-from the votes it has. One without any waits for its first finisher for part of the reserve; then
-its branches are cut, and count like branches that were cut by their caps.
+is a vote already. Where the job has a closing text, branches are made to say their answers shortly
+before the votes are taken (`worker.requests`). At `deadline_at - reserve_s` every problem with a
+vote is answered from the votes it has. One without any waits for its first finisher for part of the
+reserve; then its branches are cut, and count like branches that were cut by their caps.
 
 Results are written in grouped transactions guarded by the batch's epoch. When the batch is no
 longer ours (rescued, cancelled, expired) everything is aborted and nothing more is written. When
@@ -30,11 +31,12 @@ from db.batches import finish_batch, lose_batches
 from db.claims import ClaimedBatch
 from db.session import SessionFactory
 from scheduler.core.accuracy import AnswerProfile
-from scheduler.core.stopping import CUT_SHARE, is_hopeless
+from scheduler.core.stopping import is_hopeless
 from worker.branching import Pace, extensions, planned
 from worker.comparison import Pair
 from worker.contests import Contest, Verdict
-from worker.engines.base import BranchFinished, Engine
+from worker.deadline import Deadline, Phase
+from worker.engines.base import BranchFinished, BranchRequest, Engine
 from worker.equivalence import Equivalence, is_plain
 from worker.marking import Compared, Marker
 from worker.outbox import RETRY_INTERVAL_S, Outbox
@@ -84,9 +86,10 @@ class BatchController:
         self._equivalence = equivalence
         self._lost = lost
         self._stopping = stopping
-        self._reserve_s = reserve_s
+        is_closing = batch.options.closing_text is not None
+        self._deadline = Deadline.of(batch.deadline_at, reserve_s, is_closing=is_closing)
         self._inbox: SimpleQueue[Message] = SimpleQueue()
-        self._contests = {p.id: Contest.open(p, batch.plan, answers) for p in batch.problems}
+        self._contests = {p.id: Contest.open(p, batch, answers) for p in batch.problems}
         self._open = dict(self._contests)
         self._in_flight: dict[str, tuple[Contest, int]] = {}
         self._aborts: list[str] = []
@@ -95,7 +98,7 @@ class BatchController:
             batch.problems, equivalence=equivalence, outbox=self._outbox, tell=self._inbox.put
         )
         self._ending = False
-        self._has_cut = False
+        self._phase = Phase.DECODING
         self._answers = answers
         self._pace = Pace()
 
@@ -109,7 +112,7 @@ class BatchController:
         try:
             self._begin()
             while self._is_open and not self._lost.is_set() and not self._stopping.is_set():
-                if self._time_left_s() <= 0:
+                if self._deadline.time_left_s <= 0:
                     break
                 self._turn()
             return self._end()
@@ -134,29 +137,31 @@ class BatchController:
             self._settle(contest)
 
     def _submit(self, branches: Sequence[tuple[Contest, int]]) -> None:
-        requests = []
-        for contest, branch_index in branches:
-            request = contest.request(self._batch, branch_index)
-            self._in_flight[request.branch_id] = (contest, branch_index)
-            requests.append(request)
+        self._send([(c, c.request(self._batch, branch_index)) for c, branch_index in branches])
+
+    def _send(self, requests: Sequence[tuple[Contest, BranchRequest]]) -> None:
+        for contest, request in requests:
+            self._in_flight[request.branch_id] = (contest, request.branch_index)
         # The queue carries verdicts too, which the engine never sees.
-        self._engine.submit(requests, cast("SimpleQueue[BranchFinished]", self._inbox))
+        inbox = cast("SimpleQueue[BranchFinished]", self._inbox)
+        self._engine.submit([request for _, request in requests], inbox)
 
     def _turn(self) -> None:
         """Take what is in the inbox, then do what is due."""
-        guard_s = self._time_left_s() - self._reserve_s
+        guard_s = self._deadline.time_left_s - self._deadline.reserve_s
         self._take(min(TURN_S, guard_s if guard_s > 0 else 0.02, self._outbox.due_in_s()))
-        if self._time_left_s() <= self._reserve_s:
+        tpot_s = self._pace.tpot_s
+        before, self._phase = self._phase, max(self._phase, self._deadline.phase(tpot_s))
+        if self._phase >= Phase.VOTING:
             for contest in tuple(self._open.values()):
                 contest.close_degraded(datetime.now(UTC))
                 self._settle(contest)
             self._marker.give_up()
-            if self._time_left_s() <= CUT_SHARE * self._reserve_s and not self._has_cut:
-                self._has_cut = True
-                for contest in self._open.values():
-                    self._aborts += contest.cut()
-        elif (tpot_s := self._pace.tpot_s) is not None:
-            self._adapt(self._time_left_s() - self._reserve_s, tpot_s)
+        elif self._phase is Phase.DECODING and tpot_s is not None:
+            self._adapt(self._deadline.time_left_s - self._deadline.reserve_s, tpot_s)
+        if self._phase is not before and self._phase is not Phase.VOTING:
+            for contest in self._open.values():
+                self._aborts += contest.cut()
         self._send_aborts()
         if self._outbox.due_in_s() <= 0:
             self._outbox.flush()
@@ -195,6 +200,9 @@ class BatchController:
             contest.judge(message.finding)
         else:
             contest, branch_index = self._in_flight.pop(message.branch_id)
+            if (request := contest.closing(branch_index, message)) is not None:
+                self._send([(contest, request)])
+                return
             self._pace.observe(message.metrics)
             contest.finish(branch_index, message)
         self._settle(contest)
@@ -254,10 +262,7 @@ class BatchController:
         while not self._lost.is_set():
             if self._outbox.flush(close):
                 return Outcome.RELEASED if released and self._is_open else Outcome.DONE
-            if self._stopping.is_set() or self._time_left_s() < -self._reserve_s:
+            if self._stopping.is_set() or self._deadline.time_left_s < -self._deadline.reserve_s:
                 break
             self._stopping.wait(RETRY_INTERVAL_S)
         return Outcome.LOST
-
-    def _time_left_s(self) -> float:
-        return (self._batch.deadline_at - datetime.now(UTC)).total_seconds()

@@ -1,7 +1,7 @@
 """Bodies of requests: problems from a file or from memory, and deadlines in the server's words."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,13 @@ def deadline_text(deadline: Deadline) -> str:
 def grading_text(grading: str | Mapping[str, Any] | None) -> str | None:
     """A grading as an option of the query: the method's name alone, or JSON."""
     return grading if grading is None or isinstance(grading, str) else json.dumps(grading)
+
+
+def stop_text(stop: str | Sequence[str] | None) -> str | None:
+    """Stop strings as an option of the query: JSON."""
+    if not stop:
+        return None
+    return json.dumps([stop] if isinstance(stop, str) else list(stop))
 
 
 def json_lines(problems: Path | Iterable[Problem | str]) -> Content:

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Self, Unpack, cast
 from uuid import uuid4
 
-from api.client.bodies import Deadline, deadline_text, grading_text, json_lines
+from api.client.bodies import Deadline, deadline_text, grading_text, json_lines, stop_text
 from api.client.explanations import Explanation, Quote
 from api.client.http import Transport, job_path
 from api.client.shapes import (
@@ -96,6 +96,7 @@ class Client:
             "model": model,
             "deadline": deadline_text(deadline),
             **options,
+            "stop": stop_text(options.get("stop")),
             "grading": grading_text(options.get("grading")),
         }
         headers = {

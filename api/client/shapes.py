@@ -1,5 +1,6 @@
 """JSON objects of the API as typed dictionaries; a newer server may add keys."""
 
+from collections.abc import Sequence
 from typing import Any, NotRequired, TypedDict
 
 
@@ -26,6 +27,10 @@ class JobOptions(TypedDict, total=False):
 
     Attributes:
         family: Kind of problems; lengths and accuracy are learned and forecast by it.
+        stop: Strings that end a branch.
+        prompt_format: `chat`, `plain` or `auto`, by default.
+        answer_format: `boxed`, `hashes`, `choice`, `number` or `auto`, by default.
+        closing_text: What branches that still run go on from when the deadline nears.
         best_effort: Accept without a promise what cannot meet the deadline.
         grading: A method's name, or a method with its options such as
             `{"method": "numeric", "absolute": 0.01}`.
@@ -39,6 +44,14 @@ class JobOptions(TypedDict, total=False):
     min_accuracy: float | None
     temperature: float | None
     top_p: float | None
+    top_k: int | None
+    seed: int | None
+    stop: str | Sequence[str] | None
+    thinking_token_budget: int | None
+    prompt_format: str | None
+    system_prompt: str | None
+    answer_format: str | None
+    closing_text: str | None
     weight: float | None
     best_effort: bool | None
     grading: str | dict[str, Any] | None
@@ -117,6 +130,14 @@ class Job(TypedDict):
     min_accuracy: float | None
     temperature: float
     top_p: float
+    top_k: int | None
+    seed: int | None
+    stop: list[str]
+    thinking_token_budget: int | None
+    prompt_format: str
+    system_prompt: str | None
+    answer_format: str
+    closing_text: str | None
     grading: dict[str, Any]
     solve: bool
     weight: float

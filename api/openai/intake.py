@@ -104,7 +104,7 @@ class Intake:
                     tenant_id=batch.tenant_id,
                     due_at=kind.due_at,
                     num_problems=kind.num_problems,
-                    mean_prompt_tokens=prompt_tokens(snapshot, checked.model, mean_chars),
+                    mean_prompt_tokens=prompt_tokens(snapshot, kind.options, mean_chars),
                     now=now,
                 )
                 insert_admitted(

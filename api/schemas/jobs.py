@@ -6,6 +6,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field
 
 from api.schemas.forecasts import ForecastBasisOut
+from scheduler.core.branch_options import AnswerFormat, PromptFormat
 from scheduler.core.decisions import Verdict
 from scheduler.core.states import JobState
 
@@ -71,6 +72,14 @@ class JobOut(BaseModel):
     min_accuracy: float | None
     temperature: float
     top_p: float
+    top_k: int | None
+    seed: int | None
+    stop: list[str]
+    thinking_token_budget: int | None
+    prompt_format: PromptFormat
+    system_prompt: str | None
+    answer_format: AnswerFormat
+    closing_text: str | None
     grading: dict[str, Any] = Field(description="How answers are graded.")
     solve: bool = Field(description="False for a job that only grades submissions.")
     weight: float

@@ -5,6 +5,7 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from api.schemas.branch_options import BranchOptionsIn
 from api.schemas.grading import EquivalenceIn, GradingIn
 from api.schemas.text import Text
 from scheduler.core.shrinkage import ANY_FAMILY
@@ -44,7 +45,7 @@ class ProblemIn(BaseModel):
         min_length=1,
         description="Unique within the job; `problem-N` with N its position from 1 by default.",
     )
-    prompt: Text = Field(min_length=1, description="Given to the model as it is.")
+    prompt: Text = Field(min_length=1, description="The question, as `prompt_format` says.")
     reference_answer: Text | None = Field(
         None, min_length=1, description="The right answer; graded answers need one."
     )
@@ -56,7 +57,7 @@ class ProblemIn(BaseModel):
     )
 
 
-class RunOptions(BaseModel):
+class RunOptions(BranchOptionsIn):
     """How problems are to be run, whatever the model."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -81,8 +82,6 @@ class RunOptions(BaseModel):
         " `deadline_infeasible`: it gets what promised jobs leave, and its deadline may cut"
         " problems off. Quotes are of promises whatever this says.",
     )
-    temperature: float = Field(0.8, ge=0, le=2)
-    top_p: float = Field(1.0, gt=0, le=1)
     weight: float = Field(
         1.0, gt=0, le=1000, description="Priority against the tenant's other jobs."
     )

@@ -58,6 +58,8 @@ class Job(Base):
     min_accuracy: Mapped[float | None]
     temperature: Mapped[float]
     top_p: Mapped[float]
+    # `scheduler.core.branch_options.BranchOptions`; what is missing has its default.
+    branch_options: Mapped[dict[str, Any]] = mapped_column(JSONB, server_default=text("'{}'"))
     # As `scheduler.core.grading.Grading.to_dict` gives it.
     grading: Mapped[dict[str, Any]] = mapped_column(
         JSONB, server_default=text('\'{"method": "equivalence"}\'')

@@ -81,9 +81,7 @@ class Service:
                 tenant_id=keys.ensure_local_tenant(session, now=now),
                 due_at=deadline_at,
                 num_problems=len(problems),
-                mean_prompt_tokens=prompt_tokens(
-                    snapshot, options.model, num_chars / len(problems)
-                ),
+                mean_prompt_tokens=prompt_tokens(snapshot, options, num_chars / len(problems)),
                 now=now,
             )
             verdict = policy.admit(snapshot, view_of(job, snapshot), self.settings.scheduler)

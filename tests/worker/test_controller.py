@@ -97,8 +97,9 @@ def test_at_the_deadline_problems_are_answered_from_the_votes_that_they_have(ben
 def test_in_the_reserve_the_first_finisher_still_answers_a_problem_without_votes(
     bench: Bench,
 ) -> None:
-    # About 1.6 seconds into a deadline of two, whose reserve begins at 1.5 and is cut at 1.7.
-    bench.job([[("7", 155), ("7", 400), ("7", 400)]], deadline_s=2.0)
+    # About 1.5 seconds after the claim, which takes 0.1, into a deadline of two, whose reserve
+    # begins at 1.5 and is cut at 1.7.
+    bench.job([[("7", 147), ("7", 400), ("7", 400)]], deadline_s=2.0)
     assert bench.solve(num_branches=3, max_tokens=400) is Outcome.DONE
     (problem,) = problems_of(bench.sessions, bench.job_id)
     assert (problem.answer, problem.degraded) == ("7", True)

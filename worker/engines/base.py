@@ -14,6 +14,7 @@ from enum import StrEnum
 from queue import SimpleQueue
 from typing import Protocol
 
+from scheduler.core.branch_options import PromptFormat
 from scheduler.core.plan import EngineSpec
 from scheduler.core.refresh import EngineTotals
 
@@ -25,17 +26,6 @@ class FinishReason(StrEnum):
     LENGTH = "length"
     ABORT = "abort"
     ERROR = "error"
-
-
-class PromptFormat(StrEnum):
-    """How a prompt is given to the model.
-
-    `auto` is `chat` where the model has a chat template and `plain` where it has none.
-    """
-
-    AUTO = "auto"
-    CHAT = "chat"
-    PLAIN = "plain"
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,9 @@ from db.models import Job, Problem
 from db.session import SessionFactory, transaction
 from db.wake import listen
 from db.workers import stop_worker
+from scheduler.core.branch_options import AnswerFormat, BranchOptions, PromptFormat
 from tests.api.live import error_of, job_body
-from tests.factories import MODEL
+from tests.factories import MODEL, claimed_batch
 
 LINES = b'{"id": "a", "prompt": "1+1=", "reference_answer": "2"}\n{"id": "b", "prompt": "1+2="}\n'
 PROBLEMS = [json.loads(line) for line in LINES.splitlines()]
@@ -185,3 +186,52 @@ def test_a_submission_wakes_the_scheduler(api: httpx.Client, database_url: str) 
         api.post("/v1/jobs", json=job_body())
 
         assert listener.wait(5.0)
+
+
+BRANCH_OPTIONS: dict[str, Any] = {
+    "temperature": 0.6,
+    "top_p": 0.95,
+    "top_k": 20,
+    "seed": 7,
+    "stop": ["\n\n", "END"],
+    "thinking_token_budget": 512,
+    "prompt_format": "chat",
+    "system_prompt": "Reason step by step.",
+    "answer_format": "choice",
+    "closing_text": "\nFinal answer: \\boxed{",
+}
+
+
+@pytest.mark.parametrize("is_json", [True, False], ids=["json", "ndjson"])
+def test_branch_options_reach_the_worker(
+    api: httpx.Client, sessions: SessionFactory, is_json: bool
+) -> None:
+    if is_json:
+        response = api.post("/v1/jobs", json=job_body(2, **BRANCH_OPTIONS))
+    else:
+        params = {**OPTIONS, **BRANCH_OPTIONS, "stop": json.dumps(BRANCH_OPTIONS["stop"])}
+        headers = {"Content-Type": "application/x-ndjson"}
+        response = api.post("/v1/jobs", content=LINES, headers=headers, params=params)
+    assert response.status_code == 201, response.text
+    job = response.json()
+    assert {name: job[name] for name in BRANCH_OPTIONS} == BRANCH_OPTIONS
+    with transaction(sessions) as session:
+        claimed = claimed_batch(session, job["id"])
+    assert (claimed.temperature, claimed.top_p) == (0.6, 0.95)
+    assert claimed.options == BranchOptions(
+        top_k=20,
+        seed=7,
+        stop=("\n\n", "END"),
+        thinking_token_budget=512,
+        prompt_format=PromptFormat.CHAT,
+        system_prompt="Reason step by step.",
+        answer_format=AnswerFormat.CHOICE,
+        closing_text="\nFinal answer: \\boxed{",
+    )
+
+
+def test_one_stop_string_may_stand_alone_and_the_rest_has_defaults(api: httpx.Client) -> None:
+    job = api.post("/v1/jobs", json=job_body(2, stop="END")).json()
+    assert job["stop"] == ["END"]
+    assert job["prompt_format"] == job["answer_format"] == "auto"
+    assert job["system_prompt"] is job["closing_text"] is job["top_k"] is job["seed"] is None

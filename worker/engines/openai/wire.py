@@ -7,7 +7,8 @@ from typing import Any
 
 import orjson
 
-from worker.engines.base import BranchRequest, PromptFormat
+from scheduler.core.branch_options import PromptFormat
+from worker.engines.base import BranchRequest
 from worker.engines.openai.settings import EndpointSettings
 
 COMPLETIONS = "completions"

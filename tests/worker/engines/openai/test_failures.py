@@ -8,11 +8,12 @@ from queue import SimpleQueue
 import pytest
 
 from infra.servers import free_port
+from scheduler.core.branch_options import PromptFormat
 from tests.openai_process import ServerProcess, openai_server
 from tests.worker.engines.branches import assert_silent, branch, collect
 from tests.worker.engines.checkpoints import write_checkpoint
 from tests.worker.recorded import wait_until
-from worker.engines.base import BranchFinished, FinishReason, PromptFormat
+from worker.engines.base import BranchFinished, FinishReason
 from worker.engines.openai.endpoint import EndpointError
 from worker.engines.openai.engine import OpenAIEngine
 from worker.engines.openai.settings import EndpointSettings
