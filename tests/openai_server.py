@@ -23,10 +23,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from scheduler.core.branch_options import PromptFormat
 from worker.engines.base import BranchFinished, BranchRequest, FinishReason, Sampling
 from worker.engines.torch import engine as torch_engine
 from worker.engines.torch.rows import Row
-from worker.engines.torch.text import TokenizerText
+from worker.engines.torch.text import TokenizerText, before_stop
 
 
 class StreamedRow(Row):
@@ -114,13 +115,25 @@ class Server:
 
     async def completions(self, request: Request) -> Response:
         body = orjson.loads(await request.body())
-        return await self._serve(request, body, str(body["prompt"]), is_chat=False)
+        asked = {"prompt": str(body["prompt"]), "prompt_format": PromptFormat.PLAIN}
+        return await self._serve(request, body, asked, is_chat=False)
 
-    async def chat(self, _: Request) -> Response:
-        return error(400, "this model has no chat template")
+    async def chat(self, request: Request) -> Response:
+        body = orjson.loads(await request.body())
+        said = {message["role"]: message["content"] for message in body["messages"]}
+        partial = said.get("assistant", "")
+        if partial and not (body["continue_final_message"] and not body["add_generation_prompt"]):
+            return error(400, "the last message is the assistant's")
+        asked = {
+            "prompt": said["user"],
+            "prompt_format": PromptFormat.CHAT,
+            "system_prompt": said.get("system"),
+            "partial": partial,
+        }
+        return await self._serve(request, body, asked, is_chat=True)
 
     async def _serve(
-        self, request: Request, body: dict[str, Any], prompt: str, *, is_chat: bool
+        self, request: Request, body: dict[str, Any], asked: dict[str, Any], *, is_chat: bool
     ) -> Response:
         if (refused := self._refused(request)) is not None:
             return refused
@@ -129,7 +142,26 @@ class Server:
             return error(503, "the model is still loading")
         if body["model"] != self.model:
             return error(404, f"The model `{body['model']}` does not exist.")
-        prompt_tokens = len(self.text.encode(prompt))
+        branch = BranchRequest(
+            branch_id=str(next(self._numbers)),
+            branch_index=0,
+            num_speculative_tokens=body.get("vllm_xargs", {}).get("draft_len", 0),
+            max_tokens=body["max_tokens"],
+            sampling=Sampling(
+                temperature=body["temperature"],
+                top_p=body["top_p"],
+                seed=body.get("seed"),
+                top_k=body.get("top_k"),
+                stop=tuple(body.get("stop", ())),
+            ),
+            priority=body.get("priority", 0),
+            deadline_at=datetime.now(UTC) + timedelta(hours=1),
+            **asked,
+        )
+        try:
+            prompt_tokens = len(self.text.encode_prompt(branch))
+        except ValueError as refusal:
+            return error(400, str(refusal))
         longest = self.engine.spec.max_model_len
         if prompt_tokens >= longest:
             return error(
@@ -137,18 +169,6 @@ class Server:
                 f"This model's maximum context length is {longest} tokens. However, you requested"
                 f" {prompt_tokens} tokens in the prompt.",
             )
-        branch = BranchRequest(
-            branch_id=str(next(self._numbers)),
-            prompt=prompt,
-            branch_index=0,
-            num_speculative_tokens=body.get("vllm_xargs", {}).get("draft_len", 0),
-            max_tokens=body["max_tokens"],
-            sampling=Sampling(
-                temperature=body["temperature"], top_p=body["top_p"], seed=body.get("seed")
-            ),
-            priority=body.get("priority", 0),
-            deadline_at=datetime.now(UTC) + timedelta(hours=1),
-        )
         chunks = self._chunks(branch, body, prompt_tokens, is_chat=is_chat)
         return StreamingResponse(chunks, media_type="text/event-stream")
 
@@ -158,7 +178,8 @@ class Server:
         stream = Stream()
         StreamedRow.streams[branch.branch_id] = stream
         options = body.get("stream_options", {})
-        text, num_tokens = "", 0
+        text, num_tokens, has_ended = "", 0, False
+        num_held_back = max(map(len, branch.sampling.stop), default=1) - 1
 
         def chunk(choices: list[dict[str, Any]], *, has_usage: bool) -> bytes:
             event: dict[str, Any] = {"model": self.model, "choices": choices}
@@ -179,9 +200,16 @@ class Server:
             each_chunk = bool(options.get("continuous_usage_stats"))
             while not isinstance(item := await stream.items.get(), BranchFinished):
                 tokens, reason = item
-                now = self.text.decode(tokens)
-                delta, text, num_tokens = now[len(text) :], now, len(tokens)
-                yield chunk(choice(delta, reason), has_usage=each_chunk)
+                now = before_stop(self.text.decode(tokens), branch.sampling.stop)
+                # What may become a stop string is held back.
+                now = now[: len(now) - num_held_back] if reason is None else now
+                num_tokens = len(tokens)
+                if not has_ended:
+                    yield chunk(choice(now[len(text) :], reason), has_usage=each_chunk)
+                text, has_ended = max(text, now, key=len), reason is not None
+            if not has_ended:
+                rest = item.text[len(text) :]
+                yield chunk(choice(rest, item.finish_reason), has_usage=each_chunk)
             if item.error is not None:
                 yield b"data: " + orjson.dumps({"error": {"message": item.error}}) + b"\n\n"
             if options.get("include_usage"):

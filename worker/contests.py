@@ -202,7 +202,7 @@ class Contest:
         while self._check is not None:
             self.judge(None)
         if self.ballot.num_finished:
-            self._answer(now, degraded=bool(self.running))
+            self._answer(now, degraded=self._is_cut or bool(self.running))
 
     def cut(self) -> Iterable[str]:
         """Let the deadline cut the running branches as their caps would.

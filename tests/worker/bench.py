@@ -16,6 +16,7 @@ from tests.worker.recorded import (
     write_recordings,
 )
 from worker.controller import BatchController, Outcome
+from worker.engines.base import Engine
 from worker.engines.replay import ReplayEngine, load_recordings
 from worker.equivalence import Equivalence
 from worker.live_profile import LiveProfile
@@ -29,7 +30,7 @@ class Bench:
     def __init__(self, sessions: SessionFactory, folder: Path) -> None:
         self.sessions = sessions
         self.equivalence = Equivalence(limit_s=30)
-        self.engine: ReplayEngine | None = None
+        self.engine: Engine | None = None
         self.lost, self.stopping = threading.Event(), threading.Event()
         self.job_id = ""
         self._folder = folder

@@ -4,8 +4,14 @@ from scheduler.core.plan import EngineSpec
 from worker.engines.base import BranchRequest
 
 
-def refusal(request: BranchRequest, num_prompt_tokens: int, spec: EngineSpec) -> str | None:
-    """Returns why a request can never run and what to change, or None when it can."""
+def refusal(
+    request: BranchRequest, num_prompt_tokens: int, spec: EngineSpec, *, can_budget: bool = False
+) -> str | None:
+    """Returns why a request can never run and what to change, or None when it can.
+
+    Args:
+        can_budget: Whether the engine can end the thinking of a model.
+    """
     sampling = request.sampling
     if num_prompt_tokens == 0:
         return "the prompt is empty; send at least one token"
@@ -25,4 +31,23 @@ def refusal(request: BranchRequest, num_prompt_tokens: int, spec: EngineSpec) ->
         return f"temperature is {sampling.temperature}; use 0 or more"
     if not 0 < sampling.top_p <= 1:
         return f"top_p is {sampling.top_p}; use a value above 0 and at most 1"
+    if sampling.top_k is not None and sampling.top_k < 1:
+        return f"top_k is {sampling.top_k}; use 1 or more, or leave it out"
+    if "" in sampling.stop:
+        return "a stop string is empty; leave it out"
+    if sampling.thinking_token_budget is not None and not can_budget:
+        return f"the {spec.engine} engine takes no thinking_token_budget; leave it out, or use vLLM"
     return None
+
+
+def check_plain(request: BranchRequest) -> None:
+    """Refuse what a plain prompt has no place for.
+
+    Raises:
+        ValueError: It has a system prompt.
+    """
+    if request.system_prompt is not None:
+        raise ValueError(
+            "a system prompt needs a model with a chat template and prompt_format chat or auto;"
+            " put it into the prompts"
+        )

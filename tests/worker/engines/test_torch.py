@@ -141,6 +141,31 @@ def test_a_branch_stops_at_the_end_of_sequence_token_and_counts_it(tmp_path: Pat
     engine.close()
 
 
+@pytest.mark.parametrize("k", [0, 4])
+def test_a_branch_ends_before_its_stop_string(engine: TorchEngine, k: int) -> None:
+    [whole] = texts(engine, branch("whole", PROMPTS[0], sampling=GREEDY, max_tokens=40))
+    # It begins and ends inside of drafts, and a longer one that never comes changes nothing.
+    stop = whole[17:20]
+    at = whole.index(stop)
+    events: SimpleQueue[BranchFinished] = SimpleQueue()
+    sampling = Sampling(temperature=0.0, stop=(stop, "never to be seen"))
+    engine.submit(
+        [branch("a", PROMPTS[0], sampling=sampling, max_tokens=40, num_speculative_tokens=k)],
+        events,
+    )
+    event = collect(events, 1)["a"]
+    assert (event.finish_reason, event.text) == (FinishReason.STOP, whole[:at])
+    assert event.metrics.completion_tokens == at + len(stop)
+
+
+def test_a_completion_goes_on_from_what_was_given(engine: TorchEngine) -> None:
+    [whole] = texts(engine, branch("whole", PROMPTS[0], sampling=GREEDY, max_tokens=30))
+    [rest] = texts(
+        engine, branch("b", PROMPTS[0], sampling=GREEDY, max_tokens=20, partial=whole[:10])
+    )
+    assert rest == whole[10:]
+
+
 def test_a_branch_ends_at_the_model_length(checkpoints: tuple[Path, Path]) -> None:
     engine = TorchEngine.load(*checkpoints, model="tiny", max_num_seqs=4, max_model_len=32)
     events: SimpleQueue[BranchFinished] = SimpleQueue()

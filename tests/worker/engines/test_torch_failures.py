@@ -8,6 +8,7 @@ from queue import SimpleQueue
 import pytest
 import torch
 
+from scheduler.core.branch_options import PromptFormat
 from tests.worker.engines.branches import branch, collect
 from tests.worker.engines.checkpoints import write_checkpoint
 from worker.engines.base import BranchFinished, FinishReason, Sampling
@@ -102,6 +103,11 @@ def test_a_branch_id_that_is_still_held_is_refused(engine: TorchEngine) -> None:
         {"sampling": Sampling(top_p=0.0)},
         {"sampling": Sampling(top_p=1.5)},
         {"num_speculative_tokens": -1},
+        {"sampling": Sampling(top_k=0)},
+        {"sampling": Sampling(stop=("",))},
+        {"sampling": Sampling(thinking_token_budget=5)},
+        {"prompt_format": PromptFormat.CHAT},
+        {"system_prompt": "Be brief."},
     ],
     ids=str,
 )

@@ -132,6 +132,20 @@ def test_nucleus_and_greedy_rows_keep_their_own_settings_in_one_batch() -> None:
     torch.testing.assert_close(probabilities, torch.tensor(expected))
 
 
+def test_rows_keep_their_own_number_of_likeliest_tokens() -> None:
+    logits = torch.tensor([0.15, 0.5, 0.05, 0.3]).log().expand(4, 1, -1)
+    rows = [
+        Sampling(1.0),
+        Sampling(1.0, top_k=2),
+        Sampling(1.0, top_k=1000),
+        Sampling(1.0, top_k=3, top_p=0.6),
+    ]
+    probabilities = SamplingRows.of(rows, CPU).probabilities(logits)[:, 0]
+    everything = [0.15, 0.5, 0.05, 0.3]
+    expected = [everything, [0, 0.625, 0, 0.375], everything, [0, 0.625, 0, 0.375]]
+    torch.testing.assert_close(probabilities, torch.tensor(expected))
+
+
 def test_a_verified_token_follows_p_and_is_accepted_as_often_as_p_and_q_overlap() -> None:
     num_rows = 200_000
     p, q = torch.tensor([0.6, 0.3, 0.1]), torch.tensor([0.2, 0.3, 0.5])

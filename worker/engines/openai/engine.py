@@ -16,7 +16,8 @@ from worker.engines.openai.probe import probe
 from worker.engines.openai.serving import Serving
 from worker.engines.openai.settings import EndpointSettings
 from worker.engines.openai.timing import Clock
-from worker.engines.requests import refusal
+from worker.engines.openai.wire import COMPLETIONS, path_of
+from worker.engines.requests import check_plain, refusal
 
 _SPARE_CONNECTIONS = 8
 """For aborted streams that are still closing."""
@@ -42,6 +43,7 @@ class OpenAIEngine:
         Raises:
             EndpointError: The server cannot be used; the message says what to set.
         """
+        self._settings = settings
         self._lock = threading.Lock()
         self._held: set[str] = set()
         self._is_closed = False
@@ -157,7 +159,12 @@ class OpenAIEngine:
             return "the engine is closed; submit to another one"
         if request.branch_id in self._held:
             return f"branch {request.branch_id} is already here; give each branch its own id"
-        return refusal(request, int(bool(request.prompt)), self._spec)
+        if path_of(request, self._settings) == COMPLETIONS:
+            try:
+                check_plain(request)
+            except ValueError as error:
+                return str(error)
+        return refusal(request, int(bool(request.prompt)), self._spec, can_budget=True)
 
     def _release(self, branch_id: str) -> None:
         with self._lock:

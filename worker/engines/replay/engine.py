@@ -109,6 +109,8 @@ class VirtualReplayEngine:
                 f"the prompt has {prompt_tokens} tokens and the model takes"
                 f" {self._spec.max_model_len} with the completion; shorten it"
             )
+        if request.partial:
+            return None, "a recorded branch cannot go on from another text; leave closing_text out"
         problem = self._recordings.find(request.prompt)
         if problem is None:
             return None, "the recordings have no branch of this prompt; submit a recorded problem"

@@ -183,13 +183,18 @@ class TorchEngine:
     ) -> None:
         """Queues branches; their events arrive on `events`."""
         now = datetime.now(UTC)
-        ids_by_prompt: dict[str, list[int]] = {}
+        ids_by_prompt: dict[tuple[str | None, ...], list[int]] = {}
         rows = []
         for request in requests:
-            if request.prompt not in ids_by_prompt:
-                ids_by_prompt[request.prompt] = self._text.encode(request.prompt)
-            row = Row(request, events, now, ids_by_prompt[request.prompt])
-            why = refusal(request, len(row.prompt_ids), self._spec)
+            row = Row(request, events, now)
+            try:
+                asked = (request.prompt, request.prompt_format, request.system_prompt)
+                if (prompt := (*asked, request.partial)) not in ids_by_prompt:
+                    ids_by_prompt[prompt] = self._text.encode_prompt(request)
+                row.prompt_ids = ids_by_prompt[prompt]
+                why = refusal(request, len(row.prompt_ids), self._spec)
+            except ValueError as error:
+                why = str(error)
             if why is None:
                 rows.append(row)
             else:

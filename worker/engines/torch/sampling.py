@@ -13,15 +13,20 @@ _BELOW_ONE = 1.0 - 2.0**-23
 lies a token that may be impossible."""
 
 
+_ALL = 2**31 - 1
+"""More tokens than any vocabulary has."""
+
+
 @dataclass(frozen=True, slots=True)
 class SamplingRows:
     """Sampling settings of the rows of a batch, as columns.
 
     Attributes:
-        is_greedy: None when no row is greedy; `top_p` likewise when no row uses it.
+        is_greedy: None when no row is greedy; `top_k` and `top_p` likewise when no row uses them.
     """
 
     inverse_temperature: Tensor  # (num_rows, 1, 1)
+    top_k: Tensor | None  # (num_rows, 1, 1)
     top_p: Tensor | None  # (num_rows, 1, 1)
     is_greedy: Tensor | None  # (num_rows, 1, 1)
 
@@ -29,12 +34,13 @@ class SamplingRows:
     def of(cls, rows: Sequence[Sampling], device: torch.device) -> "SamplingRows":
         """Gathers the settings of rows."""
 
-        def column(values: list[float] | list[bool]) -> Tensor:
+        def column(values: list[float] | list[int] | list[bool]) -> Tensor:
             return torch.tensor(values, device=device)[:, None, None]
 
         greedy = [row.temperature == 0 for row in rows]
         return cls(
             column([1.0 / row.temperature if row.temperature else 1.0 for row in rows]),
+            column([row.top_k or _ALL for row in rows]) if any(r.top_k for r in rows) else None,
             column([row.top_p for row in rows]) if any(r.top_p < 1 for r in rows) else None,
             column(greedy) if any(greedy) else None,
         )
@@ -43,6 +49,8 @@ class SamplingRows:
         """Returns what rows 0, 1, ... sample from, given (num_rows, width, vocab_size) logits."""
         num_rows = len(logits)
         probabilities = (logits * self.inverse_temperature[:num_rows]).softmax(-1)
+        if self.top_k is not None:
+            probabilities = _keep_likeliest(probabilities, self.top_k[:num_rows])
         if self.top_p is not None:
             probabilities = _keep_nucleus(probabilities, self.top_p[:num_rows])
         if self.is_greedy is not None:
@@ -50,6 +58,14 @@ class SamplingRows:
             certain = torch.zeros_like(logits).scatter_(-1, best, 1.0)
             probabilities = torch.where(self.is_greedy[:num_rows], certain, probabilities)
         return probabilities
+
+
+def _keep_likeliest(probabilities: Tensor, top_k: Tensor) -> Tensor:
+    """Keeps the `top_k` most likely tokens; of equal ones at the edge, any."""
+    ordered, order = probabilities.sort(-1, descending=True)
+    rank = torch.arange(ordered.shape[-1], device=ordered.device)
+    kept = torch.zeros_like(ordered).scatter_(-1, order, ordered.masked_fill_(rank >= top_k, 0.0))
+    return kept.div_(kept.sum(-1, keepdim=True))
 
 
 def _keep_nucleus(probabilities: Tensor, top_p: Tensor) -> Tensor:

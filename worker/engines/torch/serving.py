@@ -9,7 +9,7 @@ arranged just before a step, so that branches that join take the slots of branch
 import heapq
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from itertools import count
 
@@ -19,7 +19,7 @@ from worker.engines.torch.batch import DecodeBatch
 from worker.engines.torch.decoder import Decoder
 from worker.engines.torch.prompts import PromptKv, PromptStore
 from worker.engines.torch.rows import Row
-from worker.engines.torch.text import Text
+from worker.engines.torch.text import Text, before_stop, num_until_stop
 
 _PREFILL_TOKENS_PER_TURN = 512
 """New prompt tokens after which a turn decodes, so that running branches are not held up long."""
@@ -138,7 +138,7 @@ class Serving:
         now = _now()
         for row, token in zip(self._admitted, tokens, strict=True):
             row.first_token_at = now
-            reason = row.extend([token], self._eos_token_ids, self._max_model_len)
+            reason = self._extend(row, [token])
             if reason is None:
                 self._rows.append(row)
                 self._batch = None
@@ -159,13 +159,18 @@ class Serving:
             self._rows, self.decoder.step(batch, num_tokens), strict=True
         ):
             before = len(row.token_ids)
-            reason = row.extend(
-                tokens[: num_accepted + 1], self._eos_token_ids, self._max_model_len
-            )
+            reason = self._extend(row, tokens[: num_accepted + 1])
             row.count_step(num_accepted, len(row.token_ids) - before)
             if reason is not None:
                 self._end(row, reason)
         self._forget_ended()
+
+    def _extend(self, row: Row, tokens: Sequence[int]) -> FinishReason | None:
+        """Appends sampled tokens up to the end of the branch and says whether it ended."""
+        stop = row.request.sampling.stop
+        until_stop = num_until_stop(self._text, row.token_ids, tokens, stop) if stop else None
+        reason = row.extend(tokens[:until_stop], self._eos_token_ids, self._max_model_len)
+        return FinishReason.STOP if until_stop is not None and reason is None else reason
 
     def _held(self) -> list[Row]:
         return [*self._rows, *self._admitted, *(entry[2] for entry in self._waiting)]
@@ -174,7 +179,7 @@ class Serving:
         if row.has_ended:
             return
         try:
-            text = self._text.decode(row.token_ids)
+            text = before_stop(self._text.decode(row.token_ids), row.request.sampling.stop)
         except Exception as undecodable:
             _log.exception("completion could not be decoded")
             text, reason = "", FinishReason.ERROR

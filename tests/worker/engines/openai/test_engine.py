@@ -1,18 +1,22 @@
 """The engine in front of a real OpenAI-compatible server keeps the contract."""
 
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 from queue import SimpleQueue
 
 import pytest
 
+from scheduler.core.branch_options import PromptFormat
 from tests.openai_process import ServerProcess, openai_server
 from tests.worker.engines.branches import branch, collect
 from tests.worker.engines.checkpoints import write_checkpoint
 from tests.worker.engines.contract import EngineContract
-from worker.engines.base import BranchFinished, FinishReason
+from worker.engines.base import BranchFinished, FinishReason, Sampling
 from worker.engines.openai.engine import OpenAIEngine
 from worker.engines.openai.settings import EndpointSettings
 
+PLAIN = PromptFormat.PLAIN
 PROMPTS = ["abcdefgh", "ponmlkj", "aabbccddeeffgghhiijj", "k"]
 
 
@@ -55,6 +59,63 @@ def test_a_branch_streams_over_http(engine: OpenAIEngine) -> None:
     assert event.finish_reason is FinishReason.LENGTH
     assert len(event.text) == event.metrics.completion_tokens == 20
     assert event.metrics.prompt_tokens == len(PROMPTS[0])
+
+
+GREEDY = Sampling(temperature=0.0)
+
+
+def test_sampling_options_reach_the_server(engine: OpenAIEngine) -> None:
+    events: SimpleQueue[BranchFinished] = SimpleQueue()
+    engine.submit([branch("whole", PROMPTS[0], sampling=GREEDY, max_tokens=40)], events)
+    whole = collect(events, 1)["whole"].text
+    stop = whole[17:20]
+    at = whole.index(stop)
+    likeliest = Sampling(temperature=1.5, top_k=1)
+    requests = [
+        branch("stop", PROMPTS[0], sampling=replace(GREEDY, stop=(stop,)), max_tokens=40),
+        branch("top_k", PROMPTS[0], sampling=likeliest, max_tokens=40),
+        branch("partial", PROMPTS[0], sampling=GREEDY, max_tokens=30, partial=whole[:10]),
+        branch("seed:1", PROMPTS[0], sampling=Sampling(seed=3), max_tokens=40),
+        branch("seed:2", PROMPTS[0], sampling=Sampling(seed=3), max_tokens=40),
+    ]
+    engine.submit(requests, events)
+    finished = collect(events, 5)
+    assert finished["stop"].finish_reason is FinishReason.STOP
+    assert finished["stop"].text == whole[:at]
+    assert finished["stop"].metrics.completion_tokens == at + len(stop)
+    assert finished["top_k"].text == whole
+    assert finished["partial"].text == whole[10:]
+    assert finished["seed:1"].text == finished["seed:2"].text
+
+
+def test_a_system_prompt_without_a_chat_is_refused_here(engine: OpenAIEngine) -> None:
+    events: SimpleQueue[BranchFinished] = SimpleQueue()
+    engine.submit([branch("a", PROMPTS[0], system_prompt="Be brief.")], events)
+    assert "chat template" in str(collect(events, 1)["a"].error)
+
+
+def test_chats_are_rendered_by_the_server(tmp_path: Path) -> None:
+    target = write_checkpoint(tmp_path / "target", seed=1)
+    template = "{% for message in messages %}<{{ message.content }}>{% endfor %}k"
+    (target / "chat_template.jinja").write_text(template)
+    events: SimpleQueue[BranchFinished] = SimpleQueue()
+    with openai_server(tmp_path, target, None, "--model", "tiny") as server:
+        chat = OpenAIEngine(EndpointSettings(base_url=server.base_url), max_num_seqs=4)
+        # The tokenizer drops what it does not know, such as `<`.
+        asked = {
+            "chat": branch("chat", "efgh"),
+            "system": branch("system", "efgh", system_prompt="abc"),
+            "partial": branch("partial", "efgh", partial="ab"),
+        }
+        read = {"chat": "efghk", "system": "abcefghk", "partial": "efghkab"}
+        requests = [*asked.values()]
+        requests += [branch(f"as {i}", text, prompt_format=PLAIN) for i, text in read.items()]
+        chat.submit([replace(r, sampling=GREEDY, max_tokens=20) for r in requests], events)
+        finished = collect(events, 6)
+        chat.close()
+    for name in asked:
+        assert finished[name].metrics.completion_tokens == 20
+        assert finished[name].text == finished[f"as {name}"].text
 
 
 def test_steps_and_prefills_are_timed_over_http(engine: OpenAIEngine) -> None:
