@@ -155,7 +155,8 @@ def check(
             )
         problem = _problem(place, raw)
         _check_lengths(place, problem, settings)
-        _check_submissions(place, problem, settings)
+        if problem.submissions:
+            _check_submissions(place, problem, settings)
         num_submissions += len(problem.submissions)
         if check_also is not None:
             check_also(place, problem)

@@ -7,7 +7,7 @@ from pydantic_core import PydanticCustomError
 
 from api.schemas.branch_options import BranchOptionsIn
 from api.schemas.grading import EquivalenceIn, GradingIn
-from api.schemas.text import Text
+from api.schemas.text import SomeText, Text
 from scheduler.core.shrinkage import ANY_FAMILY
 
 _COMPONENT = "#/components/schemas/{model}"
@@ -40,18 +40,18 @@ class ProblemIn(BaseModel):
 
     model_config = ConfigDict(extra="forbid", coerce_numbers_to_str=True)
 
-    id: Text | None = Field(
+    id: SomeText | None = Field(
         None,
-        min_length=1,
         description="Unique within the job; `problem-N` with N its position from 1 by default.",
     )
-    prompt: Text = Field(min_length=1, description="The question, as `prompt_format` says.")
-    reference_answer: Text | None = Field(
-        None, min_length=1, description="The right answer; graded answers need one."
+    prompt: SomeText = Field(description="The question, as `prompt_format` says.")
+    reference_answer: SomeText | None = Field(
+        None, description="The right answer; graded answers need one."
     )
     grading: GradingIn | None = Field(None, description="Instead of the job's.")
     submissions: list[SubmissionIn] = Field(
-        default=[],
+        # A factory: the default would be copied for every problem.
+        default_factory=list,
         description="Answers of others to grade: against the reference answer, or, without one,"
         " against ours.",
     )

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
 
@@ -14,3 +14,6 @@ def _storable(text: str) -> str:
 
 
 Text = Annotated[str, AfterValidator(_storable)]
+
+SomeText = Annotated[str, Field(min_length=1), AfterValidator(_storable)]
+"""Text that is not empty. The length stands first, where pydantic checks it without Python."""
