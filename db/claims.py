@@ -46,6 +46,7 @@ class ClaimedProblem:
 
     Attributes:
         finished: In the order in which the branches finished.
+        turns: (role, content) of the chat that the prompt was made from; None for a plain one.
         solve: False when only the submissions are to be graded.
         submissions: Those that have no grade yet.
     """
@@ -56,6 +57,7 @@ class ClaimedProblem:
     reference_answer: str | None
     finished: tuple[FinishedBranch, ...]
     position: int = 0
+    turns: tuple[tuple[str, str], ...] | None = None
     grading: Grading = BY_EQUIVALENCE
     solve: bool = True
     submissions: tuple[UngradedSubmission, ...] = ()
@@ -163,6 +165,12 @@ def claim_batch(
     )
 
 
+def _turns(messages: list[dict[str, str]] | None) -> tuple[tuple[str, str], ...] | None:
+    if messages is None:
+        return None
+    return tuple((message["role"], message["content"]) for message in messages)
+
+
 def _claimed_problems(
     session: Session, batch_id: int, grading: dict[str, Any], solve: bool
 ) -> tuple[ClaimedProblem, ...]:
@@ -199,6 +207,7 @@ def _claimed_problems(
             Problem.key,
             Problem.position,
             Problem.prompt,
+            Problem.messages,
             Problem.reference_answer,
             Problem.grading,
         )
@@ -213,6 +222,7 @@ def _claimed_problems(
             reference_answer=row.reference_answer,
             finished=tuple(kept[row.id]),
             position=row.position,
+            turns=_turns(row.messages),
             grading=Grading.from_dict(row.grading or grading),
             solve=solve,
             submissions=submissions.get(row.id, ()),

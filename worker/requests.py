@@ -44,6 +44,7 @@ def branch_request(batch: ClaimedBatch, problem: ClaimedProblem, index: int) -> 
         deadline_at=batch.deadline_at,
         prompt_format=options.prompt_format,
         system_prompt=options.system_prompt,
+        turns=problem.turns,
     )
 
 

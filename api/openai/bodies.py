@@ -34,8 +34,6 @@ _NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "best_of": (1,),
     "echo": (False,),
     "suffix": ("",),
-    "stop": ([],),
-    "seed": (),
     "logprobs": (False, 0),
     "top_logprobs": (0,),
     "presence_penalty": (0,),
@@ -57,7 +55,10 @@ _ADVICE = {
     "n": " Several solutions are sampled anyway and the one that won is returned; bound their"
     " number with slackline.max_branches.",
 }
-_TAKEN = frozenset({"model", "messages", "prompt", "temperature", "top_p", "max_tokens"})
+_SAMPLING = ("temperature", "top_p", "top_k", "max_tokens", "stop", "seed")
+_TAKEN = frozenset(
+    {"model", "messages", "prompt", "max_completion_tokens", "slackline", *_SAMPLING}
+)
 _SPEAKERS = {
     "system": "System",
     "developer": "System",
@@ -121,15 +122,18 @@ def _messages(messages: Any) -> list[dict[str, str]]:
                 f"{param}.role",
                 f"Invalid value: '{str(role)[:100]}'. Supported values are: {known}.",
             )
-        turns.append({"role": role, "content": _text(raw.get("content"), f"{param}.content")})
+        content = _text(raw.get("content"), f"{param}.content")
+        # Templates of models know no developer.
+        turns.append({"role": "system" if role == "developer" else role, "content": content})
     return turns
 
 
 def _joined(messages: list[dict[str, str]]) -> str:
     """Messages as one prompt.
 
-    One message is the prompt as it is. Several are written as `Speaker: text`, a blank line between
-    them, and end with `Assistant:`, which the model goes on from.
+    A model with a chat template is given the messages; one without reads this. One message is the
+    prompt as it is. Several are written as `Speaker: text`, a blank line between them, and end with
+    `Assistant:`, which the model goes on from.
     """
     if len(messages) == 1:
         return messages[0]["content"]
@@ -195,7 +199,7 @@ def options_of(body: Mapping[str, Any]) -> LineOptions:
     if not isinstance(ours, dict):
         raise _wrong_type("slackline", "an object", ours)
     wanted = dict(ours)
-    for name in ("temperature", "top_p", "max_tokens"):
+    for name in _SAMPLING:
         if body.get(name) is not None:
             wanted[name] = body[name]
     if body.get("max_completion_tokens") is not None:
@@ -208,7 +212,7 @@ def options_of(body: Mapping[str, Any]) -> LineOptions:
         raise validation_error(errors, prefix=prefix) from None
 
 
-_KNOWN = _IGNORED | _TAKEN | set(_NEUTRAL) | {"max_completion_tokens", "slackline"}
+_KNOWN = _IGNORED | _TAKEN | set(_NEUTRAL)
 
 
 def _wrong_type(param: str, expected: str, value: Any) -> ApiError:

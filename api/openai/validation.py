@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from api.deadlines import deadline_at
 from api.errors import ApiError, invalid, validation_error
-from api.openai.bodies import LineOptions
+from api.openai.bodies import COMPLETIONS, LineOptions
 from api.openai.limits import PromptLimit, check_grading, check_lengths
 from api.openai.requests import Line, LineError, lines_of
 from api.schemas.batches import BatchOptions
@@ -24,6 +24,7 @@ from api.settings import ApiSettings
 from db.models import OpenaiBatch
 from db.openai_lines import NewRefusedLine
 from db.problems import NewProblem
+from scheduler.core.branch_options import PromptFormat
 
 MAX_ERRORS = 100
 """Errors that a failed batch lists; a file of another form may have one on every line."""
@@ -189,8 +190,10 @@ def _kind(batch: OpenaiBatch, options: LineOptions, model: str, settings: ApiSet
     """What a line asks for, on top of what its batch does."""
     wanted = options.model_dump(exclude_unset=True, exclude=_OF_PROBLEM | {"deadline"})
     common = {name: value for name, value in batch.options.items() if name not in _OF_PROBLEM}
+    # A text completion goes on from its prompt as it is.
+    usual = {"prompt_format": PromptFormat.PLAIN} if batch.endpoint == COMPLETIONS else {}
     try:
-        merged = SetOptions.model_validate({**common, **wanted, "model": model})
+        merged = SetOptions.model_validate({**usual, **common, **wanted, "model": model})
     except ValidationError as error:
         raise validation_error(error.errors(include_url=False), prefix="slackline") from None
     if merged.max_branches > settings.max_branches:

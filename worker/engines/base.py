@@ -58,6 +58,8 @@ class BranchRequest:
         branch_index: Position among the branches of its problem, from 0.
         priority: Lower goes first; the deadline in milliseconds since the epoch.
         system_prompt: Instruction before the prompt, for chat prompts only.
+        turns: (role, content) of the chat that the prompt stands for; None when the prompt is the
+            user's one message.
         partial: What the completion begins with: decoding goes on from it. It is no part of the
             event's text.
     """
@@ -73,6 +75,16 @@ class BranchRequest:
     prompt_format: PromptFormat = PromptFormat.AUTO
     system_prompt: str | None = None
     partial: str = ""
+    turns: tuple[tuple[str, str], ...] | None = None
+
+    @property
+    def messages(self) -> list[dict[str, str]]:
+        """The chat that asks for it, for models with a chat template."""
+        turns = self.turns or (("user", self.prompt),)
+        messages = [{"role": role, "content": content} for role, content in turns]
+        if self.system_prompt is not None:
+            messages.insert(0, {"role": "system", "content": self.system_prompt})
+        return messages
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ of the text stand in what it renders, so the tokenizer must not add them again.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -86,15 +86,12 @@ class ChatTemplate:
             },
         )
 
-    def render(self, prompt: str, system_prompt: str | None) -> str:
+    def render(self, messages: Sequence[Mapping[str, str]]) -> str:
         """The beginning of a chat, up to where the model's turn begins.
 
         Raises:
             ValueError: The template refuses such a chat, one with a system prompt, say.
         """
-        messages = [{"role": "user", "content": prompt}]
-        if system_prompt is not None:
-            messages.insert(0, {"role": "system", "content": system_prompt})
         try:
             return self._template.render(
                 messages=messages, add_generation_prompt=True, **self._special_tokens
@@ -114,7 +111,7 @@ def render(request: BranchRequest, template: ChatTemplate | None) -> Rendered:
         if request.prompt_format is PromptFormat.CHAT:
             raise ValueError("the model has no chat template; ask with prompt_format plain or auto")
         return Rendered(request.prompt + request.partial, False)
-    text = template.render(request.prompt, request.system_prompt)
+    text = template.render(request.messages)
     return Rendered(text + request.partial, True)
 
 

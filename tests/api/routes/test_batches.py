@@ -8,6 +8,7 @@ from sqlalchemy import select, update
 
 from db.models import Job, OpenaiBatch, Problem
 from db.session import SessionFactory, transaction
+from scheduler.core.branch_options import BranchOptions, PromptFormat
 from tests.api.live import error_of
 from tests.api.openai.batch_files import (
     CHAT,
@@ -74,6 +75,8 @@ def test_lines_that_differ_in_sampling_or_deadline_share_a_job_with_their_kind(
         chat_line("d", max_completion_tokens=50, top_p=0.5),
         chat_line("e", slackline={"deadline": "10m", "max_branches": 2}),
         chat_line("f", slackline={"deadline": "3h"}),
+        chat_line("g", seed=7, stop="Q:", top_k=40),
+        chat_line("h", seed=7, stop=["Q:"], top_k=40, slackline={"answer_format": "boxed"}),
         slackline={"temperature": 1.0},
     )
     assert batch["status"] == "in_progress", batch
@@ -94,7 +97,13 @@ def test_lines_that_differ_in_sampling_or_deadline_share_a_job_with_their_kind(
         (["e"], 1.0, 1.0, None, 2, 10),
         # The window ends before the line's own deadline.
         (["f"], 1.0, 1.0, None, 16, 60),
+        (["g"], 1.0, 1.0, None, 16, 60),
+        (["h"], 1.0, 1.0, None, 16, 60),
     ]
+    for job, answer_format in zip(jobs[-2:], ("auto", "boxed"), strict=True):
+        options = BranchOptions.from_dict(job.branch_options)
+        assert (options.seed, options.stop, options.top_k) == (7, ("Q:",), 40)
+        assert options.answer_format == answer_format
 
 
 def test_every_bad_line_is_told_once_up_to_a_hundred(api: httpx.Client) -> None:
@@ -122,7 +131,7 @@ def test_every_bad_line_is_told_once_up_to_a_hundred(api: httpx.Client) -> None:
 
 def test_a_line_that_asks_for_what_cannot_be_is_refused_alone(api: httpx.Client) -> None:
     asked: list[dict[str, Any]] = [
-        {"n": 2}, {"stop": ["x"]}, {"seed": 1}, {"logprobs": True}, {"frequency_penalty": 0.5},
+        {"n": 2}, {"stop": [""]}, {"seed": -1}, {"logprobs": True}, {"frequency_penalty": 0.5},
         {"tools": [{"type": "function"}]}, {"response_format": {"type": "json_object"}},
         {"temperature": 3}, {"top_p": 0}, {"max_tokens": 0}, {"max_tokens": "many"},
         {"magic\0": 1}, {"slackline": 7}, {"slackline": {"branches": 7}},
@@ -311,3 +320,18 @@ def test_a_window_that_cannot_be_kept_is_refused_with_one_that_can(
 def test_a_file_for_something_else_fails_its_batch(api: httpx.Client) -> None:
     file_id = upload(api, jsonl(chat_line()), purpose="user_data").json()["id"]
     assert errors_of(run(api, input_file_id=file_id)) == [("invalid_request", "file_id", None)]
+
+
+def test_a_text_completion_is_given_its_prompt_as_it_is(
+    api: httpx.Client, sessions: SessionFactory
+) -> None:
+    body = {"model": MODEL, "prompt": ["1+1="]}
+    line = {"custom_id": "a", "method": "POST", "url": "/v1/completions", "body": body}
+    tokens = {**line, "custom_id": "b", "body": body | {"prompt": [1, 2]}}
+    batch = run(api, line, tokens, endpoint="/v1/completions")
+    assert batch["request_counts"] == {"total": 2, "completed": 0, "failed": 1}
+    with transaction(sessions) as session:
+        problem = session.scalars(select(Problem)).one()
+        job = session.scalars(select(Job)).one()
+    assert (problem.prompt, problem.messages) == ("1+1=", None)
+    assert job.branch_options["prompt_format"] == PromptFormat.PLAIN

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -64,16 +65,28 @@ def test_it_renders_and_encodes_as_transformers_does(
     assert ids == oracle(rendered.text, add_special_tokens=False)["input_ids"]
 
 
+def test_the_turns_of_a_chat_are_rendered_one_by_one(checkpoint: Path) -> None:
+    set_template(checkpoint, "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}")
+    turns = (("user", "2 + 3?"), ("assistant", "5."), ("user", "And 4?"))
+    request = branch("a", "joined", turns=turns)
+    template = ChatTemplate.read(checkpoint)
+    expected = "<user>2 + 3?<assistant>5.<user>And 4?"
+    assert render(request, template).text == expected
+    led = replace(request, system_prompt="Be brief.")
+    assert render(led, template).text == "<system>Be brief." + expected
+    assert render(request, None).text == "joined"
+
+
 def test_a_template_in_its_own_file_and_one_of_several_are_found(checkpoint: Path) -> None:
     tools, default = {"name": "tools", "template": "T"}, {"name": "default", "template": "D"}
     set_template(checkpoint, [tools, default])
     template = ChatTemplate.read(checkpoint)
     assert template is not None
-    assert template.render("x", None) == "D"
+    assert template.render([{"role": "user", "content": "x"}]) == "D"
     (checkpoint / "chat_template.jinja").write_text("own: {{ messages[0].content }}")
     template = ChatTemplate.read(checkpoint)
     assert template is not None
-    assert template.render("x", None) == "own: x"
+    assert template.render([{"role": "user", "content": "x"}]) == "own: x"
 
 
 def test_plain_prompts_stay_as_they_are(checkpoint: Path) -> None:
@@ -101,4 +114,4 @@ def test_what_a_model_cannot_be_asked_says_what_to_change(checkpoint: Path) -> N
 def test_a_template_runs_in_a_sandbox() -> None:
     hostile = ChatTemplate("{{ messages.__class__.__mro__[1].__subclasses__() }}", {})
     with pytest.raises(ValueError, match="unsafe"):
-        hostile.render("x", None)
+        hostile.render([{"role": "user", "content": "x"}])

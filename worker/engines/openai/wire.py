@@ -101,9 +101,7 @@ def body_of(request: BranchRequest, settings: EndpointSettings, offer: Offer) ->
 def _prompt(request: BranchRequest, settings: EndpointSettings) -> dict[str, Any]:
     if path_of(request, settings) == COMPLETIONS:
         return {"prompt": request.prompt + request.partial}
-    messages = [{"role": "user", "content": request.prompt}]
-    if request.system_prompt is not None:
-        messages.insert(0, {"role": "system", "content": request.system_prompt})
+    messages = request.messages
     if not request.partial:
         return {"messages": messages}
     messages.append({"role": "assistant", "content": request.partial})

@@ -183,13 +183,15 @@ class TorchEngine:
     ) -> None:
         """Queues branches; their events arrive on `events`."""
         now = datetime.now(UTC)
-        ids_by_prompt: dict[tuple[str | None, ...], list[int]] = {}
+        ids_by_prompt: dict[tuple[object, ...], list[int]] = {}
         rows = []
         for request in requests:
             row = Row(request, events, now)
             try:
-                asked = (request.prompt, request.prompt_format, request.system_prompt)
-                if (prompt := (*asked, request.partial)) not in ids_by_prompt:
+                asked = (request.prompt, request.turns, request.prompt_format)
+                if (
+                    prompt := (*asked, request.system_prompt, request.partial)
+                ) not in ids_by_prompt:
                     ids_by_prompt[prompt] = self._text.encode_prompt(request)
                 row.prompt_ids = ids_by_prompt[prompt]
                 why = refusal(request, len(row.prompt_ids), self._spec)
