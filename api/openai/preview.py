@@ -127,7 +127,7 @@ def _expected_job(
         tenant_id=batch.tenant_id,
         due_at=batch.expires_at,
         num_problems=file.num_lines,
-        mean_prompt_tokens=prompt_tokens(snapshot, model, mean_chars),
+        mean_prompt_tokens=prompt_tokens(snapshot, options, mean_chars),
         now=now,
     )
 
