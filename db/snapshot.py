@@ -1,34 +1,28 @@
 """Reads what one tick decides on; see `scheduler.core.snapshot`.
 
-Views that equal those of the read before are the same objects, which lets the core keep what it
-computed of them (`scheduler.core.columns`).
+What equals that of the read before is the same object (`db.last_read`).
 """
 
-from collections.abc import Iterable
 from datetime import datetime, timedelta
 from functools import cache
-from typing import Generic, TypeVar
 
 from sqlalchemy import Row, select, text
 from sqlalchemy.orm import Session
 
 from db.branches import FINISHED
+from db.last_read import Views, Workers
 from db.learning import learned_profiles
 from db.models import Tenant, Worker
 from scheduler.core.accuracy import AnswerProfile
-from scheduler.core.latency import LatencyProfile
-from scheduler.core.plan import EngineSpec, Plan
+from scheduler.core.plan import Plan
 from scheduler.core.shrinkage import expected_answers
 from scheduler.core.snapshot import (
     ARRIVAL_WINDOW_S,
     BatchView,
     JobView,
     Snapshot,
-    WorkerView,
 )
 from scheduler.core.states import BatchState, JobState
-
-View = TypeVar("View", JobView, BatchView)
 
 _FORGET_WORKER_AFTER = timedelta(hours=1)
 """A worker silent this long is left out, so that dead names do not pile up in every tick."""
@@ -89,26 +83,9 @@ ORDER BY batches.id
 """)
 
 
-class _Views(Generic[View]):
-    """The views of the last read, by id; replaced as a whole, so that threads may share it."""
-
-    def __init__(self) -> None:
-        self._last: dict[object, View] = {}
-
-    def same(self, views: Iterable[View]) -> tuple[View, ...]:
-        """These views, with equal ones of the last read in their places."""
-        last = self._last
-        found: dict[object, View] = {view.id: view for view in views}
-        for key, view in found.items():
-            known = last.get(key)
-            if known is not None and known == view:
-                found[key] = known
-        self._last = found
-        return tuple(found.values())
-
-
-_JOBS: _Views[JobView] = _Views()
-_BATCHES: _Views[BatchView] = _Views()
+_JOBS: Views[JobView] = Views()
+_BATCHES: Views[BatchView] = Views()
+_WORKERS = Workers()
 
 
 def read_snapshot(session: Session, now: datetime) -> Snapshot:
@@ -150,7 +127,7 @@ def read_snapshot(session: Session, now: datetime) -> Snapshot:
                 _ARRIVALS, {"since": now - timedelta(seconds=ARRIVAL_WINDOW_S)}
             )
         ),
-        workers=tuple(view for worker in workers if (view := _worker_view(worker)) is not None),
+        workers=_WORKERS.views(workers),
     )
 
 
@@ -219,21 +196,4 @@ def _batch_view(row: Row[tuple[object, ...]], answers: AnswerProfile | None) -> 
         num_open_branches=int(row.num_open_branches),
         mean_prompt_tokens=row.mean_prompt_tokens,
         answers=answers,
-    )
-
-
-def _worker_view(worker: Worker) -> WorkerView | None:
-    try:
-        spec = EngineSpec(**{**worker.spec, "draft_lengths": tuple(worker.spec["draft_lengths"])})
-        latency = LatencyProfile.from_dict(worker.latency_profile)
-        answers = AnswerProfile.from_dict(worker.answer_profile)
-    except (KeyError, TypeError, ValueError):
-        return None
-    return WorkerView(
-        name=worker.name,
-        incarnation=worker.incarnation,
-        spec=spec,
-        latency=latency,
-        answers=answers,
-        heartbeat_at=worker.heartbeat_at,
     )

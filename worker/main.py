@@ -94,7 +94,7 @@ def _serve(
     app = create_app(
         settings.redis_url,
         queue=settings.name,
-        num_threads=settings.max_batches,
+        num_threads=settings.scheduler.max_batches_per_worker,
         run_batch=runner.run_batch,
     )
     if not _register(sessions, identity, served, stopping):

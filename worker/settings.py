@@ -31,10 +31,9 @@ class WorkerSettings(BaseSettings):
         answer_profile: Learned lengths and accuracy; a cautious prior when there is none.
         data_dir: Where measured profiles are kept between starts.
         lease_s: A batch is rescued when it was not renewed for so long; beats come every second.
-        scheduler: Policy by which jobs are planned; of it the worker keeps `reserve_s`. Set it as
-            for the scheduler and the API, whose forecasts count on it.
-        max_batches: Batches that run at once, one thread each. A batch lasts as long as its slowest
-            branch, so few of them leave rows idle.
+        scheduler: Policy by which jobs are planned; of it the worker keeps `reserve_s` and
+            `max_batches_per_worker`. Set it as for the scheduler and the API, whose forecasts count
+            on it.
         num_graders: Processes that compare answers, started when first needed.
         endpoint: The server in front of which the openai engine stands.
         vllm: How vLLM runs, for that engine.
@@ -66,7 +65,6 @@ class WorkerSettings(BaseSettings):
     max_num_seqs: int | None = Field(default=None, ge=1, le=4096)
     lease_s: float = Field(default=4.0, gt=1.5)
     scheduler: SchedulerConfig = SchedulerConfig()
-    max_batches: int = Field(default=32, ge=1, le=64)
     num_graders: int = Field(default=1, ge=1, le=16)
     endpoint: EndpointSettings = EndpointSettings()
     vllm: VllmSettings = VllmSettings()

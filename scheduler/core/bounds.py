@@ -23,6 +23,7 @@ from scheduler.core.forecast import pessimistic
 from scheduler.core.latency import FloatArray
 from scheduler.core.menus import SHARES_OF_ROWS
 from scheduler.core.packed import Packed
+from scheduler.core.plan import Plan
 from scheduler.core.snapshot import BatchView, JobView
 from scheduler.core.stopping import CUT_SHARE
 
@@ -43,6 +44,7 @@ class Bounds:
         is_last: Late jobs that go behind all others.
         limit_s: Seconds within which it has to finish with 95%.
         ceiling: Accuracy beyond which a job gets no better plan.
+        values: What its accuracy counts for: its weight times its pending problems.
         stored: Candidate that is the plan in force, -1 when it is none.
         is_open: Jobs that may get another plan; those that may not have the stored one.
     """
@@ -74,6 +76,7 @@ class Bounds:
         self.limit_s: FloatArray = self.time_left_s - config.reserve_s
         self.held = Commitments(fleet, batches, now)
         self.rows = fleet.rows
+        self.values: FloatArray = table["weight"] * table["num_pending"]
         self.problems_per_s = problems_per_s
         self.running_s = self.held.ahead_of(table["deadline_s"], table["num_pending"].cumsum())
         self.stretch = pessimistic(fleet, 1.0)
@@ -81,14 +84,13 @@ class Bounds:
         busy = table["wanted"].sum() + self.held.open_branches + extra_branches
         others = np.minimum(busy - table["wanted"], self.rows)
         shares = np.ceil(others * (SHARES_OF_ROWS / self.rows)).astype(np.int64)
-        self.classes = self.menus.classes(table["kind"], shares)
+        self.classes, self.stored = self.menus.places.of(table, shares)
         self._row_share = table["num_pending"] / table["num_rounded"] / self.rows
         self.chosen = np.full(len(self.jobs), LATE)
         self.cost_s = np.zeros(len(self.jobs))
         self.must_start_s = np.full(len(self.jobs), np.inf)
         self.is_last = np.zeros(len(self.jobs), dtype=bool)
         self.ceiling = np.full(len(self.jobs), np.inf)
-        self.stored = self.menus.find(self.classes, table["plan_code"])
         self.is_open = np.ones(len(self.jobs), dtype=bool)
 
     def options(self, index: int) -> Candidates:
@@ -164,11 +166,12 @@ class Bounds:
         """Leave these jobs without a plan, late and without cost."""
         self.chosen[jobs], self.cost_s[jobs], self.must_start_s[jobs] = LATE, 0.0, np.inf
 
-    def item(self, index: int, ahead_s: float | None = None) -> Packed:
+    def item(self, index: int, ahead_s: float | None = None, stays: Plan | None = None) -> Packed:
         """The chosen plan of one job with its forecast.
 
         Args:
             ahead_s: The job's `before_s`, when that is known already.
+            stays: The plan itself, when that is known already.
         """
         job, chosen = self.jobs[index], int(self.chosen[index])
         ahead_s = self.ahead_s(index) if ahead_s is None else ahead_s
@@ -178,12 +181,11 @@ class Bounds:
                 self.fleet.pooled, job, self.config, time_left_s=left_s, ahead_s=ahead_s
             )
             return Packed(job, *late, is_in_time=False)
-        original = int(self.menus.order[self.classes[index], chosen])
-        options = self.menus.options[self.classes[index]]
-        forecast = options.forecast(
-            original, ahead_s, ahead_s * self.stretch, self.cut_s(index), self._scale(index)
-        )
-        return Packed(job, options.plan(original), forecast, is_in_time=True)
+        number = self.classes[index]
+        original, options = int(self.menus.order[number, chosen]), self.menus.options[number]
+        delay_s, cut_s = ahead_s * self.stretch, self.cut_s(index)
+        forecast = options.forecast(original, ahead_s, delay_s, cut_s, self._scale(index))
+        return Packed(job, stays or options.plan(original), forecast, is_in_time=True)
 
     def packed(self) -> list[Packed]:
         """The chosen plans, in order of deadline."""

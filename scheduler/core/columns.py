@@ -7,6 +7,7 @@ with the last table made from it.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 from zlib import crc32
 
@@ -94,7 +95,8 @@ class Memory:
 
     def menus(self, fleet: Fleet, config: SchedulerConfig) -> Menus:
         """The menus of a pooled fleet."""
-        key = (fleet, config)
+        # How many jobs are reviewed changes no forecast.
+        key = (fleet, replace(config, num_reviewed=0))
         found = self._menus.get(key)
         if found is None or found.is_full:
             if len(self._menus) >= MAX_MENUS:
@@ -159,7 +161,9 @@ def batches_table(batches: Sequence[BatchView]) -> Batches:
     if isinstance(batches, Table):
         return batches
     table = _present().batches.of(batches)
-    return table.take(table.columns["id"].argsort(kind="stable"))
+    ids = table.columns["id"]
+    is_sorted = bool((ids[1:] > ids[:-1]).all())
+    return table if is_sorted else table.take(ids.argsort(kind="stable"))
 
 
 def forget() -> None:

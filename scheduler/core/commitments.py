@@ -8,6 +8,7 @@ long as rows are free, nothing does.
 from collections.abc import Sequence
 from datetime import datetime
 from functools import lru_cache
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,11 +73,22 @@ def held_by_batches(fleet: Fleet, batches: Batches) -> FloatArray:
 def _branches_of(fleet: Fleet, batches: Batches) -> FloatArray:
     """`_branch_of` of each batch as (3, batches)."""
     numbers, workloads = batches.columns["workload"], batches.owner.workloads.keys
-    branches = np.zeros((3, len(workloads)))
-    for number in np.flatnonzero(np.bincount(numbers, minlength=1)).tolist():
-        plan, answers = workloads[number]
-        branches[:, number] = _branch_of(fleet.informed(answers), plan)
-    return np.asarray(branches[:, numbers])
+    known = _known_branches.get(batches.owner)
+    if known is None or known[0] is not fleet or known[1].shape[1] < len(workloads):
+        known = _known_branches[batches.owner] = fleet, np.full((3, 2 * len(workloads)), np.nan)
+    branches = known[1]
+    found = branches[:, numbers]
+    missing = np.isnan(found[0])
+    if missing.any():
+        for number in np.unique(numbers[missing]).tolist():
+            plan, answers = workloads[number]
+            branches[:, number] = _branch_of(fleet.informed(answers), plan)
+        found = branches[:, numbers]
+    return np.asarray(found)
+
+
+_known_branches: WeakKeyDictionary[object, tuple[Fleet, FloatArray]] = WeakKeyDictionary()
+"""By memory what its workloads are on the fleet of the last call."""
 
 
 @lru_cache(maxsize=4096)

@@ -15,7 +15,8 @@ class SchedulerConfig:
         dispatch_s: From a decision to the first decoded token: tick, commit, broker, claim.
         queue_depth: Open branches committed to a worker, as a multiple of its rows, so that rows
             freed between two ticks find work.
-        max_batches_per_worker: Bound on live batches of one worker (its task threads).
+        max_batches_per_worker: Bound on live batches of one worker, which run one thread each. A
+            batch lasts as long as its slowest branch, so few of them leave rows idle.
         min_answered: Share of problems that get at least one vote under a plan that is promised.
         row_price: What a row-second is worth to problems that arrive later, as a multiple of what
             it earns at best, if arrivals could fill all rows; in proportion less when they fill

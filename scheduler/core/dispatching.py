@@ -79,8 +79,7 @@ def _room(
     """What each worker can still take, branches and tokens of KV cache, and its live batches."""
     batches = batches_table(batches)
     columns, names = batches.columns, batches.owner.names
-    worker = names.of_all(member.name for member in fleet.members)
-    has = np.array([(one.spec.max_num_seqs, one.spec.kv_capacity_tokens) for one in fleet.members])
+    worker, has = names.of_all(fleet.names), fleet.room
 
     def sums(of: FloatArray | None = None) -> FloatArray:
         """Sums over the batches of each worker, by default their number."""

@@ -16,7 +16,7 @@ from operator import attrgetter, itemgetter
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from scheduler.core.accuracy import AnswerProfile
 from scheduler.core.config import SchedulerConfig
@@ -98,6 +98,16 @@ class Fleet:
             for spec, mine in sorted(latencies.items(), key=lambda kind: repr(kind[0]))
         )
         return _pooled(kinds, self.answers)
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """Of the members, in their order."""
+        return tuple(member.name for member in self.members)
+
+    @cached_property
+    def room(self) -> NDArray[np.int64]:
+        """Rows and tokens of KV cache of each member; (members, 2)."""
+        return np.array([(m.spec.max_num_seqs, m.spec.kv_capacity_tokens) for m in self.members])
 
     @cached_property
     def rows(self) -> int:

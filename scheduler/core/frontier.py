@@ -87,11 +87,7 @@ def _choices(
 
 def _values(bounds: Bounds, index: int, candidates: IntArray) -> FloatArray:
     accuracy = bounds.menus.accuracy[bounds.classes[index], candidates]
-    return np.asarray(
-        bounds.table["weight"][index]
-        * bounds.table["num_pending"][index]
-        * np.floor(accuracy / bounds.config.accuracy_tie)
-    )
+    return np.asarray(bounds.values[index] * np.floor(accuracy / bounds.config.accuracy_tie))
 
 
 def _frontier(work: FloatArray, value: FloatArray) -> IntArray:

@@ -22,6 +22,7 @@ from scheduler.core.fleet import Fleet
 from scheduler.core.hulls import LEAST_COST, MAX_HULL, useful, walk_hulls
 from scheduler.core.kinds import Kind
 from scheduler.core.latency import FloatArray
+from scheduler.core.places import Places
 from scheduler.core.plan import Plan
 
 IntArray = NDArray[np.int64]
@@ -58,6 +59,7 @@ class Menus:
         best_accuracy: (classes,); of the most accurate candidate.
         densest: (classes,); of all candidates the one with the most accuracy per row-second.
         cheapest: (classes, candidates + 1); the cheapest of the first so many, -1 of none.
+        places: Classes and candidates of jobs.
     """
 
     def __init__(self, fleet: Fleet, config: SchedulerConfig, kinds: Sequence[Kind]) -> None:
@@ -73,16 +75,18 @@ class Menus:
         self._class_of = np.full((0, SHARES_OF_ROWS + 1), -1)
         self._size = 0
         self.options: list[Candidates] = []
-        self.order = np.zeros((0, 0), dtype=np.int64)
+        self.order = self._code_order = np.zeros((0, 0), dtype=np.int16)
         self.needed_s = self.row_seconds = self.accuracy = np.zeros((0, 0))
-        self.code = self._codes = self._code_order = np.zeros((0, 0), dtype=np.int64)
+        self.code = self._codes = np.zeros((0, 0), dtype=np.int64)
         self.is_useful = np.zeros((0, 0), dtype=bool)
         self.best_accuracy = np.zeros(0)
         self.densest = np.zeros(0, dtype=np.int64)
-        self.cheapest = np.zeros((0, 1), dtype=np.int64)
-        self._hull_of = np.zeros((0, 1), dtype=np.int64)
+        self.cheapest = np.zeros((0, 1), dtype=np.int16)
+        self._useful = np.zeros((0, 0), dtype=np.int16)
+        self._hull_of = np.zeros((0, 1), dtype=np.int32)
         self._hulls = np.zeros((1, MAX_HULL), dtype=np.int64)
         self._num_hulls = 0
+        self.places = Places(self.classes, self.find)
 
     @property
     def is_full(self) -> bool:
@@ -124,16 +128,17 @@ class Menus:
                 width = self._hull_of.shape[1]
                 pairs = np.unique((classes * width + num_fitting)[found < 0])
                 row, fitting = divmod(pairs, width)
-                allowed = self.is_useful[row] & (
-                    np.arange(self.needed_s.shape[1]) < fitting[:, None]
-                )
+                # Few candidates are useful, the cheapest of any first so many among them.
+                useful = self._useful[row]
+                start = (useful == self.cheapest[row, fitting][:, None]).argmax(axis=1)
                 made = walk_hulls(
-                    self.row_seconds[row],
-                    self.accuracy[row],
-                    allowed,
-                    self.cheapest[row, fitting],
+                    self.row_seconds[row[:, None], useful],
+                    self.accuracy[row[:, None], useful],
+                    (useful >= 0) & (useful < fitting[:, None]),
+                    np.where(fitting > 0, start, -1),
                     self._config.accuracy_tie,
                 )
+                made = np.where(made < 0, -1, np.take_along_axis(useful, made, axis=1))
                 end = self._num_hulls + len(pairs)
                 if end > len(self._hulls):
                     self._hulls = np.resize(self._hulls, (2 * end, MAX_HULL))
@@ -164,7 +169,9 @@ class Menus:
         self.accuracy[number, :count] = accuracy = options.accuracy[order]
         self.best_accuracy[number] = accuracy.max()
         self.densest[number] = (accuracy / np.maximum(cost, LEAST_COST)).argmax()
-        self.is_useful[number, :count] = useful(cost, accuracy)
+        self.is_useful[number, :count] = is_useful = useful(cost, accuracy)
+        kept = np.flatnonzero(is_useful)
+        self._useful[number, : len(kept)] = kept
         width, draft, cap = options.plans[order, :3].T
         self.code[number, :count] = code = plan_code(width, draft, cap)
         self._code_order[number, :count] = by_code = code.argsort()
@@ -174,36 +181,37 @@ class Menus:
         self._size += 1
 
     def _reserve(self, classes: int, candidates: int) -> None:
-        """Make room; rows that readers hold stay as they are."""
-        old_rows, old_width = self.needed_s.shape
-        if classes <= old_rows and candidates <= old_width:
-            return
-        shape = (
-            max(2 * old_rows, classes, 64) if classes > old_rows else old_rows,
-            max(old_width, candidates),
-        )
+        """Make blank rows for new classes; rows that readers hold stay as they are.
 
-        def grown(old: NDArray[Any], fill: float, extra: int = 0) -> NDArray[Any]:
-            new = np.full((shape[0], shape[1] + extra), fill, dtype=old.dtype)
-            new[: old.shape[0], : old.shape[1]] = old
+        Memory that no row uses yet is never touched, so it costs nothing to ask for much at once.
+        """
+        used, (num_rows, width) = self._size, self.needed_s.shape
+        is_short = classes > num_rows or candidates > width
+        if classes > num_rows:
+            num_rows = max(2 * num_rows, classes, MAX_CLASSES)
+
+        def blank(old: NDArray[Any], fill: float, columns: int | None = None) -> NDArray[Any]:
+            new = old
+            if is_short:
+                new = np.empty((num_rows, columns or max(width, candidates)), dtype=old.dtype)
+                new[:used, : old.shape[1]] = old[:used]
+                new[:used, old.shape[1] :] = fill
+            new[used:classes] = fill
             return new
 
-        self.order = grown(self.order, -1)
-        self.needed_s = grown(self.needed_s, np.inf)
-        self.row_seconds = grown(self.row_seconds, NEVER_S)
-        self.accuracy = grown(self.accuracy, 0.0)
-        self.is_useful = grown(self.is_useful, False)
-        self.code = grown(self.code, -1)
-        self._codes = grown(self._codes, NO_CODE)
-        self._code_order = grown(self._code_order, -1)
-        self.best_accuracy = np.concatenate(
-            [self.best_accuracy, np.zeros(shape[0] - len(self.best_accuracy))]
-        )
-        self.densest = np.concatenate(
-            [self.densest, np.zeros(shape[0] - len(self.densest), dtype=np.int64)]
-        )
-        self.cheapest = grown(self.cheapest, -1, 1)
-        self._hull_of = grown(self._hull_of, -1, 1)
+        self.order = blank(self.order, -1)
+        self.needed_s = blank(self.needed_s, np.inf)
+        self.row_seconds = blank(self.row_seconds, NEVER_S)
+        self.accuracy = blank(self.accuracy, 0.0)
+        self.is_useful = blank(self.is_useful, False)
+        self._useful = blank(self._useful, -1)
+        self.code = blank(self.code, -1)
+        self._codes = blank(self._codes, NO_CODE)
+        self._code_order = blank(self._code_order, -1)
+        self.cheapest = blank(self.cheapest, -1, 1 + self.needed_s.shape[1])
+        self._hull_of = blank(self._hull_of, -1, 1 + self.needed_s.shape[1])
+        self.best_accuracy = blank(self.best_accuracy[:, None], 0.0, 1)[:, 0]
+        self.densest = blank(self.densest[:, None], 0, 1)[:, 0]
 
 
 def _bisect(table: NDArray[Any], rows: IntArray, values: NDArray[Any]) -> IntArray:

@@ -5,10 +5,10 @@ little changes between two ticks, and stored plans stay anyway unless a change p
 a tick reviews a random share of the jobs, drawn from its instant and their ids, and all others keep
 the plan in force as a given cost in the bounds. Always reviewed are jobs without a plan that is a
 candidate today: new ones, late ones, and all of them when workers or profiles changed. A job that
-no longer keeps its bound opens all jobs up to it, as cheaper plans of those before it may be what
-saves it. So every promise is kept as in a review of all jobs, while better plans for what changed
-slowly come within some ticks: after k ticks of a share s the chance to be still waiting is
-(1 - s) ** k.
+no longer keeps its bound is reviewed too, and when that does not save it, all jobs up to it are, as
+cheaper plans of those before it may. So every promise is kept as in a review of all jobs, while
+better plans for what changed slowly come within some ticks: after k ticks of a share s the chance
+to be still waiting is (1 - s) ** k.
 
 Under review each job takes its cheapest plan that fits. A job that fits none gets a fallback and no
 longer binds the others; it keeps its place in line while that makes nobody late, and goes behind
@@ -41,8 +41,12 @@ def place(bounds: Bounds, num_reviewed: int | None = None) -> Bounds:
     standing = np.flatnonzero(~bounds.is_open)
     bounds.choose(standing, bounds.stored[standing])
     _choose_cheapest(bounds)
-    while (last := _last_at_risk(bounds)) >= 0:
-        bounds.is_open[: last + 1] = True
+    while (at_risk := _at_risk(bounds)).size:
+        standing = at_risk[~bounds.is_open[at_risk]]
+        if standing.size:
+            bounds.is_open[standing] = True
+        else:
+            bounds.is_open[: at_risk[-1] + 1] = True
         _choose_cheapest(bounds)
     _place_late(bounds)
     return bounds
@@ -64,11 +68,11 @@ def _draws(digests: IntArray, seed: int) -> FloatArray:
     return np.asarray((mixed >> np.uint64(32)) / 2.0**32)
 
 
-def _last_at_risk(bounds: Bounds) -> int:
-    """The last job that may be saved by cheaper plans of standing ones before it; -1 for none."""
+def _at_risk(bounds: Bounds) -> IntArray:
+    """Jobs that a cheaper plan may save, their own or those of standing ones before them."""
     is_open = bounds.is_open
     if is_open.all():
-        return -1
+        return np.zeros(0, dtype=np.int64)
     is_late = ~is_open & (bounds.slack_s() < -ROUNDING_S)
     behind_standing = np.cumsum(~is_open) > 0
     lost = np.flatnonzero(
@@ -77,8 +81,7 @@ def _last_at_risk(bounds: Bounds) -> int:
     # What is late even behind nothing is beyond help.
     room_s = bounds.limit_s[lost] - bounds.running_s[lost] * bounds.stretch
     is_late[lost] = bounds.menus.num_fitting(bounds.classes[lost], room_s) > 0
-    at_risk = np.flatnonzero(is_late)
-    return int(at_risk[-1]) if at_risk.size else -1
+    return np.flatnonzero(is_late)
 
 
 def _choose_cheapest(bounds: Bounds) -> None:

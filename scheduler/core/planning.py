@@ -83,15 +83,17 @@ class Planned:
         """The plan in force of one job; None when it cannot be forecast."""
         assert self.bounds is not None
         if index not in self._items:
-            job = self.bounds.jobs[index]
+            job, reason = self.bounds.jobs[index], REASONS[self.reasons[index]]
             if self._before_s is None:
                 self._before_s = self.bounds.before_s()
             try:
-                item = self.bounds.item(index, float(self._before_s[index]))
+                # A plan like the stored one counts as it, wave size included.
+                stays = None if reason else job.plan
+                item = self.bounds.item(index, float(self._before_s[index]), stays)
             except Exception as error:
                 self.failures.append(_failure(job, error))
                 return None
-            self._items[index] = _in_force(item, REASONS[self.reasons[index]])
+            self._items[index] = _in_force(item, reason)
         return self._items[index]
 
 
@@ -160,9 +162,7 @@ def _failure(job: JobView, error: Exception) -> PlanFailure:
 def _in_force(item: Packed, reason: PlanReason | None) -> Packed:
     stored = item.job.plan
     if item.is_in_time:
-        # A plan like the stored one counts as it, wave size included.
-        plan = stored if reason is None and stored else item.plan
-        return Packed(item.job, plan, item.forecast, True, reason)
+        return item if reason is None else replace(item, reason=reason)
     if stored is None:
         return replace(item, reason=PlanReason.FIRST_PLAN)
     if is_similar(stored, item.plan):

@@ -97,6 +97,8 @@ class Table(Sequence[View], Generic[View, Owner]):
 
     def take(self, which: NDArray[Any]) -> "Table[View, Owner]":
         """The rows at these positions, or where this mask is true."""
+        if which.dtype == np.bool_ and which.all():
+            return self
         columns = Gathered(self.columns.store, self.columns.at[which])
         return Table(self.owner, self._views, self._which[which], columns)
 

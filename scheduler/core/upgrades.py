@@ -104,8 +104,7 @@ def _moves(bounds: Bounds, jobs: IntArray) -> tuple[IntArray, IntArray]:
     job, candidate, before = jobs[row], hulls[row, step + 1], hulls[row, step]
     cost = bounds.costs_s(job, candidate) - bounds.costs_s(job, before)
     gain = bounds.accuracies(job, candidate) - bounds.accuracies(job, before)
-    value = bounds.table["weight"][job] * bounds.table["num_pending"][job] * gain
-    rate = value / np.maximum(cost, LEAST_COST)
+    rate = bounds.values[job] * gain / np.maximum(cost, LEAST_COST)
     # Moves that cannot fit even now do not count as spent by their tenant.
     start_s = bounds.must_starts_s(job, candidate)
     possible = can_fit(bounds, job, bounds.costs_s(job, candidate), start_s)
@@ -154,26 +153,31 @@ def _polish(bounds: Bounds, jobs: IntArray) -> None:
     menus, classes = bounds.menus, bounds.classes
     if len(jobs) > MAX_POLISHED:
         best = menus.best_accuracy[classes[jobs]]
-        lacking = bounds.table["weight"][jobs] * (
-            best - bounds.accuracies(jobs, bounds.chosen[jobs])
-        )
+        lacking = bounds.values[jobs] * (best - bounds.accuracies(jobs, bounds.chosen[jobs]))
         jobs = np.sort(jobs[np.argsort(-lacking, kind="stable")[:MAX_POLISHED]])
+    # All candidates of these jobs at once; what is not there costs forever.
+    candidates = np.broadcast_to(
+        np.arange(menus.needed_s.shape[1]), (len(jobs), menus.needed_s.shape[1])
+    )
+    costs_s = bounds.costs_s(jobs, candidates)
+    starts_s = bounds.must_starts_s(jobs, candidates)
+    accuracies = bounds.accuracies(jobs, candidates)
+    offered = is_offered(bounds, jobs[:, None], candidates)
+    levels = np.floor(accuracies / bounds.config.accuracy_tie)
     before_s, slack_s = bounds.before_s(), bounds.slack_s()
-    for index in jobs.tolist():
-        one, options = np.array([index]), np.arange(len(menus.options[classes[index]].needed_s))
-        cost_s = bounds.costs_s(one, options[None, :])[0]
-        start_s = bounds.must_starts_s(one, options[None, :])[0]
+    for row, index in enumerate(jobs.tolist()):
+        cost_s, start_s = costs_s[row], starts_s[row]
         added_s = cost_s - bounds.cost_s[index]
-        allowed = added_s <= slack_s[index + 1 :].min(initial=np.inf) + ROUNDING_S
-        allowed &= start_s >= before_s[index] - ROUNDING_S
-        allowed &= is_offered(bounds, np.full(len(options), index), options)
+        allowed = offered[row] & (start_s >= before_s[index] - ROUNDING_S)
+        allowed &= added_s <= slack_s[index + 1 :].min(initial=np.inf) + ROUNDING_S
         # An unchanged plan is always allowed, though rounding may leave a slack of -1e-12.
-        allowed |= options == bounds.chosen[index]
-        accuracy = menus.accuracy[classes[index], options]
-        level = np.where(allowed, np.floor(accuracy / bounds.config.accuracy_tie), -np.inf)
+        allowed[bounds.chosen[index]] = True
+        level = np.where(allowed, levels[row], -np.inf)
         top = np.flatnonzero(level == level.max())
         best = top[cost_s[top].argmin()]
-        bounds.choose(one, options[[best]])
+        if best == bounds.chosen[index]:
+            continue
+        bounds.choose(jobs[[row]], best[None])
         slack_s[index] = start_s[best] - before_s[index]
         slack_s[index + 1 :] -= added_s[best]
         before_s[index + 1 :] += added_s[best]

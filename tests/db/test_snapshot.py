@@ -188,6 +188,25 @@ def test_views_that_did_not_change_are_the_same_objects(sessions: SessionFactory
     assert all(a is b for a, b in zip(second.batches, third.batches, strict=True))
 
 
+def test_what_a_worker_told_is_parsed_once_until_it_changes(sessions: SessionFactory) -> None:
+    with sessions.begin() as session:
+        stored_worker(session, "w1")
+        stored_worker(session, "w2")
+    with sessions.begin() as session:
+        before = {worker.name: worker for worker in read_snapshot(session, NOW).workers}
+    with sessions.begin() as session:
+        slower = latency_profile(base_s=0.02).to_dict()
+        session.execute(update(Worker).where(Worker.name == "w2").values(latency_profile=slower))
+        session.execute(update(Worker).values(heartbeat_at=after(1)))
+    with sessions.begin() as session:
+        now = {worker.name: worker for worker in read_snapshot(session, after(1)).workers}
+    assert now["w1"].heartbeat_at == after(1)
+    assert now["w1"].latency is before["w1"].latency
+    assert all(now[name].spec is before[name].spec for name in now)
+    assert all(now[name].answers is before[name].answers for name in now)
+    assert now["w2"].latency == latency_profile(base_s=0.02)
+
+
 def test_tenants_share_by_weight(sessions: SessionFactory) -> None:
     with sessions.begin() as session:
         heavy = create_tenant(session, name="heavy", weight=3.0, now=NOW)

@@ -7,7 +7,6 @@ from ortools.sat.python import cp_model
 from scheduler.core.bounds import LATE, Bounds
 from scheduler.core.config import SchedulerConfig
 from scheduler.core.fleet import Fleet
-from scheduler.core.latency import FloatArray
 from scheduler.core.placing import place
 from scheduler.core.upgrades import upgrade
 from tests.scheduler.core.worlds import NOW, batch, job, worker
@@ -38,14 +37,9 @@ def random_bounds(seed: int) -> Bounds:
     return place(Bounds(fleet, jobs, held, NOW, CONFIG))
 
 
-def values(bounds: Bounds) -> FloatArray:
-    """What a right answer of each job counts, times its pending problems."""
-    return np.asarray(bounds.table["weight"] * bounds.table["num_pending"])
-
-
 def weighted_accuracy(bounds: Bounds) -> float:
     jobs = np.flatnonzero(bounds.chosen != LATE)
-    return float((values(bounds)[jobs] * bounds.accuracies(jobs, bounds.chosen[jobs])).sum())
+    return float((bounds.values[jobs] * bounds.accuracies(jobs, bounds.chosen[jobs])).sum())
 
 
 def optimum(bounds: Bounds) -> float:
@@ -66,7 +60,7 @@ def optimum(bounds: Bounds) -> float:
         one = np.full(len(candidates), index)
         cost = np.floor(bounds.costs_s(one, candidates) * TICKS_PER_S).astype(int)
         start = np.ceil(bounds.must_starts_s(one, candidates) * TICKS_PER_S).astype(int)
-        value = values(bounds)[index] * bounds.accuracies(one, candidates) * UNITS
+        value = bounds.values[index] * bounds.accuracies(one, candidates) * UNITS
         picks = [model.new_bool_var(f"{index}:{candidate}") for candidate in candidates]
         model.add_exactly_one(picks)
         ahead = cp_model.LinearExpr.sum(work) + before[index]
