@@ -34,6 +34,9 @@ NEVER_S = 1e300
 NO_CODE = np.iinfo(np.int64).max
 MAX_CLASSES = 16384
 """Classes remembered by one menu."""
+LEAST_CLASSES = 64
+MANY_CLASSES = 1024
+"""With more of them there is room for `MAX_CLASSES`: to copy what is there takes long then."""
 
 
 def plan_code(width: ArrayLike, draft: ArrayLike, cap: ArrayLike) -> IntArray:
@@ -188,7 +191,8 @@ class Menus:
         used, (num_rows, width) = self._size, self.needed_s.shape
         is_short = classes > num_rows or candidates > width
         if classes > num_rows:
-            num_rows = max(2 * num_rows, classes, MAX_CLASSES)
+            least = LEAST_CLASSES if classes <= MANY_CLASSES else MAX_CLASSES
+            num_rows = max(2 * num_rows, classes, least)
 
         def blank(old: NDArray[Any], fill: float, columns: int | None = None) -> NDArray[Any]:
             new = old
