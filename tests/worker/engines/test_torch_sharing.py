@@ -13,7 +13,7 @@ from worker.engines.torch import model as model_module
 from worker.engines.torch.config import LlamaConfig
 from worker.engines.torch.engine import TorchEngine
 
-PROMPTS = ["abcdefghijklmnop" * 14, "ponmlkjihgfe" * 20, "aabbccdd"]
+PROMPTS = ["abcdefghijklmnop" * 25, "ponmlkjihgfe" * 30, "aabbccdd"]
 
 
 @pytest.fixture

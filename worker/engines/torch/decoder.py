@@ -33,10 +33,10 @@ An accelerator takes all rows together: there, more launches cost more than mask
 _CONTEXT_STEP_TOKENS = 128
 """Rows change places when their context crosses a multiple of this."""
 
-_MIN_SAVED_TOKENS = 1024
-"""Rows share a prompt on a CPU where that saves reading this many tokens. With the demo model and
-32 rows, groups of 4 that saved 510 lost up to 9% or gained nothing; groups of 8 that saved 1190
-gained 7 to 13%. On an accelerator no row does, for the reason above."""
+_MIN_SAVED_TOKENS = 2048
+"""Rows share a prompt on a CPU where that saves reading this many tokens. With the demo model 8 rows
+that saved about 1,200 gained nothing clear, 16 that saved 2,500 gained. On an accelerator no row
+does, for the reason above."""
 
 
 def round_up(num_tokens: int) -> int:
