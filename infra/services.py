@@ -9,6 +9,9 @@ from db.session import SessionFactory
 from infra.processes import ChildSpec
 from infra.readiness import api_is_ready, scheduler_leads, worker_is_ready
 
+WORKER_READY_TIMEOUT_S = 900.0
+"""A large checkpoint takes minutes to load, and as long again where graphs are compiled."""
+
 WORKER_GRACE_S = 15.0
 """A worker that is asked to stop gives its batches back, for 10 s at most, and then signs off."""
 
@@ -48,7 +51,7 @@ def worker_child(
         argv=command_line("worker", "--name", name, "--engine", engine),
         env=env,
         is_ready=lambda: worker_is_ready(sessions, name, started_after=planned_at),
-        ready_timeout_s=180.0,
+        ready_timeout_s=WORKER_READY_TIMEOUT_S,
         grace_s=WORKER_GRACE_S,
     )
 

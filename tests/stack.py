@@ -84,7 +84,11 @@ def is_ready(folder: DataFolder, pid: int) -> bool:
 
 @contextmanager
 def running_stack(
-    data: Path, *engines: str, env: Mapping[str, str] | None = None, port: int | None = None
+    data: Path,
+    *engines: str,
+    env: Mapping[str, str] | None = None,
+    port: int | None = None,
+    timeout_s: float = START_TIMEOUT_S,
 ) -> Iterator[Stack]:
     """Run `slackline up` on a folder and a free port, until the end of the block."""
     data.mkdir(parents=True, exist_ok=True)
@@ -102,7 +106,7 @@ def running_stack(
         )
     stack = Stack(data, process, output)
     try:
-        stack.wait_until(lambda: is_ready(DataFolder(data), process.pid), START_TIMEOUT_S)
+        stack.wait_until(lambda: is_ready(DataFolder(data), process.pid), timeout_s)
         yield stack
     finally:
         stack.stop()

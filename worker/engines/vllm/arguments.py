@@ -14,11 +14,20 @@ from vllm.config import VllmConfig
 from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.platforms import current_platform
 
+from worker.engines.vllm.limits import VllmStartError
 from worker.engines.vllm.scheduler import PerBranchAsyncScheduler, PerBranchScheduler
 from worker.engines.vllm.settings import VllmSettings
 
 SHUTDOWN_TIMEOUT_S = 15
 """A signal to the whole process group must not end vLLM before the worker gave its batches back."""
+
+_ENVIRONMENT = {
+    # A fork of a process with threads may hang.
+    "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
+    "VLLM_LOGGING_LEVEL": "WARNING",
+    "VLLM_NO_USAGE_STATS": "1",
+}
+"""Of vLLM's processes, unless it is set already."""
 
 _CPU_KV_CACHE_BYTES = 1 << 30
 """By default vLLM takes nearly all memory of the machine."""
@@ -54,10 +63,14 @@ def vllm_config(
     """Resolves all that vLLM wants to know.
 
     Raises:
-        ValueError: The checkpoint or a setting is not what vLLM takes.
+        VllmStartError: The checkpoint or a setting is not what vLLM takes.
     """
-    # A fork of a process with threads may hang.
-    os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
+    for folder in filter(None, (model_dir, draft_dir)):
+        # vLLM would look for a model of that name on the network.
+        if not (folder / "config.json").is_file():
+            raise VllmStartError(f"{folder} is no checkpoint, it has no config.json")
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
     arguments: dict[str, Any] = {
         "model": str(model_dir),
         "max_num_seqs": max_num_seqs,
@@ -83,7 +96,13 @@ def vllm_config(
     else:
         arguments["gpu_memory_utilization"] = settings.gpu_memory_utilization
         arguments["tensor_parallel_size"] = settings.tensor_parallel_size
-    config: VllmConfig = AsyncEngineArgs(**arguments | settings.engine_args).create_engine_config()
+    try:
+        config: VllmConfig = AsyncEngineArgs(
+            **arguments | settings.engine_args
+        ).create_engine_config()
+    # Of whatever kind: vLLM, transformers and pydantic each have their own.
+    except Exception as error:
+        raise VllmStartError(f"{type(error).__name__}: {error}") from error
     scheduling = config.scheduler_config
     scheduling.scheduler_cls = (
         PerBranchAsyncScheduler if scheduling.async_scheduling else PerBranchScheduler

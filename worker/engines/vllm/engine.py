@@ -18,10 +18,12 @@ from scheduler.core.plan import EngineSpec
 from scheduler.core.refresh import EngineTotals
 from worker.engines.base import BranchFinished, BranchRequest, FinishReason
 from worker.engines.requests import refusal
-from worker.engines.vllm.arguments import admitted_ahead, vllm_config
+from worker.engines.vllm.arguments import admitted_ahead, is_cpu, vllm_config
+from worker.engines.vllm.limits import Limits, VllmStartError
 from worker.engines.vllm.plugin import FAILURE_FILE
 from worker.engines.vllm.recorder import Recorder
 from worker.engines.vllm.rows import Row
+from worker.engines.vllm.self_test import run_self_test
 from worker.engines.vllm.serving import Serving
 from worker.engines.vllm.settings import VllmSettings
 from worker.engines.vllm.timing import time_prefills, time_steps
@@ -59,11 +61,12 @@ class VllmEngine:
                 until they are aborted; the process is to be replaced.
 
         Raises:
-            ValueError: The checkpoint or a setting is not what vLLM takes.
-            RuntimeError: vLLM did not start.
+            VllmStartError: The checkpoint, a setting or the memory is not what vLLM needs.
+            SelfTestError: vLLM does not draft as the engine relies on.
         """
         settings = settings or VllmSettings()
         config = vllm_config(model_dir, draft_dir, settings, max_num_seqs=max_num_seqs)
+        lengths = settings.draft_lengths if config.speculative_config else (0,)
         self._lock = threading.Lock()
         self._held: set[str] = set()
         self._is_closed = False
@@ -75,13 +78,17 @@ class VllmEngine:
         self._thread.start()
         try:
             self._llm = self._call(self._start(config))
+            self._call(run_self_test(self._llm, lengths))
+            workers = self._call(self._llm.collective_rpc("samples_drafts_exactly"))
         except BaseException:
             for child in multiprocessing.active_children():
                 child.kill()
             raise
         self._tokenizer = self._llm.get_tokenizer()
-        speculation = config.speculative_config
-        lengths = settings.draft_lengths if speculation else (0,)
+        self._limits = Limits(
+            samples_drafts_exactly=all(workers),
+            takes_seeds=not is_cpu() or not config.scheduler_config.enable_chunked_prefill,
+        )
         # vLLM drafts nothing at all in a step in which a branch is this near to its limit.
         max_model_len = config.model_config.max_model_len - max(lengths) - 1
         self._spec = EngineSpec(
@@ -102,6 +109,7 @@ class VllmEngine:
             on_end=self._release,
             on_death=on_death,
         )
+        self._watch = asyncio.run_coroutine_threadsafe(self._serving.watch(), self._loop)
 
     @property
     def spec(self) -> EngineSpec:
@@ -153,6 +161,7 @@ class VllmEngine:
             if self._is_closed:
                 return
             self._is_closed = True
+        self._watch.cancel()
         self._call(self._close())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
@@ -214,7 +223,7 @@ class VllmEngine:
                 )
             except Exception as error:
                 reason = failure.read_text() if failure.exists() else str(error)
-                raise RuntimeError(f"vLLM did not start: {reason}") from error
+                raise VllmStartError(reason) from error
 
     async def _close(self) -> None:
         await self._serving.close()
@@ -229,7 +238,9 @@ class VllmEngine:
             return "the engine is closed; submit to another one"
         if branch_id in self._held:
             return f"branch {branch_id} is already here; give each branch its own id"
-        return refusal(row.request, len(row.prompt_ids), self._spec)
+        return refusal(row.request, len(row.prompt_ids), self._spec) or self._limits.refusal(
+            row.request
+        )
 
     def _release(self, branch_id: str) -> None:
         with self._lock:

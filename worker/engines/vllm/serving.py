@@ -29,6 +29,8 @@ from worker.engines.vllm.scheduler import DRAFT_LENGTH
 
 log = structlog.get_logger(__name__)
 
+_WATCH_INTERVAL_S = 0.5
+
 
 class Serving:
     """The branches that the engine holds.
@@ -95,6 +97,12 @@ class Serving:
                 self._end_unstarted(row, FinishReason.ABORT)
         self._send_aborts([row for row in rows if row.internal_id and not self._is_dead])
 
+    async def watch(self) -> None:
+        """Notice the death of vLLM while no branch would."""
+        while not self._llm.errored:
+            await asyncio.sleep(_WATCH_INTERVAL_S)
+        self.die(str(self._llm.dead_error))
+
     async def close(self) -> None:
         """Abort every branch and wait for their ends."""
         self.abort({row.request.branch_id for *_, row in self._waiting} | set(self._admitted))
@@ -124,9 +132,11 @@ class Serving:
                 self._send_aborts([row])
             output = await collector.get()
         except EngineDeadError as error:
-            self._die(str(error))
+            self.die(str(error))
         except Exception as error:
-            log.exception("branch failed", branch_id=request.branch_id)
+            # A value that vLLM does not take is the caller's fault, anything else is ours.
+            if not isinstance(error, ValueError):
+                log.exception("branch failed", branch_id=request.branch_id)
             self._leave(row)
             self._end_unstarted(row, FinishReason.ERROR, f"{type(error).__name__}: {error}")
         else:
@@ -155,7 +165,13 @@ class Serving:
     def _send_aborts(self, rows: list[Row]) -> None:
         ids = [row.internal_id for row in rows]
         if ids:
-            self._spawn(self._llm.engine_core.abort_requests_async(ids))
+            self._spawn(self._abort_in_core(ids))
+
+    async def _abort_in_core(self, ids: list[str | None]) -> None:
+        try:
+            await self._llm.engine_core.abort_requests_async(ids)
+        except EngineDeadError as error:
+            self.die(str(error))
 
     def _params(self, row: Row) -> SamplingParams:
         request, sampling = row.request, row.request.sampling
@@ -172,7 +188,7 @@ class Serving:
             extra_args={DRAFT_LENGTH: request.num_speculative_tokens},
         )
 
-    def _die(self, reason: str) -> None:
+    def die(self, reason: str) -> None:
         """Hold all branches until they are aborted: an error would fail their problems."""
         if not self._is_dead:
             self._is_dead = True
