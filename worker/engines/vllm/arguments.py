@@ -71,6 +71,7 @@ def vllm_config(
             raise VllmStartError(f"{folder} is no checkpoint, it has no config.json")
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    speculative = _speculative(draft_dir, settings, max_num_seqs)
     arguments: dict[str, Any] = {
         "model": str(model_dir),
         "max_num_seqs": max_num_seqs,
@@ -81,13 +82,13 @@ def vllm_config(
         "enable_prefix_caching": True,
         "scheduling_policy": "priority",
         "enforce_eager": is_cpu(),
-        "per_request_spec_decode_metrics": "detailed",
+        "per_request_spec_decode_metrics": "detailed" if speculative else "none",
         "enable_logging_iteration_details": True,
         # The recorder takes the statistics; vLLM's own loggers would cost time in every step.
         "disable_log_stats": True,
         "worker_extension_cls": "worker.engines.vllm.patches.WorkerExtension",
         "shutdown_timeout": SHUTDOWN_TIMEOUT_S,
-        "speculative_config": _speculative(draft_dir, settings, max_num_seqs),
+        "speculative_config": speculative,
     }
     if settings.kv_cache_bytes is not None or is_cpu():
         arguments["kv_cache_memory_bytes"] = settings.kv_cache_bytes or _CPU_KV_CACHE_BYTES

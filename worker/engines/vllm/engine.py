@@ -170,33 +170,19 @@ class VllmEngine:
     def measure_step(
         self, *, rows: int, num_speculative_tokens: int, context_tokens: int, repeats: int = 20
     ) -> tuple[float, ...]:
-        """Times decode steps on an idle engine.
-
-        Args:
-            rows: Branches in the step, at most `spec.max_num_seqs`.
-            context_tokens: Tokens in the KV cache, total over rows, of which the longest has three
-                times as many as the shortest.
-            repeats: Steps to time, after a few that are not.
-
-        Returns:
-            Seconds of each step, drafting, verification and scheduling included.
+        """Times decode steps on an idle engine, in seconds; context is the total over rows.
 
         Raises:
             ValueError: The engine cannot run such a step.
             RuntimeError: The engine is closed or serves branches.
         """
-        spec = self._spec
-        if not 1 <= rows <= spec.max_num_seqs or num_speculative_tokens not in spec.draft_lengths:
+        spec, k = self._spec, num_speculative_tokens
+        if not 1 <= rows <= spec.max_num_seqs or k not in spec.draft_lengths:
             raise ValueError(f"{rows=}, {num_speculative_tokens=} is outside {spec}")
+        tokens_per_row = context_tokens // rows
         return self._measure(
-            time_steps(
-                self._llm,
-                self._recorder,
-                rows,
-                num_speculative_tokens,
-                context_tokens // rows,
-                spec.max_model_len,
-                repeats,
+            lambda: time_steps(
+                self._llm, self._recorder, rows, k, tokens_per_row, spec.max_model_len, repeats
             )
         )
 
@@ -205,13 +191,17 @@ class VllmEngine:
         if not 1 <= prompt_tokens < self._spec.max_model_len:
             raise ValueError(f"{prompt_tokens=} is not 1 to {self._spec.max_model_len - 1}")
         longest = max(self._spec.draft_lengths)
-        return self._measure(time_prefills(self._llm, longest, prompt_tokens, repeats))
+        return self._measure(lambda: time_prefills(self._llm, longest, prompt_tokens, repeats))
 
-    def _measure(self, timing: Coroutine[Any, Any, T]) -> T:
-        if self._is_closed or not self._serving.is_idle:
-            timing.close()
-            raise RuntimeError("the engine is closed or serves branches")
-        return self._call(timing)
+    def _measure(self, timing: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        async def run() -> T:
+            if not self._serving.is_idle:
+                raise RuntimeError("the engine serves branches; wait until it is idle")
+            return await timing()
+
+        if self._is_closed:
+            raise RuntimeError("the engine is closed")
+        return self._call(run())
 
     async def _start(self, config: VllmConfig) -> AsyncLLM:
         with tempfile.TemporaryDirectory(prefix="slackline-vllm-") as folder:

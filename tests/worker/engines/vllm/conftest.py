@@ -3,19 +3,21 @@
 import itertools
 import json
 import os
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from tests.worker.engines.checkpoints import write_checkpoint
 from worker.engines.vllm.settings import VllmSettings
 
-if TYPE_CHECKING:
+with warnings.catch_warnings():
+    # What vLLM imports warns in many ways, now and while it runs.
+    warnings.simplefilter("ignore")
+    pytest.importorskip("vllm", reason="vLLM is not installed: make test-vllm")
     from worker.engines.vllm.engine import VllmEngine
-
-pytest.importorskip("vllm", reason="vLLM is not installed: make test-vllm")
 
 NUM_ROWS = 4
 DRAFT_LENGTHS = (0, 1, 2, 4)
@@ -33,7 +35,7 @@ def write_served_checkpoint(directory: Path, **options: Any) -> Path:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let vLLM and what it imports warn as they like."""
+    """Let vLLM warn as it likes."""
     for item in items:
         if item.path.is_relative_to(Path(__file__).parent):
             item.add_marker(pytest.mark.filterwarnings("default"))
@@ -61,9 +63,7 @@ class _Resident:
         self._checkpoints = checkpoints
         self._engine: VllmEngine | None = None
 
-    def engine(self) -> "VllmEngine":
-        from worker.engines.vllm.engine import VllmEngine
-
+    def engine(self) -> VllmEngine:
         if self._engine is None or self._engine.is_closed:
             self._engine = VllmEngine(
                 *self._checkpoints,
@@ -86,7 +86,7 @@ def resident(checkpoints: tuple[Path, Path]) -> Iterator[_Resident]:
 
 
 @pytest.fixture
-def engine(resident: _Resident) -> "VllmEngine":
+def engine(resident: _Resident) -> VllmEngine:
     return resident.engine()
 
 

@@ -62,7 +62,7 @@ def cancel(stack: Stack, client: Client, job: Job) -> None:
     stack.wait_until(lambda: client.job(job["id"])["state"] == "cancelled")
 
 
-def test_a_job_is_solved_and_its_branches_speculated(stack: Stack, client: Client) -> None:
+def test_a_job_is_solved_and_its_branches_speculated(client: Client) -> None:
     job = client.submit(
         [json.loads(line) for line in PROBLEMS.read_text().splitlines()[:5]],
         model="slackline-demo",
