@@ -83,6 +83,7 @@ class VllmEngine:
         except BaseException:
             for child in multiprocessing.active_children():
                 child.kill()
+            self._loop.call_soon_threadsafe(self._loop.stop)
             raise
         self._tokenizer = self._llm.get_tokenizer()
         self._limits = Limits(

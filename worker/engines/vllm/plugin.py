@@ -8,6 +8,7 @@ the worker learns no more than that it failed; so the reason is also written to 
 Under any other program that uses vLLM in the same environment nothing happens.
 """
 
+import contextlib
 import ctypes
 import logging
 import multiprocessing
@@ -34,7 +35,9 @@ class FailureFile(logging.Handler):
         """Write the exception, unless there is one."""
         error = record.exc_info[1] if record.exc_info else None
         if error is not None and not self._path.exists():
-            self._path.write_text(f"{type(error).__name__}: {error}")
+            # After the start the file's folder is gone.
+            with contextlib.suppress(OSError):
+                self._path.write_text(f"{type(error).__name__}: {error}")
 
 
 def register() -> None:

@@ -4,15 +4,20 @@ The tests share one stack and run in order: the last one stops it.
 """
 
 import json
+import os
 import signal
+import subprocess
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import psutil
 import pytest
 
 from api.client import Client, Job
 from infra.demo_engines import DEMO_MODEL_DIR
-from tests.stack import Stack, open_folder, running_stack
+from infra.processes import bound
+from tests.stack import Stack, open_folder, running_stack, slackline
 
 START_TIMEOUT_S = 280.0
 WORKER = "worker-vllm"
@@ -29,6 +34,25 @@ def stack() -> Iterator[Stack]:
 def client(stack: Stack) -> Iterator[Client]:
     with stack.client() as client:
         yield client
+
+
+def test_a_worker_that_still_loads_vllm_is_ended_by_sigterm(tmp_path: Path) -> None:
+    settings = {
+        "DATABASE_URL": "postgresql:///nothing",
+        "REDIS_URL": "redis:///",
+        "SLACKLINE_DATA_DIR": str(tmp_path),
+    }
+    argv = slackline("worker", "--name", "loading", "--engine", "vllm")
+    argv = bound(argv, signal.SIGKILL)
+    with subprocess.Popen(argv, env={**os.environ, **settings}) as process:
+        worker = psutil.Process(process.pid)
+        while not (children := worker.children(recursive=True)):
+            assert process.poll() is None
+            time.sleep(0.1)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+    _, alive = psutil.wait_procs(children, timeout=10)
+    assert alive == []
 
 
 def worker_of(stack: Stack) -> psutil.Process:
