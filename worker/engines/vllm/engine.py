@@ -26,10 +26,8 @@ from worker.engines.vllm.rows import Row
 from worker.engines.vllm.self_test import run_self_test
 from worker.engines.vllm.serving import Serving
 from worker.engines.vllm.settings import VllmSettings
+from worker.engines.vllm.text import Text
 from worker.engines.vllm.timing import time_prefills, time_steps
-
-_SAMPLE_TEXT = "A train leaves at 9:40 and covers 126 miles in 3 hours. What is its speed?"
-"""Tells how many characters of a problem make a token."""
 
 _SHUTDOWN_S = 4.0
 """How long vLLM may take to end; nothing runs in it any more."""
@@ -79,14 +77,15 @@ class VllmEngine:
         try:
             self._llm = self._call(self._start(config))
             self._call(run_self_test(self._llm, lengths))
+            self._text = Text(self._llm.get_tokenizer(), model_dir)
             workers = self._call(self._llm.collective_rpc("samples_drafts_exactly"))
         except BaseException:
             for child in multiprocessing.active_children():
                 child.kill()
             self._loop.call_soon_threadsafe(self._loop.stop)
             raise
-        self._tokenizer = self._llm.get_tokenizer()
         self._limits = Limits(
+            can_budget=config.reasoning_config is not None,
             samples_drafts_exactly=all(workers),
             takes_seeds=not is_cpu() or not config.scheduler_config.enable_chunked_prefill,
         )
@@ -99,12 +98,12 @@ class VllmEngine:
             max_model_len,
             lengths,
             config.cache_config.num_gpu_blocks * config.cache_config.block_size,
-            chars_per_token=len(_SAMPLE_TEXT) / len(self._encode(_SAMPLE_TEXT)),
+            chars_per_token=self._text.chars_per_token,
         )
         self._serving = Serving(
             self._llm,
             self._recorder,
-            decode=lambda ids: self._tokenizer.decode(ids, skip_special_tokens=True),
+            decode=self._text.decode,
             max_admitted=max_num_seqs + admitted_ahead(max_num_seqs),
             max_model_len=max_model_len,
             on_end=self._release,
@@ -122,14 +121,19 @@ class VllmEngine:
     ) -> None:
         """Queues branches; their events arrive on `events`."""
         now = datetime.now(UTC)
-        ids_by_prompt: dict[str, list[int]] = {}
+        ids_by_prompt: dict[tuple[str | None, ...], list[int]] = {}
         rows = []
         with self._lock:
             for request in requests:
-                if request.prompt not in ids_by_prompt:
-                    ids_by_prompt[request.prompt] = self._encode(request.prompt)
-                row = Row(request, events, now, ids_by_prompt[request.prompt])
-                why = self._refusal(row)
+                row = Row(request, events, now)
+                try:
+                    asked = (request.prompt, request.prompt_format, request.system_prompt)
+                    if (prompt := (*asked, request.partial)) not in ids_by_prompt:
+                        ids_by_prompt[prompt] = self._text.encode_prompt(request)
+                    row.prompt_ids = ids_by_prompt[prompt]
+                    why = self._refusal(row)
+                except ValueError as error:
+                    why = str(error)
                 if why is None:
                     self._held.add(request.branch_id)
                     rows.append(row)
@@ -220,18 +224,16 @@ class VllmEngine:
         await self._serving.close()
         self._llm.shutdown(timeout=_SHUTDOWN_S)
 
-    def _encode(self, text: str) -> list[int]:
-        return list(self._tokenizer.encode(text))
-
     def _refusal(self, row: Row) -> str | None:
         branch_id = row.request.branch_id
         if self._is_closed:
             return "the engine is closed; submit to another one"
         if branch_id in self._held:
             return f"branch {branch_id} is already here; give each branch its own id"
-        return refusal(row.request, len(row.prompt_ids), self._spec) or self._limits.refusal(
-            row.request
-        )
+        num_tokens, can_budget = len(row.prompt_ids), self._limits.can_budget
+        return refusal(
+            row.request, num_tokens, self._spec, can_budget=can_budget
+        ) or self._limits.refusal(row.request)
 
     def _release(self, branch_id: str) -> None:
         with self._lock:

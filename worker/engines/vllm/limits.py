@@ -24,11 +24,14 @@ class Limits:
     """What branches may not ask of this vLLM.
 
     Attributes:
+        can_budget: vLLM knows how the model ends its thinking, by `reasoning_parser` or
+            `reasoning_config` among its arguments.
         samples_drafts_exactly: Drafts leave the target's distribution as it is. On a CPU they do
             with the repair of `patches.py` only.
         takes_seeds: vLLM for CPU crashes where the prefill of a seeded branch is cut into chunks.
     """
 
+    can_budget: bool
     samples_drafts_exactly: bool
     takes_seeds: bool
 

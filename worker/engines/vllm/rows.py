@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from queue import SimpleQueue
 
@@ -23,7 +23,7 @@ class Row:
     request: BranchRequest
     events: SimpleQueue[BranchFinished]
     queued_at: datetime
-    prompt_ids: list[int]
+    prompt_ids: list[int] = field(default_factory=list)
     internal_id: str | None = None
     is_aborted: bool = False
     has_ended: bool = False

@@ -180,6 +180,7 @@ class Serving:
             top_p=sampling.top_p,
             top_k=sampling.top_k or 0,
             seed=sampling.seed,
+            thinking_token_budget=sampling.thinking_token_budget,
             max_tokens=min(request.max_tokens, self._max_model_len - len(row.prompt_ids)),
             output_kind=RequestOutputKind.FINAL_ONLY,
             stop=list(sampling.stop),

@@ -8,6 +8,7 @@ from queue import SimpleQueue
 
 import pytest
 
+from scheduler.core.branch_options import PromptFormat
 from tests.worker.engines.branches import branch, collect
 from tests.worker.engines.contract import LONG_TOKENS, EngineContract
 from tests.worker.engines.vllm.conftest import (
@@ -156,12 +157,15 @@ def test_what_vllm_cannot_do_is_an_error_of_that_branch(
         branch("seed", prompts[0], sampling=Sampling(seed=1)),
         branch("hot", prompts[0], sampling=Sampling(temperature=3.0)),
         branch("long", "a" * engine.spec.max_model_len),
+        branch("chat", prompts[0], prompt_format=PromptFormat.CHAT),
+        branch("budget", prompts[0], sampling=Sampling(thinking_token_budget=9)),
         branch("fine", prompts[0]),
     )
-    assert [event.finish_reason for event in ended] == [FinishReason.ERROR] * 3 + [
+    assert [event.finish_reason for event in ended] == [FinishReason.ERROR] * 5 + [
         FinishReason.LENGTH
     ]
-    for event, word in zip(ended, ("seed", "temperature", "shorten"), strict=False):
+    words = ("seed", "temperature", "shorten", "chat template", "thinking_token_budget")
+    for event, word in zip(ended, words, strict=False):
         assert event.error is not None
         assert word in event.error
 
@@ -175,6 +179,15 @@ def test_a_stop_string_ends_a_branch(engine: VllmEngine, prompts: list[str]) -> 
     )
     assert cut.finish_reason == FinishReason.STOP
     assert cut.text == plain.text[: plain.text.index(stop)]
+
+
+def test_a_branch_goes_on_from_what_it_is_given(engine: VllmEngine, prompts: list[str]) -> None:
+    [whole] = decode(engine, branch("a", prompts[0], max_tokens=30, sampling=GREEDY))
+    [rest] = decode(
+        engine,
+        branch("b", prompts[0], partial=whole.text[:12], max_tokens=18, sampling=GREEDY),
+    )
+    assert rest.text == whole.text[12:]
 
 
 def test_steps_and_prefills_are_timed_on_an_idle_engine(

@@ -38,7 +38,7 @@ def test_draft_lengths_are_sorted_and_have_zero() -> None:
 
 
 def test_drafts_with_a_temperature_are_refused_where_sampling_is_not_known_to_be_exact() -> None:
-    limits = Limits(samples_drafts_exactly=False, takes_seeds=True)
+    limits = Limits(can_budget=False, samples_drafts_exactly=False, takes_seeds=True)
     refused = limits.refusal(branch("a", "p", num_speculative_tokens=1))
     assert refused is not None
     assert "0.32.0" in refused
