@@ -10,97 +10,21 @@ hung, crashed or failed is not the same. The pool starts at the first pair that 
 import itertools
 import multiprocessing
 import os
-import re
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
 from concurrent.futures.process import BrokenProcessPool
-from fractions import Fraction
-from functools import lru_cache
 
 import structlog
 from pebble import ProcessPool
 
 from worker.comparison import Finding, Pair, compare, enter
-from worker.numbers import read_number, same_number
+from worker.spelling import quick_finding, tidy
 
 log = structlog.get_logger(__name__)
 
 Verdict = Callable[[Finding], None]
-
-MAX_ANSWER_CHARS = 400
-"""A longer answer is compared as a string only; the longest of MATH-500 has 53."""
-
-_PLAIN_NUMBER = re.compile(
-    r"(?P<sign>[+-]?)(?P<whole>\d{1,3}(?:,\d{3})+|\d{1,3}(?: \d{3})+|\d+)?(?:\.(?P<fraction>\d*))?"
-)
-_SPACE_BETWEEN_DIGITS = re.compile(r"(?<=\d)\s+(?=\d)")
-_OTHER_SPACE = re.compile(r"(?<!\d)\s+|\s+(?!\d)")
-_NOISE = (
-    ("\\left", ""),
-    ("\\right", ""),
-    ("\\,", ""),
-    ("\\!", ""),
-    ("\\;", ""),
-    ("\\ ", ""),
-    ("dfrac", "frac"),
-    ("tfrac", "frac"),
-    ("$", ""),
-)
-
-
-@lru_cache(maxsize=65536)
-def normalize(answer: str) -> str:
-    """Remove what never changes the meaning: spacing, sizing, a final period, a word's case.
-
-    A plain integer or decimal is brought to one spelling: no leading or trailing zeros, no
-    thousands separators, no plus sign.
-    """
-    text = answer.strip()
-    for noise, replacement in _NOISE:
-        text = text.replace(noise, replacement)
-    # A space between digits is that of a mixed number.
-    text = _SPACE_BETWEEN_DIGITS.sub(" ", text)
-    text = _OTHER_SPACE.sub("", text).rstrip(".")
-    if len(text) > 2 and text.isalpha():
-        # A word, where a capital means nothing; one letter is a variable or a choice.
-        text = text.casefold()
-    return _plain_number(text) or text
-
-
-def _plain_number(text: str) -> str | None:
-    match = _PLAIN_NUMBER.fullmatch(text)
-    if match is None or not (match["whole"] or match["fraction"]):
-        return None
-    whole = (match["whole"] or "").replace(",", "").replace(" ", "").lstrip("0") or "0"
-    fraction = (match["fraction"] or "").rstrip("0")
-    number = f"{whole}.{fraction}" if fraction else whole
-    return f"-{number}" if match["sign"] == "-" and number != "0" else number
-
-
-def is_plain(answer: str) -> bool:
-    """Whether the answer is a plain integer or decimal, which needs no process to compare."""
-    return _plain_number(normalize(answer)) is not None
-
-
-def quick_verdict(pair: Pair) -> Finding | None:
-    """Compare two answers in place; None when it takes algebra to tell."""
-    left, right = normalize(pair.left), normalize(pair.right)
-    if left == right and pair.tolerance is None:
-        return Finding.SAME_TEXT
-    if len(left) > MAX_ANSWER_CHARS or len(right) > MAX_ANSWER_CHARS:
-        return Finding.TOO_LONG
-    first, second = read_number(left), read_number(right)
-    if first is None or second is None:
-        return None
-    if pair.tolerance is None:
-        return Finding.SAME_NUMBER if same_number(first, second) else Finding.DIFFERENT
-    # By their shortest decimals: 10.3 is within 0.3 of 10, though the float 0.3 is a little less.
-    absolute, relative = (Fraction(repr(part)) for part in pair.tolerance)
-    limit = max(absolute, relative * abs(second.real))
-    is_close = abs(first.real - second.real) <= limit
-    return Finding.SAME_NUMBER if is_close else Finding.DIFFERENT
 
 
 class Equivalence:
@@ -123,7 +47,7 @@ class Equivalence:
 
     def known(self, pair: Pair) -> Finding | None:
         """Compare answers without a process; None when `compare` must be asked."""
-        finding = quick_verdict(pair)
+        finding = quick_finding(pair)
         if finding is None:
             with self._lock:
                 return self._known.get(_key(pair))
@@ -132,7 +56,7 @@ class Equivalence:
     def compare(self, pair: Pair, done: Verdict) -> None:
         """Compare answers in the pool and call `done` from another thread, once.
 
-        The pool sees the answers as written: without its spaces `\\sin x` is another command.
+        The pool sees the answers with their spaces: without one `\\sin x` is another command.
         """
         number = next(self._numbers)
         with self._lock:
@@ -186,7 +110,7 @@ class Equivalence:
                 try:
                     future: Future[Finding] = pool.schedule(
                         compare,
-                        args=(pair, self._limit_s + 1),
+                        args=(_tidied(pair), self._limit_s + 1),
                         timeout=self._limit_s,
                     )
                 except RuntimeError:
@@ -226,6 +150,10 @@ class Equivalence:
 def _error_of(settled: Future[Finding]) -> BaseException | None:
     """What a future that is done failed with; None when it has a result."""
     return CancelledError() if settled.cancelled() else settled.exception()
+
+
+def _tidied(pair: Pair) -> Pair:
+    return Pair(tidy(pair.left), tidy(pair.right), pair.tolerance)
 
 
 def _key(pair: Pair) -> Pair:

@@ -16,7 +16,7 @@ import re2
 from scheduler.core.grading import Grade, Grading, GradingMethod
 from worker.answers import extract_answer
 from worker.comparison import Finding, Pair, Tolerance
-from worker.equivalence import MAX_ANSWER_CHARS, normalize
+from worker.spelling import MAX_ANSWER_CHARS, normalize
 
 _SHOWN_CHARS = 60
 _PATTERN_BYTES = 1 << 22

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from scheduler.core.grading import BY_EQUIVALENCE, Grade, Grading
 from scheduler.core.stopping import Vote, plurality
 from worker.comparison import Finding, Pair
-from worker.equivalence import normalize
 from worker.grading import grade
+from worker.spelling import normalize
 
 
 @dataclass(frozen=True, slots=True)

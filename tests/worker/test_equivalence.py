@@ -12,7 +12,8 @@ import psutil
 import pytest
 
 from worker.comparison import Finding, Pair
-from worker.equivalence import Equivalence, quick_verdict
+from worker.equivalence import Equivalence
+from worker.spelling import quick_finding
 
 
 @pytest.fixture(scope="module")
@@ -51,19 +52,19 @@ def compare(equivalence: Equivalence, left: str, right: str) -> bool:
     ],
 )
 def test_spellings_of_one_value_are_equal_without_a_process(left: str, right: str) -> None:
-    finding = quick_verdict(Pair(left, right))
+    finding = quick_finding(Pair(left, right))
     assert finding is not None
     assert finding.is_same
 
 
 @pytest.mark.parametrize(("left", "right"), [("42", "43"), ("-1", "1"), ("0.1", "0.10000001")])
 def test_plain_numbers_are_told_apart_exactly_without_a_process(left: str, right: str) -> None:
-    assert quick_verdict(Pair(left, right)) is Finding.DIFFERENT
+    assert quick_finding(Pair(left, right)) is Finding.DIFFERENT
 
 
 def test_a_number_of_a_million_digits_is_compared_as_a_string() -> None:
     digits = "9" * 1_000_000
-    assert quick_verdict(Pair(digits, "9")) is Finding.TOO_LONG
+    assert quick_finding(Pair(digits, "9")) is Finding.TOO_LONG
 
 
 @pytest.mark.parametrize(
