@@ -1,4 +1,4 @@
-"""The client's commands: quote, submit, watch, explain, results, jobs, cancel, report, workers."""
+"""The client's commands; `grade` has a file of its own."""
 
 from datetime import datetime
 from enum import StrEnum
@@ -11,8 +11,10 @@ from rich.console import Console
 from api.client import display, quotes, shell
 from api.client.client import DEFAULT_API_KEY, DEFAULT_URL
 from api.client.follow import follow
+from api.client.grade_command import grade
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
+app.command()(grade)
 
 
 class Grouping(StrEnum):
