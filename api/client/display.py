@@ -71,7 +71,8 @@ def summary(job: Job) -> str:
     """What became of a job, in a few lines."""
     progress = job["progress"]
     lines = [
-        f"{job['id']} {job['state']}: {progress['answered']} of {job['num_problems']} answered"
+        f"{job['id']} {job['state']}: {progress['answered']} of {job['num_problems']}"
+        f" {'answered' if job['solve'] else 'graded'}"
     ]
     for state in ("expired", "failed", "cancelled"):
         if progress[state]:
@@ -85,7 +86,7 @@ def summary(job: Job) -> str:
     if job["accuracy"] is not None:
         predicted = job["admitted"]["accuracy"]
         lines.append(f"  accuracy {job['accuracy']:.1%} (predicted {predicted:.1%} at submission)")
-    if job["plan"] is not None:
+    if job["plan"] is not None and job["solve"]:
         lines.append(f"  split {split_text(job)}")
     if job["mean_acceptance_length"] is not None:
         lines.append(f"  mean acceptance length {job['mean_acceptance_length']:.2f}")

@@ -1,12 +1,16 @@
 """Answers of others are graded by a real worker, through HTTP."""
 
+import csv
+import os
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from api.client.shapes import Problem, Submission
 from tests.replay_files import MODEL, problem_set, replay_environment
-from tests.stack import Stack, open_folder, running_stack
+from tests.stack import Stack, open_folder, running_stack, slackline
 
 
 @pytest.fixture(scope="module")
@@ -69,3 +73,56 @@ def test_a_job_that_is_not_to_be_solved_grades_without_a_branch(stack: Stack) ->
         grades = list(client.grades(job["id"]))
         assert all(result["num_branches_finished"] == 0 for result in client.results(job["id"]))
     assert [grade["grade"] for grade in grades] == ["right", "wrong", "ungradable"] * 40
+
+
+def test_a_killed_worker_loses_no_grade_and_grades_nothing_twice(stack: Stack) -> None:
+    with stack.client() as client:
+        problems = with_submissions(problem_set(40))
+        # Algebra for some, so that grading takes its time.
+        for number, problem in enumerate(problems):
+            problem["submissions"].append(Submission(id="dan", answer=f"\\sqrt{{{number**2}}}"))
+        job = client.submit(problems, model=MODEL, deadline="90s", max_branches=4)
+
+        def graded() -> dict[tuple[str, str | None], str | None]:
+            rows = client.grades(job["id"])
+            return {
+                (row["problem_id"], row["submission_id"]): row["graded_at"]
+                for row in rows
+                if row["submission_id"] and row["graded_at"]
+            }
+
+        stack.wait_until(lambda: len(graded()) >= 20)
+        before = graded()
+        stack.kill("worker-replay")
+        done = client.wait(job["id"])
+        assert done["state"] == "completed"
+        after = graded()
+        rows = [row for row in client.grades(job["id"]) if row["submission_id"]]
+    # A grade that was stored is not made again.
+    assert before.items() <= after.items()
+    assert [row["grade"] for row in rows] == ["right", "wrong", "ungradable", "right"] * 40
+
+
+def test_a_sheet_goes_in_and_a_grade_book_comes_out(stack: Stack, tmp_path: Path) -> None:
+    sheet = tmp_path / "answers.csv"
+    sheet.write_text(
+        "id,prompt,reference_answer,submission_ann,submission_bob\n"
+        'p0,Say 0.,0,"We get\n#### 0.0",1\n'
+        "p1,Say 1.,1,2/2,one\n"
+    )
+    running = stack.running
+    env = {"SLACKLINE_URL": running.api_url, "SLACKLINE_API_KEY": running.api_key}
+    done = subprocess.run(
+        slackline("grade", str(sheet), "--deadline", "30s", "--no-solve"),
+        env={**os.environ, **env},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2 right, 2 wrong, 0 ungradable" in done.stdout
+    with (tmp_path / "answers.grades.csv").open(newline="") as book:
+        grades = [(r["problem_id"], r["submission_id"], r["grade"]) for r in csv.DictReader(book)]
+    assert grades == [
+        ("p0", "ann", "right"), ("p0", "bob", "wrong"),
+        ("p1", "ann", "right"), ("p1", "bob", "wrong"),
+    ]  # fmt: skip
