@@ -27,6 +27,7 @@ def same_as(answer: str) -> Iterator[tuple[str, str]]:
     yield "spaces", f" {answer} "
     yield "full stop", f"{answer}."
     yield "displaystyle", f"\\displaystyle {answer}"
+    yield from _in_text(answer)
     if "\\frac" in answer:
         yield "dfrac", answer.replace("\\frac", "\\dfrac")
         yield "tfrac", answer.replace("\\frac", "\\tfrac")
@@ -97,6 +98,25 @@ def same_as(answer: str) -> Iterator[tuple[str, str]]:
         yield "parenthesized", f"({answer})"
 
 
+def _in_text(answer: str) -> Iterator[tuple[str, str]]:
+    """As chat models and people set an answer."""
+    yield "parentheses", f"\\({answer}\\)"
+    yield "brackets", f"\\[{answer}\\]"
+    yield "double dollars", f"$${answer}$$"
+    yield "markdown", f"**{answer}**"
+    yield "markdown math", f"**${answer}$**"
+    yield "answer colon", f"Answer: {answer}"
+    yield "bold answer", f"**Answer:** ${answer}$"
+    yield "the answer is", f"The answer is {answer}."
+    yield "boxed math", f"$\\boxed{{{answer}}}$"
+    yield "quad", f"{answer}\\quad"
+    yield "tilde", f"~{answer}"
+    if answer.startswith("-"):
+        yield "unicode minus", answer.replace("-", "\N{MINUS SIGN}", 1)
+    if "frac" in answer:
+        yield "spaced frac", answer.replace("}{", "} {").replace("frac{", "frac {")
+
+
 def different_from(answer: str) -> Iterator[tuple[str, str]]:
     """Rules and answers that do not mean the same."""
     plain = answer.replace(",\\!", ",").replace("{,}", ",").replace(" ", "")
@@ -105,6 +125,13 @@ def different_from(answer: str) -> Iterator[tuple[str, str]]:
         yield "off by one", _shown(value + 1)
         yield "off by half", _shown(value + Fraction(1, 2))
         yield "ten times", _shown(value * 10) if value else "10"
+        yield "range", f"{plain} to {_shown(value + 1)}"
+        yield "either", f"{plain} or {_shown(value + 1)}"
+        yield "inequality", f"x > {plain}"
+        yield "magnitude", f"{plain} thousand"
+        yield "imaginary", f"{plain}i"
+        yield "variable", f"{plain}x"
+        yield "base", f"{plain}_{{7}}"
         yield "off by a little", f"{_shown(value)}.01" if value.denominator == 1 else "0"
         if value:
             yield "sign", _shown(-value)
@@ -133,6 +160,7 @@ def different_from(answer: str) -> Iterator[tuple[str, str]]:
             yield "one more", f"{opening}{inside}, 1{closing}"
     elif match := _WORD.fullmatch(answer):
         yield "other word", "\\text{other}" if len(match[1]) > 1 else "\\text{(A)}"
+        yield "negated word", f"not {match[1]}"
     elif re.fullmatch(r"-?\w+(?:, ?-?\w+)+", answer):
         yield "one less", answer.rsplit(",", 1)[0]
         yield "one more", f"{answer}, 1000"
