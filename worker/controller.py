@@ -35,8 +35,9 @@ from scheduler.core.stopping import is_hopeless
 from worker.branching import Pace, extensions, planned
 from worker.comparison import Pair
 from worker.contests import Contest, Verdict
-            while self._is_open and not self._lost.is_set() and not self._stopping.is_set():
-                if self._deadline.time_left_s <= 0:
+from worker.deadline import Deadline, Phase
+from worker.engines.base import BranchFinished, BranchRequest, Engine
+from worker.equivalence import Equivalence
 from worker.marking import Compared, Marker
 from worker.outbox import RETRY_INTERVAL_S, Outbox
 from worker.spelling import is_plain

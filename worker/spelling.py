@@ -44,12 +44,13 @@ _NO_UNITS = frozenset([
     "million", "billion", "trillion", "hundreds", "thousands", "millions", "billions", "trillions",
 ])  # fmt: skip
 _ASSIGNMENT = re.compile(r"[A-Za-z]=([^=]*)")
-_BASED = re.compile(r"(\w+)_(?:\{(\d{1,2})\}|(\d))")
+_BASED = re.compile(r"(\d+)_(?:\{(\d{1,2})\}|(\d))")
 
 
 def tidy(answer: str) -> str:
     """Take off what an answer is wrapped in, keeping what a reader of LaTeX needs."""
-    text = answer.strip().replace("°", "^\\circ").replace("\\$", "$")
+    text = answer.strip().lstrip("~").replace("°", "^\\circ").replace("\\$", "$")
+    text = text.replace("\N{MINUS SIGN}", "-")
     text = _NEGATIVE_SPACE.sub("", text).removesuffix(".")
     while (inner := _unwrapped(text)) is not None:
         text = inner.strip()
@@ -125,12 +126,8 @@ def quick_finding(pair: Pair) -> Finding | None:
         return Finding.SAME_TEXT
     if len(left) > MAX_ANSWER_CHARS or len(right) > MAX_ANSWER_CHARS:
         return Finding.TOO_LONG
-    if pair.tolerance is None:
-        based = _BASED.fullmatch(left), _BASED.fullmatch(right)
-        if based[0] and based[1]:
-            # Algebra would take the base for the index of a variable.
-            is_same = [g for g in based[0].groups() if g] == [g for g in based[1].groups() if g]
-            return Finding.SAME_TEXT if is_same else Finding.DIFFERENT
+    if pair.tolerance is None and (finding := _same_base(left, right)) is not None:
+        return finding
     first, second = read_number(left), read_number(right)
     if first is None and second is not None:
         first = read_number(_bare(pair.left, left))
@@ -145,6 +142,21 @@ def quick_finding(pair: Pair) -> Finding | None:
     limit = max(absolute, relative * abs(second.real))
     is_close = abs(first.real - second.real) <= limit
     return Finding.SAME_NUMBER if is_close else Finding.DIFFERENT
+
+
+def _same_base(left: str, right: str) -> Finding | None:
+    """Compare numbers of which the first has a base; algebra would read it as an index.
+
+    A reference in a base may be answered without it, and not the other way.
+    """
+    based = _BASED.fullmatch(left)
+    if based is None:
+        return None
+    other = _BASED.fullmatch(right)
+    if other is None:
+        return Finding.DIFFERENT if _plain_number(right) is not None else None
+    is_same = based[1] == other[1] and (based[2] or based[3]) == (other[2] or other[3])
+    return Finding.SAME_TEXT if is_same else Finding.DIFFERENT
 
 
 def _bare(answer: str, normalized: str) -> str:

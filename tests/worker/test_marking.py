@@ -10,6 +10,7 @@ import pytest
 from db.claims import ClaimedBatch, ClaimedProblem
 from db.session import SessionFactory
 from db.submissions import UngradedSubmission
+from scheduler.core.branch_options import BranchOptions
 from scheduler.core.states import ProblemState
 from tests.factories import NOW, plan, problem_answer
 from worker.equivalence import Equivalence
@@ -21,6 +22,14 @@ HOSTILE = "9^{9^{9^{9}}}"
 
 @pytest.fixture
 def equivalence() -> Iterator[Equivalence]:
+    made = Equivalence(num_processes=1, limit_s=30.0)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def hasty() -> Iterator[Equivalence]:
+    """Gives up soon, for what hangs anyway."""
     made = Equivalence(num_processes=1, limit_s=1.0)
     yield made
     made.close()
@@ -49,7 +58,7 @@ class Desk:
         )
         batch = ClaimedBatch(
             id=1, epoch=1, job_id="j", deadline_at=NOW + timedelta(hours=1), plan=plan(),
-            temperature=1.0, top_p=1.0, problems=(problem,),
+            temperature=1.0, top_p=1.0, options=BranchOptions(), problems=(problem,),
         )  # fmt: skip
         self.inbox: SimpleQueue[Compared] = SimpleQueue()
         self.outbox = Outbox(batch, sessions, threading.Event())
@@ -80,10 +89,10 @@ def test_an_answer_waits_for_the_grades(sessions: SessionFactory, equivalence: E
 
 
 def test_what_hangs_is_ungradable_and_soon_no_more_is_tried(
-    sessions: SessionFactory, equivalence: Equivalence
+    sessions: SessionFactory, hasty: Equivalence
 ) -> None:
     hostile = [f"{HOSTILE}+{number}" for number in range(6)]
-    desk = Desk(sessions, equivalence, *hostile, "x + 1")
+    desk = Desk(sessions, hasty, *hostile, "x + 1")
     desk.marker.pass_on(problem_answer(7))
     desk.settle()
     assert desk.grades() == ["ungradable"] * 6 + ["right"]
@@ -94,9 +103,9 @@ def test_what_hangs_is_ungradable_and_soon_no_more_is_tried(
 
 
 def test_at_the_deadline_the_rest_is_ungradable_and_the_answer_goes(
-    sessions: SessionFactory, equivalence: Equivalence
+    sessions: SessionFactory, hasty: Equivalence
 ) -> None:
-    desk = Desk(sessions, equivalence, HOSTILE, "x+1", "1+x")
+    desk = Desk(sessions, hasty, HOSTILE, "x+1", "1+x")
     desk.marker.pass_on(problem_answer(7))
     desk.marker.give_up()
     assert desk.grades() == ["ungradable", "right", "ungradable"]

@@ -29,6 +29,8 @@ SAME = [
     ("\\mathbf{1.25}", "1.25"),
     ("52_{8}", "52_8"),
     ("11,\\! 111", "11111"),
+    ("\N{MINUS SIGN}3", "-3"),
+    ("~5", "5"),
 ]
 DIFFERENT = [
     ("1 1/2", "11/2"),
@@ -39,6 +41,7 @@ DIFFERENT = [
     ("50%", "5"),
     ("52_8", "52_9"),
     ("-5", "5 dollars"),
+    ("40_9", "36_{10}"),
     ("1/2", "2"),
 ]
 OPEN = [
@@ -67,6 +70,11 @@ def test_spellings_of_one_value_are_the_same_both_ways(left: str, right: str) ->
 def test_values_that_differ_are_different_both_ways(left: str, right: str) -> None:
     assert quick_finding(Pair(left, right)) is Finding.DIFFERENT
     assert quick_finding(Pair(right, left)) is Finding.DIFFERENT
+
+
+def test_a_base_that_nobody_asked_for_is_wrong_and_one_left_out_is_not() -> None:
+    assert quick_finding(Pair("18_7", "18")) is Finding.DIFFERENT
+    assert quick_finding(Pair("18", "18_7")) is None
 
 
 @pytest.mark.parametrize(("left", "right"), OPEN)
