@@ -44,7 +44,7 @@ _NO_UNITS = frozenset([
     "million", "billion", "trillion", "hundreds", "thousands", "millions", "billions", "trillions",
 ])  # fmt: skip
 _ASSIGNMENT = re.compile(r"[A-Za-z]=([^=]*)")
-_BASED = re.compile(r"(\d+)_(?:\{(\d{1,2})\}|(\d))")
+_BASED = re.compile(r"(-?\d+)_(?:\{(\d{1,2})\}|(\d))")
 
 
 def tidy(answer: str) -> str:
