@@ -51,6 +51,20 @@ def submit(
     max_tokens: Annotated[int | None, typer.Option(help="Most tokens per branch.")] = None,
     min_accuracy: Annotated[float | None, typer.Option(help="Accuracy asked for, 0 to 1.")] = None,
     temperature: Annotated[float | None, typer.Option(help="Sampling temperature.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Makes branches repeatable.")] = None,
+    stop: Annotated[
+        list[str] | None, typer.Option(help="String that ends a branch; repeatable.")
+    ] = None,
+    system_prompt: Annotated[
+        str | None, typer.Option(help="System message, for models with a chat template.")
+    ] = None,
+    answer_format: Annotated[
+        str | None, typer.Option(help="auto, boxed, hashes, choice or number.")
+    ] = None,
+    closing_text: Annotated[
+        str | None,
+        typer.Option(help="What makes branches say an answer when the deadline nears."),
+    ] = None,
     name: Annotated[str | None, typer.Option(help="A label of your own.")] = None,
     family: Annotated[
         str | None, typer.Option(help="Kind of problems, such as algebra; learned by it.")
@@ -75,6 +89,11 @@ def submit(
             max_tokens=max_tokens,
             min_accuracy=min_accuracy,
             temperature=temperature,
+            seed=seed,
+            stop=stop,
+            system_prompt=system_prompt,
+            answer_format=answer_format,
+            closing_text=closing_text,
             family=family,
             best_effort=best_effort,
         )
