@@ -5,7 +5,6 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from queue import SimpleQueue
 
 import httpx
