@@ -36,7 +36,10 @@ def refusal(
     if "" in sampling.stop:
         return "a stop string is empty; leave it out"
     if sampling.thinking_token_budget is not None and not can_budget:
-        return f"the {spec.engine} engine takes no thinking_token_budget; leave it out, or use vLLM"
+        return (
+            f"the {spec.engine} engine takes no thinking_token_budget; leave it out, or put the"
+            " worker in front of a vLLM server"
+        )
     return None
 
 

@@ -1,13 +1,17 @@
-"""Repairs a fault of vLLM 0.32.0 on a CPU: with drafts, sampled tokens were not the target's.
+"""Repairs two faults of vLLM 0.32.0 on a CPU where a draft is configured.
 
-Theory of operation: where temperature, top-k and top-p of the branches are spread over their draft
-positions, the C++ stand-in for a Triton kernel fills a copy that nobody reads
-(`vllm.utils.cpu_triton_utils`, vLLM issue 55005), so the positions are sampled with whatever was in
-memory. Greedy decoding and GPUs are not affected. The replacement is bound to the exact version:
-for any other one, whether sampling is exact is not known, and the engine refuses it.
+Theory of operation: with drafts, sampled tokens were not the target's. Where temperature, top-k
+and top-p of the branches are spread over their draft positions, the C++ stand-in for a Triton
+kernel fills a copy that nobody reads (`vllm.utils.cpu_triton_utils`, vLLM issue 55005), so the
+positions are sampled with whatever was in memory. Greedy decoding and GPUs are not affected. The
+replacement is bound to the exact version: for any other one, whether sampling is exact is not
+known, and the engine refuses it.
+
+The other fault ends the engine: a branch with top-k in a step without any draft makes vLLM take
+the maximum of no values.
 
 vLLM imports this module in each worker process of its engine to find `WorkerExtension`, and the
-import puts the replacement in place.
+import puts the replacements in place.
 """
 
 import torch
@@ -36,10 +40,25 @@ def expand_batch_to_tokens(
     return torch.repeat_interleave(values, repeats, output_size=num_tokens)
 
 
+_apply_top_k_top_p = rejection_sampler.apply_top_k_top_p
+
+
+def apply_top_k_top_p(logits: Tensor, k: Tensor | None, p: Tensor | None) -> Tensor:
+    """Masks what `top_k` and `top_p` leave out; a step without drafts has no positions.
+
+    Args:
+        logits: (num_tokens, vocab_size).
+        k: (num_tokens,), likewise `p`.
+    """
+    masked: Tensor = _apply_top_k_top_p(logits, k, p) if len(logits) else logits
+    return masked
+
+
 def repair() -> None:
-    """Put the replacement in place where it is needed."""
+    """Put the replacements in place where they are needed."""
     if current_platform.is_cpu() and vllm.__version__.split("+")[0] == REPAIRED_VERSION:
         rejection_sampler.expand_batch_to_tokens = expand_batch_to_tokens
+        rejection_sampler.apply_top_k_top_p = apply_top_k_top_p
 
 
 class WorkerExtension:
