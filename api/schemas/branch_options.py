@@ -52,8 +52,9 @@ class BranchOptionsIn(BaseModel):
         None,
         ge=0,
         le=1_000_000,
-        description="Tokens that a reasoning model may think for, on workers in front of a vLLM"
-        " server. Elsewhere branches with it fail.",
+        description="Tokens that a reasoning model may think for, on vLLM that knows how"
+        " the model ends its thinking, in the worker or behind an endpoint. Elsewhere branches with"
+        " it fail.",
     )
     prompt_format: PromptFormat = Field(
         PromptFormat.AUTO,

@@ -1,4 +1,4 @@
-"""The engine in front of a real `vllm serve`, with a draft length per branch."""
+"""The openai engine in front of vLLM's own server, with a draft length per branch."""
 
 import json
 import os
@@ -17,8 +17,6 @@ from tests.worker.engines.checkpoints import write_checkpoint
 from worker.engines.base import BranchFinished, FinishReason, Sampling
 from worker.engines.openai.engine import OpenAIEngine
 from worker.engines.openai.settings import EndpointSettings
-
-pytest.importorskip("vllm", reason="vLLM is not installed")
 
 START_TIMEOUT_S = 240.0
 NUM_DRAFTS = 4
