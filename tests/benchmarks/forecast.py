@@ -11,11 +11,11 @@ of what the other models of the file teach (`warm`). Jobs draw from the problems
 and branches of a problem come in a new random order in every run. All numbers are simulated.
 
 Which problems are learned from is chance, and it shifts accuracy by more than a model may be off:
-the halves of 198 problems differ by 6 points as a rule. So runs take turns as the parts of one
-permutation are learned from, over which chance cancels out, and the table shows what is left of it:
-by how much the learned problems were easier than those of the jobs (`chance`, in points of single
-branches), and the standard error of the expected accuracy of one run, which no forecast can go
-below (`floor`).
+the halves of 198 GPQA problems differ with a deviation of 6 points. So runs take turns as the parts
+of one permutation are learned from, over which chance cancels out, and the table shows what is left
+of it: by how much the learned problems were easier than those of the jobs (`chance`, in points of
+single branches), and the standard error of the expected accuracy of one run, which no forecast can
+go below (`floor`).
 
 A finish whose P95 is the deadline itself is covered by design, because the worker answers then from
 the votes there are; such jobs are counted apart, and coverage is that of the others. Intervals are
