@@ -107,7 +107,7 @@ def measure(size: int, load: float, repeats: int) -> list[dict[str, Any]]:
     for _ in range(10):  # until the workers are full and plans have settled
         world = beat(world, rng)
         world = applied(world, decide(world, CONFIG))
-    for _ in range(4):  # the other configuration has forecasts of its own to remember
+    for _ in range(4):  # so that forecasts of alike jobs are remembered
         decide(beat(world, rng, share=1.0), everything)
     for _ in range(repeats):
         changed = beat(world, rng, share=1.0)
