@@ -50,7 +50,7 @@ def test_a_worker_that_still_loads_vllm_is_ended_by_sigterm(tmp_path: Path) -> N
             assert process.poll() is None
             time.sleep(0.1)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0
+        assert process.wait(60) == 0
     _, alive = psutil.wait_procs(children, timeout=10)
     assert alive == []
 
