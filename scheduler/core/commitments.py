@@ -38,12 +38,17 @@ class Commitments:
         # Young branches have most of their work before them; of old ones the mean remaining life
         # is what counts, however old they are.
         remaining = np.maximum(whole - elapsed, np.minimum(age, whole))
+        # What has not ended then the deadline ends.
+        left_s = np.maximum(columns["deadline_s"] - now.timestamp(), 0.0)
+        remaining_s, whole_s = np.minimum(np.array([remaining, whole]) * tpot_s, left_s)
         order = columns["deadline_s"].argsort(kind="stable")
-        waiting_s = ((num_open - running) * whole * tpot_s)[order] / fleet.rows
+        waiting = (num_open - running)[order]
         self._due_s = columns["deadline_s"][order]
-        self._waiting_s = np.concatenate([[0.0], waiting_s.cumsum()])
+        self._waiting = np.concatenate([[0.0], waiting.cumsum()])
+        self._waiting_s = np.concatenate([[0.0], (waiting * whole_s[order]).cumsum() / fleet.rows])
         self._rows = fleet.rows
-        self._running_s = float((running * remaining * tpot_s).sum()) / fleet.rows
+        self._running = float(running.sum())
+        self._running_s = float((running * remaining_s).sum()) / fleet.rows
 
     def ahead_s(self, deadline_at: datetime, num_wanted: int) -> float:
         """Seconds for which the fleet's rows are kept from a job with this deadline.
@@ -57,9 +62,10 @@ class Commitments:
     def ahead_of(self, deadline_s: FloatArray, num_wanted: NDArray[np.int64]) -> FloatArray:
         """`ahead_s` for several deadlines, in seconds since the epoch."""
         num_before = self._due_s.searchsorted(deadline_s, side="right")
-        # Running branches stand in the way only of those for whom no free row is left.
-        short = self.open_branches + num_wanted - self._rows
-        share = np.clip(short / max(self.open_branches, 1), 0.0, 1.0)
+        # Running branches stand in the way only of those for whom no free row is left, and what
+        # waits with a later deadline does not.
+        short = self._running + self._waiting[num_before] + num_wanted - self._rows
+        share = np.clip(short / max(self._running, 1.0), 0.0, 1.0)
         return np.asarray(share * self._running_s + self._waiting_s[num_before])
 
 
