@@ -25,7 +25,8 @@ def fallback(
     Plans that leave more problems without an answer than admission promises come in. Those whose
     P95 fits are preferred, then those whose median fits. Failing that, one branch at the fastest
     draft length is cut where the time ends, and the predicted accuracy counts the share of the
-    work that fits in.
+    work that fits in. Behind other work a problem gets one branch: wide and short plans would keep
+    rows from those who wait.
     """
     grid = Grid.of(fleet, job, config)
     fleet = grid.fleet
@@ -35,12 +36,13 @@ def fallback(
     everything = np.ones(forecasts.p50_s.shape, dtype=bool)
     [options] = flatten(grid, forecasts, everything, [job], config)
     late_s = pessimistic(fleet, ahead_s)
-    index = options.best(options.needed_s + late_s <= room_s, config)
+    narrowest = options.plans[:, 0] == options.plans[:, 0].min()
+    allowed = narrowest | (ahead_s <= 0.0)
+    index = options.best(allowed & (options.needed_s + late_s <= room_s), config)
     if index is None:
-        index = options.best(options.p50_s + ahead_s <= room_s, config)
+        index = options.best(allowed & (options.p50_s + ahead_s <= room_s), config)
     if index is not None:
         return options.plan(index), options.forecast(index, ahead_s, late_s, cut_s)
-    narrowest = options.plans[:, 0] == options.plans[:, 0].min()
     tpot_s = fleet.tpot_s(fleet.rows, np.asarray(fleet.draft_lengths), job.mean_prompt_tokens)
     caps = forecasts.caps
     cap = float(np.clip(room_s / tpot_s.min(), caps[0], caps[-1]))

@@ -10,9 +10,10 @@ cheaper plans of those before it may. So every promise is kept as in a review of
 better plans for what changed slowly come within some ticks: after k ticks of a share s the chance
 to be still waiting is (1 - s) ** k.
 
-Under review each job takes its cheapest plan that fits. A job that fits none gets a fallback and no
-longer binds the others; it keeps its place in line while that makes nobody late, and goes behind
-all others when it would. A best effort always gets a fallback, and goes behind all jobs with a
+Under review each job takes its cheapest plan that fits. Just before a deadline only wide and short
+plans do; behind other work they count as none, since they would keep many rows from those who wait
+for few answers. A job that fits none gets a fallback and no longer binds the others; it keeps its
+place in line while that makes nobody late, and goes behind all others when it would. A best effort always gets a fallback, and goes behind all jobs with a
 promise.
 """
 
@@ -28,6 +29,8 @@ IntArray = NDArray[np.int64]
 
 MAX_PASSES = 64
 """Passes over all jobs at once before the rest is walked one by one."""
+DEAR = 3.0
+"""Behind other work a plan may cost so many times what the densest one does, per right answer."""
 MAX_FLOAT = np.finfo(np.float64).max
 
 
@@ -119,8 +122,13 @@ def _put(bounds: Bounds, jobs: IntArray, candidates: IntArray) -> None:
 
 def _cheapest_behind(bounds: Bounds, jobs: IntArray, before_s: FloatArray) -> IntArray:
     room_s = bounds.limit_s[jobs] - before_s * bounds.stretch
-    classes = bounds.classes[jobs]
-    return np.asarray(bounds.menus.cheapest[classes, bounds.menus.num_fitting(classes, room_s)])
+    menus, classes = bounds.menus, bounds.classes[jobs]
+    found = menus.cheapest[classes, menus.num_fitting(classes, room_s)]
+    dense = menus.densest[classes]
+    cost, accuracy = menus.row_seconds[classes, found], menus.accuracy[classes, found]
+    dense_cost, dense_accuracy = menus.row_seconds[classes, dense], menus.accuracy[classes, dense]
+    is_dear = cost * dense_accuracy > DEAR * dense_cost * accuracy
+    return np.asarray(np.where(is_dear & (before_s > 0.0), LATE, found))
 
 
 def _place_late(bounds: Bounds) -> None:

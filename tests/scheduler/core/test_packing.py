@@ -157,3 +157,19 @@ def test_running_branches_delay_nobody_while_rows_are_free() -> None:
     small = [job(deadline_s=60.0, num_pending=8)]
     assert bounds_of(small, few).ahead_s(0) == 0.0
     assert bounds_of(small, many).ahead_s(0) > 0.0
+
+
+def test_what_waits_with_a_later_deadline_is_not_before_a_job() -> None:
+    def ahead_s(num_branches: int) -> float:
+        held = [batch(deadline_s=600.0, num_open_branches=num_branches)]
+        return bounds_of([job(deadline_s=60.0, num_pending=8)], held).ahead_s(0)
+
+    assert 0.0 < ahead_s(FLEET.rows) == ahead_s(2 * FLEET.rows)
+
+
+def test_running_branches_hold_rows_until_their_deadline_at_most() -> None:
+    def ahead_s(deadline_s: float) -> float:
+        held = [batch(deadline_s=deadline_s, num_open_branches=FLEET.rows)]
+        return bounds_of([job(deadline_s=60.0, num_pending=100)], held).ahead_s(0)
+
+    assert ahead_s(2.0) == 2.0 < ahead_s(600.0)
