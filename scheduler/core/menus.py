@@ -32,6 +32,8 @@ SHARES_OF_ROWS = 16
 NEVER_S = 1e300
 """Cost of a candidate that is not there."""
 NO_CODE = np.iinfo(np.int64).max
+WIDEST = 3
+"""Multiple of the densest plan's width up to which a plan counts as narrow: a vote of three."""
 MAX_CLASSES = 16384
 """Classes remembered by one menu."""
 LEAST_CLASSES = 64
@@ -62,6 +64,7 @@ class Menus:
         best_accuracy: (classes,); of the most accurate candidate.
         densest: (classes,); of all candidates the one with the most accuracy per row-second.
         cheapest: (classes, candidates + 1); the cheapest of the first so many, -1 of none.
+        cheapest_narrow: The same among those at most `WIDEST` times as wide as the densest.
         places: Classes and candidates of jobs.
     """
 
@@ -84,7 +87,7 @@ class Menus:
         self.is_useful = np.zeros((0, 0), dtype=bool)
         self.best_accuracy = np.zeros(0)
         self.densest = np.zeros(0, dtype=np.int64)
-        self.cheapest = np.zeros((0, 1), dtype=np.int16)
+        self.cheapest = self.cheapest_narrow = np.zeros((0, 1), dtype=np.int16)
         self._useful = np.zeros((0, 0), dtype=np.int16)
         self._hull_of = np.zeros((0, 1), dtype=np.int32)
         self._hulls = np.zeros((1, MAX_HULL), dtype=np.int64)
@@ -171,7 +174,7 @@ class Menus:
         self.row_seconds[number, :count] = cost = options.row_seconds[order]
         self.accuracy[number, :count] = accuracy = options.accuracy[order]
         self.best_accuracy[number] = accuracy.max()
-        self.densest[number] = (accuracy / np.maximum(cost, LEAST_COST)).argmax()
+        self.densest[number] = dense = (accuracy / np.maximum(cost, LEAST_COST)).argmax()
         self.is_useful[number, :count] = is_useful = useful(cost, accuracy)
         kept = np.flatnonzero(is_useful)
         self._useful[number, : len(kept)] = kept
@@ -180,7 +183,12 @@ class Menus:
         self._code_order[number, :count] = by_code = code.argsort()
         self._codes[number, :count] = code[by_code]
         by_cost = np.lexsort((-accuracy, cost))
-        self.cheapest[number, 1 : count + 1] = by_cost[np.minimum.accumulate(by_cost.argsort())]
+        place = by_cost.argsort()
+        self.cheapest[number, 1 : count + 1] = by_cost[np.minimum.accumulate(place)]
+        narrow = np.where(width <= WIDEST * width[dense], place, count)
+        self.cheapest_narrow[number, 1 : count + 1] = np.append(by_cost, -1)[
+            np.minimum.accumulate(narrow)
+        ]
         self._size += 1
 
     def _reserve(self, classes: int, candidates: int) -> None:
@@ -213,6 +221,7 @@ class Menus:
         self._codes = blank(self._codes, NO_CODE)
         self._code_order = blank(self._code_order, -1)
         self.cheapest = blank(self.cheapest, -1, 1 + self.needed_s.shape[1])
+        self.cheapest_narrow = blank(self.cheapest_narrow, -1, 1 + self.needed_s.shape[1])
         self._hull_of = blank(self._hull_of, -1, 1 + self.needed_s.shape[1])
         self.best_accuracy = blank(self.best_accuracy[:, None], 0.0, 1)[:, 0]
         self.densest = blank(self.densest[:, None], 0, 1)[:, 0]

@@ -11,10 +11,10 @@ better plans for what changed slowly come within some ticks: after k ticks of a 
 to be still waiting is (1 - s) ** k.
 
 Under review each job takes its cheapest plan that fits. Just before a deadline only wide and short
-plans do; behind other work they count as none, since they would keep many rows from those who wait
-for few answers. A job that fits none gets a fallback and no longer binds the others; it keeps its
-place in line while that makes nobody late, and goes behind all others when it would. A best effort always gets a fallback, and goes behind all jobs with a
-promise.
+plans do; behind other work they do not count (`menus.WIDEST`), since for few answers they would
+keep many rows from those who wait. A job that fits none gets a fallback and no longer binds the others; it keeps its
+place in line while that makes nobody late, and goes behind all others when it would. A best effort
+always gets a fallback, and goes behind all jobs with a promise.
 """
 
 from zlib import crc32
@@ -29,8 +29,6 @@ IntArray = NDArray[np.int64]
 
 MAX_PASSES = 64
 """Passes over all jobs at once before the rest is walked one by one."""
-DEAR = 3.0
-"""Behind other work a plan may cost so many times what the densest one does, per right answer."""
 MAX_FLOAT = np.finfo(np.float64).max
 
 
@@ -123,12 +121,10 @@ def _put(bounds: Bounds, jobs: IntArray, candidates: IntArray) -> None:
 def _cheapest_behind(bounds: Bounds, jobs: IntArray, before_s: FloatArray) -> IntArray:
     room_s = bounds.limit_s[jobs] - before_s * bounds.stretch
     menus, classes = bounds.menus, bounds.classes[jobs]
-    found = menus.cheapest[classes, menus.num_fitting(classes, room_s)]
-    dense = menus.densest[classes]
-    cost, accuracy = menus.row_seconds[classes, found], menus.accuracy[classes, found]
-    dense_cost, dense_accuracy = menus.row_seconds[classes, dense], menus.accuracy[classes, dense]
-    is_dear = cost * dense_accuracy > DEAR * dense_cost * accuracy
-    return np.asarray(np.where(is_dear & (before_s > 0.0), LATE, found))
+    fitting = menus.num_fitting(classes, room_s)
+    is_first = before_s <= 0.0
+    narrow, any_width = menus.cheapest_narrow[classes, fitting], menus.cheapest[classes, fitting]
+    return np.asarray(np.where(is_first, any_width, narrow))
 
 
 def _place_late(bounds: Bounds) -> None:
