@@ -100,6 +100,6 @@ def test_behind_other_work_no_job_is_saved_by_a_wide_plan() -> None:
         bounds = place(Bounds(fleet, jobs, held, NOW, CONFIG))
         now = bounds.item(0)
         assert now.plan.num_branches <= (WIDEST if now.is_in_time else 1)
-        found.append((now.is_in_time, bounds.fits(0, bounds.ahead_s(0)).any()))
+        found.append((now.is_in_time, bool(bounds.fits(0, bounds.ahead_s(0)).any())))
     assert (False, True) in found, "some wide plan would fit where no narrow one does"
     assert found[-1] == (True, True)
