@@ -72,6 +72,10 @@ class Learner:
                     self.refresh(datetime.now(UTC), stop)
                 except DBAPIError as error:
                     _log.warning("learning.store_away", error=str(error.orig))
+                except Exception:
+                    # A family that cannot be fitted must not end learning for all others.
+                    _log.exception("learning.failed")
+                    self._news.clear()
 
         thread = threading.Thread(target=run, name="learner", daemon=True)
         thread.start()

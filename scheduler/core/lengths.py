@@ -39,6 +39,9 @@ LEVEL_PROBLEMS = 0.5
 """Problems that the prior's level counts for: families differ by more than problems within one."""
 MEDIAN_VARIANCE = np.pi / 2.0
 """Variance of the median of normal values over that of their mean."""
+FURTHEST = 4.0
+"""No branch is expected to be longer than this many times the longest one seen, or than this many
+times the prior's median: where all were cut, longer lengths would only fit better and better."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -118,12 +121,15 @@ def fit_lengths(
     spread = np.ones((2, num))
     level = _medians(logs, owner, num)
     place = _places(owner, is_cut)
+    ceiling = max(logs.max(), prior.level) + np.log(FURTHEST)
     curve = _level_by_difficulty(mixture, level, profile, prior, prior_problems)
     for _ in range(ROUNDS_CUT if is_cut.any() else ROUNDS_UNCUT):
         lower, upper = (sigma[:, None] * spread)[:, owner]
         residuals = logs - level[owner] - slope * wrong
-        sides = sides_of(residuals, lower, upper, is_cut)
-        filled = np.where(is_cut, beyond(residuals, lower, upper, place), residuals)
+        reach = ceiling - logs + residuals
+        sides = sides_of(residuals, lower, upper, is_cut, reach)
+        filled = beyond(residuals, lower, upper, place)
+        filled = np.where(is_cut, np.minimum(filled, reach), residuals)
         medians = level + _medians(filled, owner, num)
         slope = (wrong @ (slope * wrong + sides.expected) + prior_problems * prior.slope) / (
             wrong @ wrong + prior_problems
@@ -160,8 +166,9 @@ def fit_lengths(
     side = int(middle > 0.0)
     rows += (curve - typical)[:, None] - sigma[side] * middle * (1.0 - np.exp(spreads[side]))
     lower, upper = (tuple(tuple(row) for row in table) for table in np.exp(spreads).tolist())
+    quantiles = typical + shape * np.where(shape < 0.0, *sigma)
     return Lengths(
-        length_quantiles=tuple(np.exp(typical + shape * np.where(shape < 0.0, *sigma)).tolist()),
+        length_quantiles=tuple(np.exp(np.minimum(quantiles, ceiling)).tolist()),
         length_scales=tuple(tuple(row) for row in np.exp(rows).tolist()),
         length_spreads=lower,
         upper_spreads=upper,

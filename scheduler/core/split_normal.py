@@ -35,13 +35,18 @@ class Sides:
 
 
 def sides_of(
-    values: FloatArray, lower: FloatArray, upper: FloatArray, is_cut: NDArray[np.bool_]
+    values: FloatArray,
+    lower: FloatArray,
+    upper: FloatArray,
+    is_cut: NDArray[np.bool_],
+    reach: FloatArray,
 ) -> Sides:
     """Split values around the median by side.
 
     Args:
         values: Relative to the median; of those cut, what they exceed.
         lower, upper: Spreads of each value's distribution.
+        reach: What is expected of a cut value is at most this.
     """
     is_low = values < 0.0
     z = values / np.where(is_low, lower, upper)
@@ -59,10 +64,10 @@ def sides_of(
         above=upper**2 * np.where(is_low, 0.5 / rest, 1.0 + z * hazard),
     )
     return Sides(
-        expected=np.where(is_cut, cut.expected, values),
+        expected=np.where(is_cut, np.minimum(cut.expected, reach), values),
         is_above=np.where(is_cut, cut.is_above, ~is_low),
         below=np.where(is_cut, cut.below, np.where(is_low, values**2, 0.0)),
-        above=np.where(is_cut, cut.above, np.where(is_low, 0.0, values**2)),
+        above=np.where(is_cut, np.minimum(cut.above, reach**2), np.where(is_low, 0.0, values**2)),
     )
 
 

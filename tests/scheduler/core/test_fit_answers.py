@@ -139,6 +139,16 @@ def test_branches_that_were_all_cut_leave_a_profile_that_is_longer_than_the_cap(
     assert float(profile.length_quantile(0.5)) < 1e6
 
 
+@pytest.mark.parametrize("width", [1, 2, 16])
+def test_lengths_stay_within_reason_when_all_or_nearly_all_branches_were_cut(width: int) -> None:
+    cut = RecordedProblem((None,) * width, (64,) * width, (False,) * width)
+    once = RecordedProblem((0,) * width, (1,) * width, (True,) + (False,) * (width - 1))
+    for recordings in ([cut] * 40, [cut] * 39 + [once], [once] * 40):
+        for prior in (None, fit(recordings)):
+            profile = fit_answers(recordings, model="m", family="f", source="cut", prior=prior)
+            assert 1.0 < profile.length_quantiles[-1] < 1e5
+
+
 def test_without_references_agreement_teaches_nearly_the_same() -> None:
     """The most popular answer is right on most problems of this model."""
     row = np.asarray(ANSWERS.difficulty) ** 4

@@ -20,7 +20,13 @@ def test_what_was_cut_is_expected_as_drawn(threshold: float) -> None:
     (expected,), (is_above,), (below,), (above,) = (
         np.atleast_1d(value)
         for value in _fields(
-            sides_of(np.array([threshold]), np.array([LOWER]), np.array([UPPER]), np.array([True]))
+            sides_of(
+                np.array([threshold]),
+                np.array([LOWER]),
+                np.array([UPPER]),
+                np.array([True]),
+                np.array([np.inf]),
+            )
         )
     )
     assert expected == pytest.approx(longer.mean(), rel=0.01)
@@ -38,7 +44,7 @@ def test_what_is_known_counts_as_it_is() -> None:
     values = np.array([-0.5, 0.0, 2.0])
     spreads = np.ones(3)
     expected, is_above, below, above = _fields(
-        sides_of(values, spreads, spreads, np.zeros(3, dtype=bool))
+        sides_of(values, spreads, spreads, np.zeros(3, dtype=bool), np.full(3, np.inf))
     )
     np.testing.assert_allclose(expected, values)
     np.testing.assert_allclose(is_above, [0.0, 1.0, 1.0])
@@ -49,7 +55,7 @@ def test_what_is_known_counts_as_it_is() -> None:
 def test_a_threshold_far_out_stays_finite() -> None:
     values = np.array([60.0, -60.0])
     spreads = np.ones(2)
-    sides = sides_of(values, spreads, spreads, np.ones(2, dtype=bool))
+    sides = sides_of(values, spreads, spreads, np.ones(2, dtype=bool), np.full(2, np.inf))
     assert all(np.isfinite(value).all() for value in _fields(sides))
     assert sides.expected[0] == pytest.approx(60.0, rel=0.01)
     assert sides.expected[1] == pytest.approx(0.0, abs=1e-6)
