@@ -48,9 +48,10 @@ lint: $(INSTALLED) ## Check format, style, types and import contracts
 
 check: lint test acceptance ## Everything: lint, tests, the official clients
 
-bench: $(INSTALLED) ## Run a benchmark: make bench name=speculation ARGS="..."
+# Those of vLLM run where vLLM is.
+bench: $(if $(filter overhead_vllm runbatch,$(name)),$(VLLM_VENV)/.installed-cpu,$(INSTALLED)) ## Run a benchmark: make bench name=speculation ARGS="..."
 	@test -n "$(name)" || (ls tests/benchmarks/*.py; echo "choose one: make bench name=..."; exit 2)
-	$(BIN)/python -m tests.benchmarks.$(name) $(ARGS)
+	$(dir $<)bin/python -m tests.benchmarks.$(name) $(ARGS)
 
 install-vllm: ## Create .venv-vllm with Slackline and vLLM for NVIDIA GPUs
 	test -x $(VLLM_BIN)/python || $(PYTHON) -m venv $(VLLM_VENV)

@@ -71,6 +71,23 @@ def vllm_config(
             raise VllmStartError(f"{folder} is no checkpoint, it has no config.json")
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    arguments = engine_arguments(model_dir, draft_dir, settings, max_num_seqs=max_num_seqs)
+    try:
+        config: VllmConfig = AsyncEngineArgs(**arguments).create_engine_config()
+    # Of whatever kind: vLLM, transformers and pydantic each have their own.
+    except Exception as error:
+        raise VllmStartError(f"{type(error).__name__}: {error}") from error
+    scheduling = config.scheduler_config
+    scheduling.scheduler_cls = (
+        PerBranchAsyncScheduler if scheduling.async_scheduling else PerBranchScheduler
+    )
+    return config
+
+
+def engine_arguments(
+    model_dir: Path, draft_dir: Path | None, settings: VllmSettings, *, max_num_seqs: int
+) -> dict[str, Any]:
+    """The arguments of vLLM's engine by their names."""
     speculative = _speculative(draft_dir, settings, max_num_seqs)
     arguments: dict[str, Any] = {
         "model": str(model_dir),
@@ -97,18 +114,7 @@ def vllm_config(
     else:
         arguments["gpu_memory_utilization"] = settings.gpu_memory_utilization
         arguments["tensor_parallel_size"] = settings.tensor_parallel_size
-    try:
-        config: VllmConfig = AsyncEngineArgs(
-            **arguments | settings.engine_args
-        ).create_engine_config()
-    # Of whatever kind: vLLM, transformers and pydantic each have their own.
-    except Exception as error:
-        raise VllmStartError(f"{type(error).__name__}: {error}") from error
-    scheduling = config.scheduler_config
-    scheduling.scheduler_cls = (
-        PerBranchAsyncScheduler if scheduling.async_scheduling else PerBranchScheduler
-    )
-    return config
+    return arguments | settings.engine_args
 
 
 def _speculative(

@@ -1,0 +1,86 @@
+"""What does Slackline cost vLLM?
+
+Question: tokens per second of a job that goes through API, scheduler, Celery, Postgres and the vLLM
+engine with a draft length per branch, against those of vLLM's own `LLM.generate` with the same
+prompts, width, cap and one fixed draft length.
+
+Regimes: the demo model on a CPU, one worker, all on this machine, so that the service's own
+processes take their share of the same cores. Both run vLLM with the same arguments, except that the
+plain one has vLLM's own scheduler, its default statistics, and one draft length, that of the job's
+plan. Rounds alternate; the plain engine stays loaded in a process of its own. A job's time runs
+from its submission to its last committed answer; aborted branches count with the tokens that they
+had decoded.
+
+Falsified when: the ratio of medians is below 0.95.
+
+    python -m tests.benchmarks.overhead_vllm [--problems N] [--branches N] [--rounds N]
+"""
+
+import functools
+import multiprocessing
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from typing import Any
+
+from api.client.shapes import Plan
+from tests.benchmarks.served import DEMO_MODEL, TEMPERATURE, compare_in_turn
+
+MAX_NUM_SEQS = 64
+"""As of a worker."""
+
+OURS = {
+    "scheduling_policy",
+    "per_request_spec_decode_metrics",
+    "enable_logging_iteration_details",
+    "disable_log_stats",
+    "shutdown_timeout",
+}
+"""Arguments that the plain engine does without. The repair of sampling on a CPU stays."""
+
+
+def main() -> None:
+    """Measures with a plain vLLM that stays loaded beside the worker's."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as plain:
+
+        def decode(prompts: Sequence[str], plan: Plan) -> tuple[int, float]:
+            return plain.submit(generate, prompts, plan).result()
+
+        compare_in_turn("vllm", decode)
+
+
+def generate(prompts: Sequence[str], plan: Plan) -> tuple[int, float]:
+    """Tokens and seconds of `LLM.generate`, loading not counted; runs in the plain process."""
+    from vllm import SamplingParams
+
+    llm = plain_llm(plan["num_speculative_tokens"])
+    sampling = SamplingParams(temperature=TEMPERATURE, max_tokens=plan["max_tokens"])
+    requests = [prompt for prompt in prompts for _ in range(plan["num_branches"])]
+    started_at_s = time.perf_counter()
+    outputs = llm.generate(requests, sampling, use_tqdm=False)
+    elapsed_s = time.perf_counter() - started_at_s
+    return sum(len(output.outputs[0].token_ids) for output in outputs), elapsed_s
+
+
+@functools.cache
+def plain_llm(num_speculative_tokens: int) -> Any:
+    """A plain vLLM with one fixed draft length."""
+    from vllm import LLM
+
+    from worker.engines.vllm.arguments import engine_arguments
+    from worker.engines.vllm.settings import VllmSettings
+
+    arguments = engine_arguments(
+        DEMO_MODEL / "target",
+        DEMO_MODEL / "draft",
+        VllmSettings(draft_lengths=(num_speculative_tokens,)),
+        max_num_seqs=MAX_NUM_SEQS,
+    )
+    if arguments["speculative_config"]:
+        # Our scheduler subclass does not follow the table; vLLM's own would.
+        del arguments["speculative_config"]["num_speculative_tokens_per_batch_size"]
+    return LLM(**{name: value for name, value in arguments.items() if name not in OURS})
+
+
+if __name__ == "__main__":
+    main()
