@@ -3,9 +3,9 @@
 Theory of operation: a pass runs in a thread of its own at most every `learn_interval_s`, outside
 every tick and with transactions of its own. It fits the families whose finished problems grew by
 `GROWTH` since their last fit, most news first, to their latest `learn_problems` problems, until its
-time is up; the rest waits for the next pass. What it stores is in the next snapshot. The fit is
-always to problems, never to an older fit, so a pass that is lost or doubled does no harm. The first
-pass of a process looks at every family.
+time is up; the rest waits for the next pass, and a family that cannot be fitted for more problems.
+What it stores is in the next snapshot. The fit is always to problems, never to an older fit, so a
+pass that is lost or doubled does no harm. The first pass of a process looks at every family.
 """
 
 import threading
@@ -73,9 +73,7 @@ class Learner:
                 except DBAPIError as error:
                     _log.warning("learning.store_away", error=str(error.orig))
                 except Exception:
-                    # A family that cannot be fitted must not end learning for all others.
                     _log.exception("learning.failed")
-                    self._news.clear()
 
         thread = threading.Thread(target=run, name="learner", daemon=True)
         thread.start()
@@ -97,8 +95,14 @@ class Learner:
         for family in self._due():
             if time.monotonic() > give_up_at or (stop is not None and stop.is_set()):
                 break
-            if self._learn(family, now):
-                fitted.append(family)
+            try:
+                if self._learn(family, now):
+                    fitted.append(family)
+            except DBAPIError:
+                raise
+            except Exception:
+                # A family that cannot be fitted must not keep the others from it.
+                _log.exception("learning.failed", **family._asdict())
             del self._news[family]
         return fitted
 

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,8 +14,11 @@ from db.models import Branch, LearnedProfile
 from db.problems import answer_problems
 from db.session import SessionFactory
 from db.snapshot import read_snapshot
+from scheduler import learn
+from scheduler.core.accuracy import AnswerProfile
 from scheduler.core.config import SchedulerConfig
 from scheduler.core.decide import decide
+from scheduler.core.fit_answers import fit_answers
 from scheduler.learn import Learner
 from tests.factories import (
     MODEL,
@@ -123,6 +127,22 @@ def test_a_family_is_fitted_again_only_when_it_grew(
     assert learner.refresh(after(400)) == [Family(MODEL, "algebra")]
     with sessions.begin() as session:
         assert session.get_one(LearnedProfile, (MODEL, "algebra")).num_problems == 65
+
+
+def test_a_family_that_cannot_be_fitted_keeps_no_other_from_it(
+    sessions: SessionFactory, learner: Learner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    solve(sessions, "algebra", num_problems=5, right=0.9, mean_tokens=50.0)
+    solve(sessions, "geometry", num_problems=5, right=0.9, mean_tokens=50.0)
+
+    def failing(*args: Any, **options: Any) -> AnswerProfile:
+        if options["family"] == "algebra":
+            raise ZeroDivisionError("no such length")
+        return fit_answers(*args, **options)
+
+    monkeypatch.setattr(learn, "fit_answers", failing)
+    assert learner.refresh(after(20)) == [Family(MODEL, "geometry")]
+    assert learner.refresh(after(200)) == [], "it is not tried again before there is news"
 
 
 def test_a_fit_sees_no_more_problems_than_allowed(sessions: SessionFactory) -> None:
