@@ -161,11 +161,6 @@ class LatencyProfile:
         counted = drafts.relative_sigma(self.acceptance, self._tries, num_speculative_tokens)
         return np.asarray(np.sqrt(self.residual_sigma**2 + counted**2))
 
-    def at_acceptance_quantile(self, level: float) -> "LatencyProfile":
-        """The profile as it is when acceptance is at this quantile of what the counts allow."""
-        bound = drafts.quantile(self.acceptance, self._tries, level)
-        return replace(self, acceptance=tuple(bound.tolist()))
-
     def scaled(self, ratio: float) -> "LatencyProfile":
         """The profile with all its times multiplied."""
         return replace(

@@ -74,21 +74,6 @@ def types_of(profile: AnswerProfile) -> TypeGrid:
     )
 
 
-def probability_right(
-    profile: AnswerProfile, class_counts: Sequence[int], num_more: int = 0
-) -> float:
-    """Probability that the leading class is right; 0 without votes.
-
-    Args:
-        class_counts: Votes per class, in the order of their first vote, `MAX_BRANCHES` at most.
-        num_more: Branches of the problem that have not ended.
-    """
-    if not class_counts:
-        return 0.0
-    joint = posterior(types_of(profile), tuple(class_counts), num_more)
-    return float(joint[leader_of(class_counts)].sum())
-
-
 def leader_of(class_counts: Sequence[int]) -> int:
     """Position of the class that would win now; there is at least one."""
     return max(range(len(class_counts)), key=class_counts.__getitem__)
