@@ -26,6 +26,9 @@ from scheduler.core.pooling import mean_latency, rounded_count
 from scheduler.core.shrinkage import best_known
 from scheduler.core.snapshot import WorkerView
 
+MAX_MODELS = 256
+"""Models whose last fleet is remembered."""
+
 _PARTS = attrgetter("name", "spec", "latency", "answers")
 """What a fleet is made from."""
 
@@ -65,6 +68,8 @@ class Fleet:
             members=tuple(Member(name, spec, latency) for name, spec, latency, _ in parts),
             answers=max((answers for *_, answers in parts), key=lambda a: a.num_branches_seen),
         )
+        if model not in _last and len(_last) >= MAX_MODELS:
+            _last.clear()
         _last[model] = parts, fleet
         return fleet
 
