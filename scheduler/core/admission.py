@@ -28,7 +28,6 @@ from scheduler.core.decisions import Admitted, Rejected, RejectReason
 from scheduler.core.fleet import alive_workers, fleets_by_model
 from scheduler.core.forecast import pessimistic
 from scheduler.core.losses import NO_LOSS, losses
-from scheduler.core.menus import WIDEST
 from scheduler.core.packing import Bounds, place
 from scheduler.core.snapshot import JobView, Snapshot
 from scheduler.core.upgrades import upgrade
@@ -158,8 +157,6 @@ def _earliest_finish_s(
     """
     fleet, config = with_job.fleet, with_job.config
     options = with_job.options(with_job.jobs.index(job))
-    width = options.plans[:, 0]
-    is_narrow = width <= WIDEST * width[(options.accuracy / options.row_seconds).argmax()]
     slack_s = beside_job.slack_s()
     cost_s = np.concatenate([[0.0], beside_job.cost_s.cumsum()])
     left_s = [
@@ -179,7 +176,7 @@ def _earliest_finish_s(
             held_s = beside_job.held.ahead_s(now + timedelta(seconds=due_s), wanted)
             late_s = pessimistic(fleet, held_s + float(cost_s[rank]))
             # As in `placing`, wide plans are for jobs that wait for nobody.
-            offered = is_narrow | (late_s <= 0.0)
+            offered = options.is_narrow | (late_s <= 0.0)
             least_s = float(options.needed_s[offered].min())
             needed_s = least_s + late_s + config.reserve_s + MARGIN_S
             if needed_s <= due_s:

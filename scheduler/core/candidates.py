@@ -13,6 +13,7 @@ from scheduler.core.config import SchedulerConfig
 from scheduler.core.fleet import Fleet
 from scheduler.core.forecast import ForecastGrid
 from scheduler.core.grid import Grid, token_bound
+from scheduler.core.hulls import LEAST_COST
 from scheduler.core.latency import FloatArray
 from scheduler.core.plan import Forecast, Plan
 from scheduler.core.snapshot import JobView
@@ -20,6 +21,9 @@ from scheduler.core.snapshot import JobView
 CUT_STEPS = 4
 """Where the deadline cuts the branches, the cap is so many steps longer, about twice as long: the
 engine may be faster than forecast with all rows busy, and the deadline bounds what is lost."""
+WIDEST = 3
+"""Multiple of the densest plan's width up to which a plan counts as narrow. Chosen by hand, so that
+a vote of three does where the densest plan has one branch; no other value was tried."""
 MAX_TOGETHER = 16
 """Jobs forecast at once at most: their arrays stay in the processor's cache."""
 
@@ -44,6 +48,13 @@ class Candidates:
     plans: NDArray[np.int64]
     wave_rows: int
     stop_gain: float
+
+    @property
+    def is_narrow(self) -> NDArray[np.bool_]:
+        """Plans at most `WIDEST` times as wide as the one with most accuracy per row-second."""
+        width = self.plans[:, 0]
+        densest = (self.accuracy / np.maximum(self.row_seconds, LEAST_COST)).argmax()
+        return np.asarray(width <= WIDEST * width[densest])
 
     def plan(self, index: int) -> Plan:
         """The plan at a position; a batch of it fills about half of a worker's rows."""

@@ -32,10 +32,10 @@ SHARES_OF_ROWS = 16
 NEVER_S = 1e300
 """Cost of a candidate that is not there."""
 NO_CODE = np.iinfo(np.int64).max
-WIDEST = 3
-"""Multiple of the densest plan's width up to which a plan counts as narrow: a vote of three."""
 MAX_CLASSES = 16384
 """Classes remembered by one menu."""
+MAX_HULLS = 262_144
+"""Hulls remembered by one menu, 32 MiB; as deadlines near, each class meets many of them."""
 LEAST_CLASSES = 64
 MANY_CLASSES = 1024
 """With more of them there is room for `MAX_CLASSES`: to copy what is there takes long then."""
@@ -64,7 +64,7 @@ class Menus:
         best_accuracy: (classes,); of the most accurate candidate.
         densest: (classes,); of all candidates the one with the most accuracy per row-second.
         cheapest: (classes, candidates + 1); the cheapest of the first so many, -1 of none.
-        cheapest_narrow: The same among those at most `WIDEST` times as wide as the densest.
+        cheapest_narrow: The same among those that are `Candidates.is_narrow`.
         places: Classes and candidates of jobs.
     """
 
@@ -130,6 +130,10 @@ class Menus:
         """Hull vertices among the first so many candidates, from the cheapest up; -1 ends a row."""
         with self._lock:
             found = self._hull_of[classes, num_fitting]
+            if self._num_hulls > MAX_HULLS and (found < 0).any():
+                self._hull_of[: self._size] = -1
+                self._num_hulls = 0
+                found = self._hull_of[classes, num_fitting]
             if (found < 0).any():
                 width = self._hull_of.shape[1]
                 pairs = np.unique((classes * width + num_fitting)[found < 0])
@@ -174,7 +178,7 @@ class Menus:
         self.row_seconds[number, :count] = cost = options.row_seconds[order]
         self.accuracy[number, :count] = accuracy = options.accuracy[order]
         self.best_accuracy[number] = accuracy.max()
-        self.densest[number] = dense = (accuracy / np.maximum(cost, LEAST_COST)).argmax()
+        self.densest[number] = (accuracy / np.maximum(cost, LEAST_COST)).argmax()
         self.is_useful[number, :count] = is_useful = useful(cost, accuracy)
         kept = np.flatnonzero(is_useful)
         self._useful[number, : len(kept)] = kept
@@ -185,7 +189,7 @@ class Menus:
         by_cost = np.lexsort((-accuracy, cost))
         place = by_cost.argsort()
         self.cheapest[number, 1 : count + 1] = by_cost[np.minimum.accumulate(place)]
-        narrow = np.where(width <= WIDEST * width[dense], place, count)
+        narrow = np.where(options.is_narrow[order], place, count)
         self.cheapest_narrow[number, 1 : count + 1] = np.append(by_cost, -1)[
             np.minimum.accumulate(narrow)
         ]

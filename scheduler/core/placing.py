@@ -11,10 +11,10 @@ better plans for what changed slowly come within some ticks: after k ticks of a 
 to be still waiting is (1 - s) ** k.
 
 Under review each job takes its cheapest plan that fits. Just before a deadline only wide and short
-plans do; behind other work they do not count (`menus.WIDEST`), since for few answers they would
-keep many rows from those who wait. A job that fits none gets a fallback and no longer binds the
-others; it keeps its place in line while that makes nobody late, and goes behind all others when it
-would. A best effort always gets a fallback, and goes behind all jobs with a promise.
+plans do; behind other work they do not count (`Candidates.is_narrow`), since for few answers they
+would keep many rows from those who wait. A job that fits none gets a fallback and no longer binds
+the others; it keeps its place in line while that makes nobody late, and goes behind all others when
+it would. A best effort always gets a fallback, and goes behind all jobs with a promise.
 """
 
 from zlib import crc32

@@ -1,11 +1,12 @@
 from dataclasses import dataclass, replace
+from datetime import timedelta
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scheduler.core import columns
+from scheduler.core import columns, menus
 from scheduler.core.config import SchedulerConfig
 from scheduler.core.decide import decide
 from scheduler.core.snapshot import Snapshot
@@ -59,3 +60,18 @@ def test_no_memory_grows_without_bound(monkeypatch: pytest.MonkeyPatch) -> None:
         again = replace(world, jobs=tuple(replace(one) for one in world.jobs))
         assert decide(again, config) == decisions
         assert len(columns.jobs_table(again.jobs).owner.kinds) <= 5 + 3 * 2
+
+
+def test_hulls_that_were_forgotten_are_found_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs = tuple(job(f"j{i}", deadline_s=40.0 + 9 * i, num_pending=1 + 4 * i) for i in range(8))
+    worlds = [
+        Snapshot(now, jobs, (), (worker(heartbeat_at=now),))
+        for tick in range(8)
+        for now in [NOW + timedelta(seconds=3 * tick)]
+    ]
+    columns.forget()
+    expected = [decide(world, SchedulerConfig()) for world in worlds]
+    columns.forget()
+    monkeypatch.setattr(menus, "MAX_HULLS", 9)
+    assert [decide(world, SchedulerConfig()) for world in worlds] == expected
+    columns.forget()

@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scheduler.core.bounds import LATE, Bounds
+from scheduler.core.candidates import WIDEST
 from scheduler.core.config import SchedulerConfig
 from scheduler.core.decide import decide
 from scheduler.core.fleet import Fleet
-from scheduler.core.menus import WIDEST
 from scheduler.core.placing import place
 from scheduler.core.settling import settle
 from scheduler.core.snapshot import JobView, Snapshot
