@@ -18,7 +18,10 @@ class PromptFormat(StrEnum):
 
 
 class AnswerFormat(StrEnum):
-    """Where the final answer stands in the text of a branch; `auto` looks for all but `number`."""
+    """Where the final answer stands in the text of a branch.
+
+    `auto` is `boxed`, else `hashes`, else what the text states to be the answer.
+    """
 
     AUTO = "auto"
     BOXED = "boxed"
