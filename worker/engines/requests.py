@@ -1,5 +1,7 @@
 """Which branch requests can run, and what to change about those that cannot."""
 
+from collections.abc import Callable, Iterable, Iterator
+
 from scheduler.core.plan import EngineSpec
 from worker.engines.base import BranchRequest
 
@@ -41,6 +43,29 @@ def refusal(
             " worker in front of a vLLM server"
         )
     return None
+
+
+def encoded(
+    requests: Iterable[BranchRequest], encode: Callable[[BranchRequest], list[int]]
+) -> Iterator[tuple[BranchRequest, list[int], str | None]]:
+    """Each request with what the model reads for it, or with why the model cannot be asked so.
+
+    Branches of a problem have one prompt, which is encoded once.
+
+    Args:
+        encode: Raises `ValueError` for what the model cannot be asked.
+    """
+    ids_by_prompt: dict[tuple[object, ...], list[int]] = {}
+    for request in requests:
+        asked = (request.prompt, request.turns, request.prompt_format, request.system_prompt)
+        prompt = (*asked, request.partial)
+        try:
+            if prompt not in ids_by_prompt:
+                ids_by_prompt[prompt] = encode(request)
+        except ValueError as error:
+            yield request, [], str(error)
+        else:
+            yield request, ids_by_prompt[prompt], None
 
 
 def check_plain(request: BranchRequest) -> None:

@@ -13,7 +13,7 @@ import torch
 from scheduler.core.plan import EngineSpec
 from scheduler.core.refresh import EngineTotals
 from worker.engines.base import BranchFinished, BranchRequest, FinishReason
-from worker.engines.requests import refusal
+from worker.engines.requests import encoded, refusal
 from worker.engines.torch import timing
 from worker.engines.torch.config import LlamaConfig, UnsupportedCheckpointError
 from worker.engines.torch.decoder import Decoder, round_up
@@ -183,20 +183,10 @@ class TorchEngine:
     ) -> None:
         """Queues branches; their events arrive on `events`."""
         now = datetime.now(UTC)
-        ids_by_prompt: dict[tuple[object, ...], list[int]] = {}
         rows = []
-        for request in requests:
-            row = Row(request, events, now)
-            try:
-                asked = (request.prompt, request.turns, request.prompt_format)
-                if (
-                    prompt := (*asked, request.system_prompt, request.partial)
-                ) not in ids_by_prompt:
-                    ids_by_prompt[prompt] = self._text.encode_prompt(request)
-                row.prompt_ids = ids_by_prompt[prompt]
-                why = refusal(request, len(row.prompt_ids), self._spec)
-            except ValueError as error:
-                why = str(error)
+        for request, prompt_ids, why in encoded(requests, self._text.encode_prompt):
+            row = Row(request, events, now, prompt_ids)
+            why = why or refusal(request, len(prompt_ids), self._spec)
             if why is None:
                 rows.append(row)
             else:

@@ -17,7 +17,7 @@ from vllm.v1.engine.async_llm import AsyncLLM
 from scheduler.core.plan import EngineSpec
 from scheduler.core.refresh import EngineTotals
 from worker.engines.base import BranchFinished, BranchRequest, FinishReason
-from worker.engines.requests import refusal
+from worker.engines.requests import encoded, refusal
 from worker.engines.vllm.arguments import admitted_ahead, is_cpu, vllm_config
 from worker.engines.vllm.limits import Limits, VllmStartError
 from worker.engines.vllm.plugin import FAILURE_FILE
@@ -121,19 +121,11 @@ class VllmEngine:
     ) -> None:
         """Queues branches; their events arrive on `events`."""
         now = datetime.now(UTC)
-        ids_by_prompt: dict[tuple[str | None, ...], list[int]] = {}
         rows = []
         with self._lock:
-            for request in requests:
-                row = Row(request, events, now)
-                try:
-                    asked = (request.prompt, request.prompt_format, request.system_prompt)
-                    if (prompt := (*asked, request.partial)) not in ids_by_prompt:
-                        ids_by_prompt[prompt] = self._text.encode_prompt(request)
-                    row.prompt_ids = ids_by_prompt[prompt]
-                    why = self._refusal(row)
-                except ValueError as error:
-                    why = str(error)
+            for request, prompt_ids, why in encoded(requests, self._text.encode_prompt):
+                row = Row(request, events, now, prompt_ids)
+                why = why or self._refusal(row)
                 if why is None:
                     self._held.add(request.branch_id)
                     rows.append(row)
