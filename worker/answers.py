@@ -5,16 +5,18 @@ from collections import deque
 
 from scheduler.core.branch_options import AnswerFormat
 
-_BOXES = ("\\boxed", "\\fbox")
+_BOX = re.compile(r"\\(?:boxed|fbox)")
+_BRACE = re.compile(r"(?<!\\)[{}]")
+"""One that groups; `\\{` and `\\}` are printed."""
 _HASHES = "####"
 _MAX_BOX_CHARS = 2000
-"""Bounds the scan, so that a text of many cut boxes costs linear time."""
+"""What is longer is no answer."""
 _MAX_STATED_CHARS = 200
 
 _STATED = re.compile(r"\banswer(?:\s+is\b|\s*[:=])[\s:=*]*", re.IGNORECASE)
 """What stands before an answer in a sentence, such as `The answer is` or `**Answer:**`."""
 _NUMBER = re.compile(
-    r"(?:(?<![\w.)\]}])[-+−])?\$?(?:\d{1,3}(?:,\d{3})+(?![\d,])|\d+)(?:\.\d+)?(?:/\d+)?"
+    r"(?:(?<![\w.)\]}])[-+−])?\$?(?:\d{1,3}(?:,\d{3}){1,20}(?![\d,])|\d+)(?:\.\d+)?(?:/\d+)?"
     r"|(?<![\w.])[-+−]?\$?\.\d+"
 )
 _CHOICE = re.compile(r"\(?([A-Ja-j])\)?(?=$|[\s.,:;)*])")
@@ -42,12 +44,33 @@ def _auto(text: str) -> str | None:
 
 
 def _boxed(text: str) -> str | None:
-    end = len(text)
-    while (start := max(text.rfind(box, 0, end) for box in _BOXES)) >= 0:
-        if answer := _braced(text, text.find("{", start)):
-            return answer
-        end = start
+    boxes = [match.start() for match in _BOX.finditer(text)]
+    if not boxes:
+        return None
+    closings = _closings(text)
+    opening, end = -1, len(text)
+    # Each stretch of the text is looked at once, however many boxes were cut.
+    for start in reversed(boxes):
+        found = text.find("{", start, end)
+        opening, end = found if found >= 0 else opening, start
+        closing = closings.get(opening)
+        if closing is not None and closing - opening < _MAX_BOX_CHARS:
+            answer = text[opening + 1 : closing].strip()
+            if answer:
+                return answer
     return None
+
+
+def _closings(text: str) -> dict[int, int]:
+    """Where the brace closes that opens at each position, of those that close."""
+    closings: dict[int, int] = {}
+    opened: list[int] = []
+    for brace in _BRACE.finditer(text):
+        if brace.group() == "{":
+            opened.append(brace.start())
+        elif opened:
+            closings[opened.pop()] = brace.start()
+    return closings
 
 
 def _hashes(text: str) -> str | None:
@@ -109,25 +132,6 @@ def _last_statement(text: str) -> str | None:
 def _plain(number: str) -> str:
     """The number without separators, currency and signs that say nothing."""
     return number.replace(",", "").replace("$", "").replace("−", "-").lstrip("+")
-
-
-def _braced(text: str, opening: int) -> str | None:
-    """Content of the brace pair that opens at `opening`; None when it never closes."""
-    if opening < 0:
-        return None
-    depth = 0
-    for position in range(opening, min(len(text), opening + _MAX_BOX_CHARS)):
-        character = text[position]
-        if character == "\\" or (position and text[position - 1] == "\\"):
-            # `\{` and `\}` are printed braces, not grouping.
-            continue
-        if character == "{":
-            depth += 1
-        elif character == "}":
-            depth -= 1
-            if depth == 0:
-                return text[opening + 1 : position].strip()
-    return None
 
 
 _EXTRACTORS = {

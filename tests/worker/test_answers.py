@@ -15,6 +15,8 @@ from worker.answers import extract_answer
         ("\\boxed{\\{1, 2\\}}", "\\{1, 2\\}"),
         ("\\boxed {7}", "7"),
         ("\\fbox{7}", "7"),
+        ("\\boxed{a \\boxed{7} b}", "7"),
+        ("\\boxed{3} then \\boxed\\{4}", "3"),
         ("\\boxed{3} then \\boxed{4", "3"),
         ("\\boxed{3} then \\boxed{}", "3"),
         ("48/2=24\n#### 24\n", "24"),
@@ -77,9 +79,10 @@ def test_a_format_says_where_to_look(
 
 @pytest.mark.parametrize("answer_format", AnswerFormat)
 def test_a_hostile_text_is_scanned_in_linear_time(answer_format: AnswerFormat) -> None:
-    for piece in ("answer is ", "1,", "(A", "****", "-$1", "answer: ****"):
+    for piece in ("answer is ", "1,", "111,", "(A", "****", "-$1", "answer: ****"):
         extract_answer(piece * 100_000, answer_format)
 
 
 def test_a_long_text_of_cut_boxes_is_scanned_in_linear_time() -> None:
-    assert extract_answer("\\boxed{" * 3000) is None
+    assert extract_answer("\\boxed{x" * 300_000) is None
+    assert extract_answer("\\boxed" * 300_000) is None
