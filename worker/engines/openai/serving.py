@@ -84,9 +84,12 @@ class Serving:
 
     def abort(self, branch_ids: set[str], *, only_waiting: bool = False) -> None:
         """End those of the branches that are held, or only those that were not sent."""
-        for entry in [e for e in self._waiting if e[2].request.branch_id in branch_ids]:
-            self._waiting.remove(entry)
-            self._end(entry[2], FinishReason.ABORT)
+        waiting, self._waiting = self._waiting, []
+        for entry in waiting:
+            if entry[2].request.branch_id in branch_ids:
+                self._end(entry[2], FinishReason.ABORT)
+            else:
+                self._waiting.append(entry)
         heapq.heapify(self._waiting)
         if not only_waiting:
             for branch_id in branch_ids & self._running.keys():
