@@ -21,15 +21,6 @@ from worker.traces import branch_row
 from worker.voting import AnswerClass, Ballot
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """The grading pool's answer to a comparison."""
-
-    problem_id: int
-    pair: Pair
-    finding: Finding
-
-
 @dataclass(slots=True)
 class _Check:
     """An answer whose class is being found; `pair` is what has to be compared next."""

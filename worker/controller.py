@@ -22,25 +22,21 @@ import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
-from queue import Empty, SimpleQueue
-from typing import TypeAlias, cast
 
-from sqlalchemy.orm import Session
-
-from db.batches import finish_batch, lose_batches
 from db.claims import ClaimedBatch
 from db.session import SessionFactory
 from scheduler.core.accuracy import AnswerProfile
 from scheduler.core.stopping import is_hopeless
 from worker.branching import Pace, extensions, planned
 from worker.comparison import Pair
-from worker.contests import Contest, Verdict
+from worker.contests import Contest
 from worker.deadline import Deadline, Phase
-from worker.engines.base import BranchFinished, BranchRequest, Engine
+from worker.engines.base import BranchRequest, Engine
 from worker.equivalence import Equivalence
+from worker.inbox import Inbox, Message
 from worker.marking import Compared, Marker
 from worker.outbox import RETRY_INTERVAL_S, Outbox
-from worker.spelling import is_plain
+from worker.voting import Verdict
 
 TURN_S = 0.15
 """Longest wait for a message, and so for noticing a shutdown or a lost lease."""
@@ -55,9 +51,6 @@ class Outcome(StrEnum):
     DONE = "done"
     LOST = "lost"
     RELEASED = "released"
-
-
-Message: TypeAlias = BranchFinished | Verdict | Compared
 
 
 class BatchController:
@@ -89,7 +82,7 @@ class BatchController:
         self._stopping = stopping
         is_closing = batch.options.closing_text is not None
         self._deadline = Deadline.of(batch.deadline_at, reserve_s, is_closing=is_closing)
-        self._inbox: SimpleQueue[Message] = SimpleQueue()
+        self._inbox = Inbox()
         self._contests = {p.id: Contest.open(p, batch, answers) for p in batch.problems}
         self._open = dict(self._contests)
         self._in_flight: dict[str, tuple[Contest, int]] = {}
@@ -129,9 +122,7 @@ class BatchController:
         for contest in tuple(self._open.values()):
             if contest.is_over(len(contest.missing)):
                 self._settle(contest)
-        references = (contest.problem.reference_answer for contest in self._open.values())
-        if any(answer is not None and not is_plain(answer) for answer in references):
-            self._equivalence.warm()
+        self._equivalence.warm(c.problem.reference_answer for c in self._open.values())
         started = tuple(self._open.values())
         self._submit(planned(started))
         for contest in started:
@@ -143,9 +134,7 @@ class BatchController:
     def _send(self, requests: Sequence[tuple[Contest, BranchRequest]]) -> None:
         for contest, request in requests:
             self._in_flight[request.branch_id] = (contest, request.branch_index)
-        # The queue carries verdicts too, which the engine never sees.
-        inbox = cast("SimpleQueue[BranchFinished]", self._inbox)
-        self._engine.submit([request for _, request in requests], inbox)
+        self._engine.submit([request for _, request in requests], self._inbox.events)
 
     def _turn(self) -> None:
         """Take what is in the inbox, then do what is due."""
@@ -180,15 +169,8 @@ class BatchController:
 
     def _take(self, wait_s: float) -> None:
         """Handle the messages at hand, after waiting for the first one."""
-        try:
-            message = self._inbox.get(timeout=max(wait_s, 0.0))
-            # No more than are there now, so that a flood cannot keep the guard from its turn.
-            for _ in range(self._inbox.qsize()):
-                self._handle(message)
-                message = self._inbox.get_nowait()
+        for message in self._inbox.take(wait_s):
             self._handle(message)
-        except Empty:
-            return
 
     def _handle(self, message: Message) -> None:
         if isinstance(message, Compared):
@@ -201,7 +183,9 @@ class BatchController:
             contest.judge(message.finding)
         else:
             contest, branch_index = self._in_flight.pop(message.branch_id)
-            if (request := contest.closing(branch_index, message)) is not None:
+            # When the rest is cut off there is no time left to go on, and at the end nobody waits.
+            can_close = self._phase < Phase.CUTTING and not self._ending
+            if can_close and (request := contest.closing(branch_index, message)) is not None:
                 self._send([(contest, request)])
                 return
             self._pace.observe(message.metrics)
@@ -253,16 +237,11 @@ class BatchController:
         give_up_at_s = time.monotonic() + ABORT_GRACE_S
         while self._in_flight and time.monotonic() < give_up_at_s and not self._lost.is_set():
             self._take(0.05)
-        batch = self._batch
-
-        def close(session: Session, now: datetime) -> bool:
-            if released and self._is_open:
-                return bool(lose_batches(session, [batch.id], now=now))
-            return finish_batch(session, batch_id=batch.id, epoch=batch.epoch, now=now)
-
+        released = released and self._is_open
+        close = self._outbox.give_back if released else self._outbox.finish
         while not self._lost.is_set():
-            if self._outbox.flush(close):
-                return Outcome.RELEASED if released and self._is_open else Outcome.DONE
+            if close():
+                return Outcome.RELEASED if released else Outcome.DONE
             if self._stopping.is_set() or self._deadline.time_left_s < -self._deadline.reserve_s:
                 break
             self._stopping.wait(RETRY_INTERVAL_S)

@@ -12,7 +12,7 @@ import multiprocessing
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import CancelledError, Future
 from concurrent.futures.process import BrokenProcessPool
 
@@ -20,11 +20,11 @@ import structlog
 from pebble import ProcessPool
 
 from worker.comparison import Finding, Pair, compare, enter
-from worker.spelling import quick_finding, tidy
+from worker.spelling import is_plain, quick_finding, tidy
 
 log = structlog.get_logger(__name__)
 
-Verdict = Callable[[Finding], None]
+Done = Callable[[Finding], None]
 
 
 class Equivalence:
@@ -41,7 +41,7 @@ class Equivalence:
         self._lock = threading.Lock()
         self._pool: ProcessPool | None = None
         self._known: OrderedDict[Pair, Finding] = OrderedDict()
-        self._asked: dict[int, Verdict] = {}
+        self._asked: dict[int, Done] = {}
         self._numbers = itertools.count()
         self._closed = False
 
@@ -53,7 +53,7 @@ class Equivalence:
                 return self._known.get(_key(pair))
         return finding
 
-    def compare(self, pair: Pair, done: Verdict) -> None:
+    def compare(self, pair: Pair, done: Done) -> None:
         """Compare answers in the pool and call `done` from another thread, once.
 
         The pool sees the answers with their spaces: without one `\\sin x` is another command.
@@ -63,10 +63,11 @@ class Equivalence:
             self._asked[number] = done
         self._ask(number, pair, tries_left=2)
 
-    def warm(self) -> None:
-        """Start the pool ahead of its first use, without waiting for it."""
-        with self._lock:
-            self._running_pool()
+    def warm(self, references: Iterable[str | None]) -> None:
+        """Start the pool, without waiting for it, where one of the references will need it."""
+        if any(answer is not None and not is_plain(answer) for answer in references):
+            with self._lock:
+                self._running_pool()
 
     def close(self) -> None:
         """Kill the pool; what it was comparing has failed. Idempotent."""

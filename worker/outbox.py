@@ -12,6 +12,7 @@ import structlog
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.orm import Session
 
+from db.batches import finish_batch, lose_batches
 from db.branches import BranchRow, insert_branches
 from db.claims import ClaimedBatch
 from db.problems import ProblemAnswer, answer_problems
@@ -27,7 +28,7 @@ FLUSH_INTERVAL_S = 0.2
 RETRY_INTERVAL_S = 0.5
 """Between attempts while the store is away."""
 
-CloseBatch: TypeAlias = Callable[[Session, datetime], bool]
+_CloseBatch: TypeAlias = Callable[[Session, datetime], bool]
 
 
 class Outbox:
@@ -54,15 +55,30 @@ class Outbox:
             return math.inf
         return max(0.0, self._flush_at_s - time.monotonic())
 
-    def flush(self, close: CloseBatch | None = None) -> bool:
+    def flush(self) -> bool:
         """Store what is there in one transaction.
-
-        Args:
-            close: Closes the batch in the same transaction; False when it is lost.
 
         Returns:
             False when the batch is lost, or when the store is away and everything waits.
         """
+        return self._store(None)
+
+    def finish(self) -> bool:
+        """`flush`, and end the batch in the same transaction."""
+        batch = self._batch
+        return self._store(
+            lambda session, now: finish_batch(
+                session, batch_id=batch.id, epoch=batch.epoch, now=now
+            )
+        )
+
+    def give_back(self) -> bool:
+        """`flush`, and let others have the batch's open problems, in the same transaction."""
+        return self._store(
+            lambda session, now: bool(lose_batches(session, [self._batch.id], now=now))
+        )
+
+    def _store(self, close: _CloseBatch | None) -> bool:
         lease = {"batch_id": self._batch.id, "epoch": self._batch.epoch}
         # An answer is in time when it is stored in time, however long it waited for the store.
         now = datetime.now(UTC)

@@ -35,6 +35,15 @@ class AnswerClass:
     reason: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The grading pool's finding on two answers of a problem."""
+
+    problem_id: int
+    pair: Pair
+    finding: Finding
+
+
 class Ballot:
     """Votes of one problem, in finish order.
 

@@ -68,7 +68,7 @@ class Bench:
         assert batch is not None
         return batch
 
-    def controller(self, batch: ClaimedBatch) -> BatchController:
+    def controller(self, batch: ClaimedBatch, *, reserve_s: float = 0.5) -> BatchController:
         assert self.engine is not None
         return BatchController(
             batch,
@@ -78,7 +78,7 @@ class Bench:
             sessions=self.sessions,
             lost=self.lost,
             stopping=self.stopping,
-            reserve_s=0.5,
+            reserve_s=reserve_s,
         )
 
     def solve(self, **plan_of: object) -> Outcome:

@@ -67,6 +67,19 @@ def test_an_engine_that_cannot_go_on_from_a_text_loses_nothing(bench: Bench) -> 
     assert (silent.state, silent.answer) == ("answered", None)
 
 
+def test_what_is_cut_at_the_last_moment_is_not_closed(endless: Bench) -> None:
+    batch = endless.claim(num_branches=NUM_BRANCHES, max_tokens=4000, num_speculative_tokens=0)
+    options = BranchOptions(answer_format=AnswerFormat.HASHES, closing_text=CLOSING)
+    # It begins within the reserve: the first thing that it is time for is the vote.
+    late = replace(batch, options=options, deadline_at=datetime.now(UTC) + timedelta(seconds=1.9))
+    assert endless.controller(late, reserve_s=2.0).run() is Outcome.DONE
+    cut = branches_of(endless.sessions, endless.job_id, "length")
+    assert cut
+    assert not any(CLOSING in row.text for row in cut)
+    for problem in problems_of(endless.sessions, endless.job_id):
+        assert (problem.state, problem.answer) == ("answered", None)
+
+
 def test_the_phases_of_a_deadline_follow_each_other() -> None:
     def phase(left_s: float, *, is_closing: bool = True, tpot_s: float | None = 0.01) -> Phase:
         at = datetime.now(UTC) + timedelta(seconds=left_s)
