@@ -1,5 +1,4 @@
 from dataclasses import dataclass, replace
-from datetime import timedelta
 
 import numpy as np
 import pytest
@@ -9,6 +8,9 @@ from hypothesis import strategies as st
 from scheduler.core import columns, menus
 from scheduler.core.config import SchedulerConfig
 from scheduler.core.decide import decide
+from scheduler.core.fleet import Fleet
+from scheduler.core.kinds import Kind
+from scheduler.core.menus import Menus
 from scheduler.core.snapshot import Snapshot
 from scheduler.core.tables import LEAST_STORE, Columns
 from tests.scheduler.core.worlds import NOW, job, worker
@@ -63,15 +65,15 @@ def test_no_memory_grows_without_bound(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_hulls_that_were_forgotten_are_found_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    jobs = tuple(job(f"j{i}", deadline_s=40.0 + 9 * i, num_pending=1 + 4 * i) for i in range(8))
-    worlds = [
-        Snapshot(now, jobs, (), (worker(heartbeat_at=now),))
-        for tick in range(8)
-        for now in [NOW + timedelta(seconds=3 * tick)]
-    ]
-    columns.forget()
-    expected = [decide(world, SchedulerConfig()) for world in worlds]
-    columns.forget()
+    fleet, config = Fleet.of([worker()]).pooled, SchedulerConfig()
+    kinds = [Kind.of(job(num_pending=number)) for number in (1, 9, 70)]
+    numbers, shares = np.arange(3), np.array([0, 4, 16])
+    kept, forgetful = Menus(fleet, config, kinds), Menus(fleet, config, kinds)
+    limits_s = np.linspace(1.0, 200.0, 40)
+    classes = kept.classes(numbers, shares)
+    fitting = [kept.num_fitting(classes, np.full(3, limit_s)) for limit_s in limits_s]
+    expected = [kept.hulls(classes, few).tolist() for few in fitting]
+    forgetful.classes(numbers, shares)
     monkeypatch.setattr(menus, "MAX_HULLS", 9)
-    assert [decide(world, SchedulerConfig()) for world in worlds] == expected
-    columns.forget()
+    for _ in range(2):
+        assert [forgetful.hulls(classes, few).tolist() for few in fitting] == expected
