@@ -38,6 +38,12 @@ def why_words(decision: DecisionOut) -> str:
     """Why the plan won."""
     if not decision.is_in_time and decision.num_in_time:
         return "This plan would no longer finish in time with 95%; the next tick changes it."
+    fates = {candidate.fate for candidate in decision.candidates}
+    if Fate.TOO_WIDE in fates:
+        return (
+            "Behind other work only plans of many branches would finish in time, which would keep"
+            " many rows for few answers, so this one answers what can still be answered."
+        )
     if not decision.is_in_time:
         return (
             "No plan finishes in time with 95%, so this one answers what can still be answered"
@@ -47,7 +53,6 @@ def why_words(decision: DecisionOut) -> str:
         f"Of {decision.num_candidates} plans {decision.num_in_time} finish in time with 95%."
         " This one is "
     )
-    fates = {candidate.fate for candidate in decision.candidates}
     if Fate.ROWS_NEEDED in fates:
         return words + (
             "the best that leaves other jobs the rows they need or gain more from; more accurate"
@@ -67,6 +72,8 @@ def fate_words(candidate: CandidateOut, chosen: SecondsOut, decision: DecisionOu
         case Fate.TOO_LATE:
             late_s = candidate.needed_s - (decision.time_left_s - decision.reserve_s)
             return f"too late by {late_s:.1f} s"
+        case Fate.TOO_WIDE:
+            return "in time, but too wide while others wait"
         case Fate.ROWS_NEEDED:
             return f"{points:.1f} points more accurate, but others need the rows"
         case Fate.NOT_WORTH_CHANGING:

@@ -50,7 +50,10 @@ def explain(
     job, options, fleet = bounds.jobs[index], bounds.options(index), bounds.fleet
     ahead_s = bounds.ahead_s(index)
     ahead_p95_s = ahead_s * bounds.stretch
-    fits = bounds.fits(index, ahead_s)
+    in_time = bounds.fits(index, ahead_s)
+    # Behind other work a job begins with a narrow plan or not at all; see `placing`.
+    fits = in_time & (ahead_s <= 0.0 or bool((in_time & options.is_narrow).any()))
+    is_too_wide = in_time & ~fits
     chosen = options.find(plan)
     ties = (bounds.config.accuracy_tie, change_gain)
     limit_s = bounds.cut_s(index)
@@ -76,7 +79,7 @@ def explain(
                 options.plan(i),
                 options.forecast(i, ahead_s, ahead_p95_s, limit_s if fits[i] else math.inf),
                 float(options.needed_s[i] + ahead_p95_s),
-                fate_of(options, i, chosen, fits, *ties),
+                Fate.TOO_WIDE if is_too_wide[i] else fate_of(options, i, chosen, fits, *ties),
             )
             for i in extract(options, chosen, fits, bounds.config)
         ),

@@ -14,6 +14,8 @@ class Fate(StrEnum):
     CHOSEN = "chosen"
     TOO_LATE = "too_late"
     """It needs more than the time left less the reserve."""
+    TOO_WIDE = "too_wide"
+    """In time, but the job waits for others, and no plan with fewer branches is in time."""
     ROWS_NEEDED = "rows_needed"
     """More accurate and in time, but other jobs need the rows or gain more from them."""
     NOT_WORTH_CHANGING = "not_worth_changing"

@@ -147,6 +147,23 @@ def test_a_job_too_late_for_every_plan_is_explained_by_its_fallback() -> None:
     assert {c.fate for c in found.candidates} == {Fate.TOO_LATE}
 
 
+def test_a_plan_that_is_too_wide_behind_other_work_is_not_said_to_be_late() -> None:
+    held = (batch(deadline_s=100.0, num_open_branches=64),)
+    seen = set()
+    for deadline_s in np.arange(2.0, 12.0, 0.5).tolist():
+        one = job(deadline_s=deadline_s, num_pending=4)
+        found = explain_live(snapshot((one,), held, (worker(rows=64),)), one.id, CONFIG)
+        assert found is not None
+        limit_s = found.time_left_s - found.reserve_s
+        for other in found.candidates:
+            assert other.fate is not Fate.TOO_LATE or other.needed_s > limit_s
+            assert other.fate is not Fate.TOO_WIDE or other.needed_s <= limit_s
+        fates = {c.fate for c in found.candidates}
+        assert Fate.TOO_WIDE not in fates or not (found.is_in_time or found.num_in_time)
+        seen |= fates
+    assert {Fate.TOO_LATE, Fate.TOO_WIDE, Fate.LESS_ACCURATE} <= seen
+
+
 @pytest.mark.parametrize(
     ("world", "reason"),
     [
