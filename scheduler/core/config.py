@@ -1,5 +1,6 @@
 """Policy constants of `decide`; each line says why it has its value."""
 
+import math
 from dataclasses import dataclass
 
 
@@ -15,8 +16,8 @@ class SchedulerConfig:
         dispatch_s: From a decision to the first decoded token: tick, commit, broker, claim.
         queue_depth: Open branches committed to a worker, as a multiple of its rows, so that rows
             freed between two ticks find work.
-        max_batches_per_worker: Bound on live batches of one worker, which run one thread each. A
-            batch lasts as long as its slowest branch, so few of them leave rows idle.
+        max_batches_per_worker: Bound on live batches of one worker, which run one thread each, 1
+            to 64. A batch lasts as long as its slowest branch, so few of them leave rows idle.
         min_answered: Share of problems that get at least one vote under a plan that is promised.
         row_price: What a row-second is worth to problems that arrive later, as a multiple of what
             it earns at best, if arrivals could fill all rows; in proportion less when they fill
@@ -61,3 +62,11 @@ class SchedulerConfig:
     tenant_headroom: float = 0.1
     max_losses: int = 5
     max_plan_failures: int = 20
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.max_batches_per_worker <= 64:
+            raise ValueError(
+                f"max_batches_per_worker is {self.max_batches_per_worker}; use 1 to 64 threads"
+            )
+        if not 0.0 <= self.reserve_s < math.inf:
+            raise ValueError(f"reserve_s is {self.reserve_s}; use 0 or more seconds")

@@ -1,6 +1,7 @@
 """Settings that a worker shares with the scheduler."""
 
 import pytest
+from pydantic import ValidationError
 
 from api.settings import ApiSettings
 from scheduler.config import SchedulerSettings
@@ -21,3 +22,20 @@ def test_one_variable_sets_the_reserve_of_worker_scheduler_and_api(
     )
 
     assert found == (SchedulerConfig(reserve_s=2.5),) * 3
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("MAX_BATCHES_PER_WORKER", "0", "use 1 to 64 threads"),
+        ("MAX_BATCHES_PER_WORKER", "65", "use 1 to 64 threads"),
+        ("RESERVE_S", "-1", "use 0 or more seconds"),
+        ("RESERVE_S", "nan", "use 0 or more seconds"),
+    ],
+)
+def test_a_shared_setting_out_of_bounds_is_refused_with_what_to_use(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str
+) -> None:
+    monkeypatch.setenv(f"SLACKLINE_SCHEDULER__{name}", value)
+    with pytest.raises(ValidationError, match=said):
+        WorkerSettings(name="w1", database_url="postgresql://none", redis_url="redis://none")
