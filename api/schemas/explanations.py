@@ -47,7 +47,9 @@ class DecisionOut(BaseModel):
     time_left_s: float
     reserve_s: float = Field(description="Seconds of the time left that no plan may use.")
     num_candidates: int
-    num_in_time: int = Field(description="Candidates for which the time left suffices.")
+    num_in_time: int = Field(
+        description="Candidates for which the time left suffices, without those `too_wide`."
+    )
     is_in_time: bool = Field(description="False for a fallback: the deadline is at risk.")
     plan: PlanOut
     forecast: SecondsOut

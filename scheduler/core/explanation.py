@@ -60,7 +60,7 @@ class Explanation:
         ahead_p95_s: 95th percentile of the same.
         reserve_s: Seconds of the time left that no plan may use.
         num_candidates: Plans weighed.
-        num_in_time: Those of them for which the time left suffices.
+        num_in_time: Those of them for which the time left suffices, without those too wide.
         is_in_time: Whether the plan in force is one of them.
         candidates: An extract, by the seconds that must be left for them.
     """
