@@ -6,15 +6,16 @@ find it. What refuses raises, and the transaction leaves nothing behind.
 """
 
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import uuid_utils
 from sqlalchemy.orm import Session
 
-from api.deadlines import deadline_at, show
+from api.deadlines import deadline_at
 from api.errors import ApiError, invalid
 from api.problem_rows import insert_problem_set
 from api.prompts import check_fit, prompt_tokens
+from api.refusals import RefusedError
 from api.schemas.submission import SetOptions
 from api.settings import ApiSettings
 from api.submission import Submission
@@ -23,13 +24,11 @@ from db.snapshot import read_snapshot
 from scheduler.core.admission import weigh
 from scheduler.core.basis import fleet_of
 from scheduler.core.config import SchedulerConfig
-from scheduler.core.decisions import Admitted, Rejected, RejectReason
+from scheduler.core.decisions import Admitted, Rejected
 from scheduler.core.explain import explain
 from scheduler.core.explanation import Explanation
 from scheduler.core.snapshot import JobView, Snapshot
 from scheduler.core.states import JobState
-
-_RETRY_CAPACITY_S = 5
 
 _UNSOLVED = {"max_branches": 1, "max_tokens": 1, "min_accuracy": None}
 """What a job that samples nothing is planned as: it needs a worker, and next to no time of it."""
@@ -41,20 +40,6 @@ class Stored:
 
     job_id: str
     is_replay: bool
-
-
-class RefusedError(Exception):
-    """Admission refused the job.
-
-    Attributes:
-        error: What the client is told.
-    """
-
-    def __init__(self, rejected: Rejected, job: jobs.NewJob, *, best_effort: bool) -> None:
-        super().__init__(rejected.reason)
-        self.rejected = rejected
-        self.job = job
-        self.error = _refusal(rejected, job, best_effort)
 
 
 def store(
@@ -200,37 +185,6 @@ def check_model(session: Session, model: str) -> None:
             f"No worker serves the model '{model}'. Known models: {', '.join(known)}.",
             code="model_not_found",
         )
-
-
-def no_capacity(model: str) -> ApiError:
-    """A 503: the model is known, and nobody serves it now."""
-    return ApiError(
-        503,
-        RejectReason.NO_CAPACITY.value,
-        f"No worker serves '{model}' right now. Retry in {_RETRY_CAPACITY_S} seconds, or"
-        " start a worker.",
-        headers={"Retry-After": str(_RETRY_CAPACITY_S)},
-    )
-
-
-def _refusal(rejected: Rejected, job: jobs.NewJob, best_effort: bool) -> ApiError:
-    if rejected.earliest_finish_s is None:
-        return no_capacity(job.model)
-    # A best effort is refused where even its presence would make a promised job late.
-    otherwise = "" if best_effort else ", or 'best_effort' to get what can be answered by then"
-    earliest_at = job.created_at + timedelta(seconds=rejected.earliest_finish_s)
-    return ApiError(
-        422,
-        rejected.reason.value,
-        f"The job cannot meet its deadline {show(job.deadline_at)}. The earliest feasible finish"
-        f" is {show(earliest_at)}, {rejected.earliest_finish_s:.1f} seconds from now: give a later"
-        f" deadline or fewer problems{otherwise}.",
-        param="deadline",
-        extra={
-            "earliest_finish_at": earliest_at.isoformat(),
-            "earliest_finish_s": rejected.earliest_finish_s,
-        },
-    )
 
 
 def view_of(job: jobs.NewJob, snapshot: Snapshot) -> JobView:

@@ -1,8 +1,8 @@
-"""Takes in the body of a submission, spooled to disk, never beyond its limit.
+"""Takes in the body of a request, never beyond its limit.
 
-Three forms arrive: a JSON document, JSON Lines with options in the query, and a multipart upload
-with options as form fields. The count of bytes is kept here and not taken from `Content-Length`,
-which a chunked body does not have.
+That of a submission is spooled to disk and has three forms: a JSON document, JSON Lines with
+options in the query, and a multipart upload with options as form fields. The count of bytes is kept
+here and not taken from `Content-Length`, which a chunked body does not have.
 """
 
 from collections.abc import AsyncIterator
@@ -80,6 +80,21 @@ async def receive_body(
 
 
 ReceivedBody = Annotated[Body, Depends(receive_body)]
+
+
+async def receive_json(request: Request, settings: Settings, _authenticated: Caller) -> bytes:
+    """Receive a small JSON document, not parsed yet, after the key was checked.
+
+    Raises:
+        ApiError: 413 for a body over its limit.
+    """
+    limit = settings.max_json_bytes
+    message = f"The body is larger than the {limit:,} bytes that are allowed."
+    receive = limited_receive(request, limit, message, code="body_too_large")
+    return await Request(request.scope, receive).body()
+
+
+ReceivedJson = Annotated[bytes, Depends(receive_json)]
 
 
 def _submission_limit(request: Request, settings: ApiSettings, *, is_json: bool) -> Receive:

@@ -3,12 +3,13 @@
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 
-from api.admission import check_model, new_job, no_capacity, view_of
+from api.admission import check_model, new_job, view_of
 from api.body import Body
 from api.deadlines import check_form, deadline_at
 from api.errors import invalid
 from api.problem_set import ProblemSet, check
 from api.prompts import check_fit, check_mean_fits, prompt_tokens
+from api.refusals import no_capacity
 from api.schemas.forecasts import ForecastBasisOut
 from api.schemas.quotes import QuotedDeadlineOut, QuoteOptions, QuoteOut
 from api.settings import ApiSettings

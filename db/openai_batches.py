@@ -130,7 +130,8 @@ def claim_validation(session: Session, *, lease_s: float, now: datetime) -> Open
     )
     return session.scalar(
         update(OpenaiBatch)
-        .where(OpenaiBatch.id.in_(free.scalar_subquery()))
+        # Not IN, for which the subquery may run, and so lock, more than once.
+        .where(OpenaiBatch.id == free.scalar_subquery())
         .values(epoch=OpenaiBatch.epoch + 1, claimed_until=now + timedelta(seconds=lease_s))
         .returning(OpenaiBatch)
     )
@@ -154,6 +155,7 @@ def start_batch(
         in_progress_at=now,
         model=model,
         num_lines=num_lines,
+        claimed_until=None,
     )
 
 

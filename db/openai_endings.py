@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, and_, or_, select, update
+from sqlalchemy import ColumnElement, and_, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from db import jobs
@@ -77,19 +77,33 @@ def finalize_batches(session: Session, *, now: datetime) -> list[str]:
     )
 
 
-def hold_ended_batch(session: Session) -> OpenaiBatch | None:
-    """Lock a batch whose files are to be written until the commit; None when there is none."""
+def hold_ended_batch(session: Session, *, now: datetime) -> OpenaiBatch | None:
+    """Lock a batch whose files are to be written until the commit; None when there is none.
+
+    One that was put off is left alone until then.
+    """
     return session.scalar(
         select(OpenaiBatch)
         .where(
             or_(
                 OpenaiBatch.state == OpenaiBatchState.FINALIZING,
                 and_(OpenaiBatch.state == OpenaiBatchState.CANCELLING, ~_open_jobs()),
-            )
+            ),
+            func.coalesce(OpenaiBatch.claimed_until <= now, True),
         )
         .order_by(OpenaiBatch.expires_at)
         .limit(1)
         .with_for_update(skip_locked=True)
+    )
+
+
+def put_off_ending(session: Session, batch: OpenaiBatch, *, until: datetime) -> None:
+    """Let others end first, after the files of this batch could not be written."""
+    session.execute(
+        update(OpenaiBatch)
+        .where(OpenaiBatch.id == batch.id, OpenaiBatch.epoch == batch.epoch)
+        .values(epoch=OpenaiBatch.epoch + 1, claimed_until=until)
+        .execution_options(synchronize_session=False)
     )
 
 

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from api.openai.closing import Closing
@@ -63,7 +63,7 @@ class Clerk:
             try:
                 if step():
                     continue
-            except (DBAPIError, PoolTimeoutError) as error:
+            except (OperationalError, InterfaceError, PoolTimeoutError) as error:
                 _log.warning("the store is away, batches wait: %s", error)
                 self._stop.wait(_STORE_AWAY_S)
             except Exception:

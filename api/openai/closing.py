@@ -8,11 +8,18 @@ from sqlalchemy.orm import Session
 
 from api.dependencies import utc_now
 from api.openai.output import answered_lines, failed_lines
+from api.openai.retries import retry_wait
 from api.schemas.files import BATCH_OUTPUT
 from db.files import NewFile, delete_expired_files, store_file
 from db.models import OpenaiBatch
 from db.openai_batches import jobs_of
-from db.openai_endings import end_batch, expire_validating, finalize_batches, hold_ended_batch
+from db.openai_endings import (
+    end_batch,
+    expire_validating,
+    finalize_batches,
+    hold_ended_batch,
+    put_off_ending,
+)
 from db.session import SessionFactory, transaction
 from scheduler.core.states import JobState, OpenaiBatchState
 
@@ -24,17 +31,27 @@ class Closing:
         self._sessions = sessions
 
     def step(self) -> bool:
-        """End one batch; False when there is none."""
+        """End one batch; False when there is none.
+
+        One whose files cannot be written is put off, so that it does not stand before all others.
+        """
         now = utc_now()
         for due in (expire_validating, finalize_batches, delete_expired_files):
             with transaction(self._sessions) as session:
                 due(session, now=now)
-        with transaction(self._sessions) as session:
-            batch = hold_ended_batch(session)
-            if batch is None:
-                return False
-            self._end(session, batch, now)
-        return True
+        batch = None
+        try:
+            with transaction(self._sessions) as session:
+                batch = hold_ended_batch(session, now=now)
+                if batch is not None:
+                    session.expunge(batch)  # A rollback would take its values along.
+                    self._end(session, batch, now)
+        except Exception:
+            if batch is not None:
+                with transaction(self._sessions) as session:
+                    put_off_ending(session, batch, until=now + retry_wait(batch))
+            raise
+        return batch is not None
 
     def _end(self, session: Session, batch: OpenaiBatch, now: datetime) -> None:
         """Write the files of a batch that this transaction has locked.

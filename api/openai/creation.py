@@ -30,7 +30,7 @@ _WINDOWS = 'Supported values are: durations from "5s" to "7d" such as "90s", "10
 
 
 def new_batch(
-    document: Any,
+    body: bytes,
     settings: ApiSettings,
     *,
     tenant_id: str,
@@ -42,7 +42,7 @@ def new_batch(
     Raises:
         ApiError: 400 that names the first bad parameter.
     """
-    request = _read(document)
+    request = _read(body)
     if request.endpoint not in ENDPOINTS:
         known = " and ".join(f"'{endpoint}'" for endpoint in ENDPOINTS)
         raise invalid(
@@ -73,7 +73,16 @@ def new_batch(
     )
 
 
-def _read(document: Any) -> BatchIn:
+def _read(body: bytes) -> BatchIn:
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise invalid(
+            None,
+            f"The body is not valid JSON: {error.msg} at line {error.lineno}, column"
+            f" {error.colno}.",
+            code="invalid_json",
+        ) from None
     if not isinstance(document, dict):
         raise invalid(None, "The body must be a JSON object.", code="invalid_type")
     try:

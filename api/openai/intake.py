@@ -11,10 +11,11 @@ from typing import BinaryIO
 
 from sqlalchemy.orm import Session
 
-from api.admission import RefusedError, insert_admitted, new_job
+from api.admission import insert_admitted, new_job
 from api.dependencies import utc_now
 from api.openai.limits import PromptLimit
 from api.openai.requests import stored_file
+from api.openai.retries import retry_wait
 from api.openai.validation import (
     CheckedBatch,
     InvalidBatchError,
@@ -23,6 +24,7 @@ from api.openai.validation import (
     problems_of,
 )
 from api.prompts import chars_per_token, prompt_tokens
+from api.refusals import RefusedError
 from api.schemas.files import UploadPurpose
 from api.settings import ApiSettings
 from db import wake, workers
@@ -51,10 +53,6 @@ LEASE_S = 10.0
 
 _RENEW_S = 2.0
 """A claim is renewed this often while the file is read."""
-
-_MAX_RETRY_S = 30.0
-"""A batch whose model nobody serves, or whose validation crashed, is looked at again after waits
-that double up to this."""
 
 
 class Intake:
@@ -118,7 +116,10 @@ class Intake:
                 job_ids[key] = job.id
             again = stored_file(self._sessions, file.id)
             problems = problems_of(batch, again, self._settings, checked, job_ids)
-            insert_placed_problems(session, problems)
+            num_stored = insert_placed_problems(session, problems)
+            if num_stored != sum(kind.num_problems for kind in checked.kinds.values()):
+                # Its bytes went while it was read.
+                raise self._no_file(batch)
             insert_refused_lines(session, batch.id, checked.refused.values())
             wake.notify(session)
 
@@ -139,12 +140,7 @@ class Intake:
         with transaction(self._sessions) as session:
             file = get_file(session, batch.tenant_id, batch.input_file_id, now=utc_now())
         if file is None:
-            raise batch_error(
-                "invalid_request",
-                f"Cannot find file {batch.input_file_id}, or organization {batch.tenant_id} does"
-                " not have access to it.",
-                "file_id",
-            )
+            raise self._no_file(batch)
         if file.purpose != UploadPurpose.BATCH:
             raise batch_error(
                 "invalid_request",
@@ -160,6 +156,14 @@ class Intake:
                 "input_file_id",
             )
         return file
+
+    def _no_file(self, batch: OpenaiBatch) -> InvalidBatchError:
+        return batch_error(
+            "invalid_request",
+            f"Cannot find file {batch.input_file_id}, or organization {batch.tenant_id} does not"
+            " have access to it.",
+            "file_id",
+        )
 
     def _limit_of(self, model: str) -> PromptLimit | None:
         with transaction(self._sessions) as session:
@@ -208,6 +212,6 @@ class Intake:
                 insert_refusal(session, refused.job, refused.rejected)
 
     def _look_again(self, batch: OpenaiBatch) -> None:
-        wait_s = min(2.0 ** min(batch.epoch, 10), _MAX_RETRY_S)
+        wait_s = retry_wait(batch).total_seconds()
         with transaction(self._sessions) as session:
             renew_validation(session, batch, lease_s=wait_s, now=utc_now())

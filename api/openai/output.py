@@ -169,7 +169,7 @@ def _extras(job: Job, result: LineResult) -> dict[str, Any]:
 
 def _failure(job: Job, result: LineResult) -> dict[str, Any]:
     """A line without an answer: it ran into an error, or it never ran."""
-    if result.num_errors:
+    if result.num_errors and result.state == ProblemState.FAILED:
         error = {
             "message": result.error,
             "type": "server_error",

@@ -12,10 +12,11 @@ from typing import Any
 import orjson
 from sqlalchemy.orm import Session
 
-from api.admission import RefusedError, new_job, view_of
+from api.admission import new_job, view_of
 from api.errors import ApiError
 from api.openai.bodies import prompt_of
 from api.prompts import prompt_tokens
+from api.refusals import RefusedError
 from api.schemas.submission import SetOptions
 from api.settings import ApiSettings
 from db.files import get_file, read_chunk
@@ -111,8 +112,8 @@ def _expected_job(
         return None
     head = read_chunk(session, file.id, 0).splitlines()
     if file.num_lines > len(head):
-        # The last line of the chunk may be cut off.
-        head.pop()
+        # The last line of the chunk may be cut off. There is none if the file goes right now.
+        del head[-1:]
     requests = [request for line in head[:_SAMPLE_LINES] if (request := _request(line))]
     try:
         model = requests[0]["body"]["model"]

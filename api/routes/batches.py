@@ -2,20 +2,22 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from sqlalchemy.orm import Session
 
-from api.admission import RefusedError
 from api.auth import Caller
+from api.body import ReceivedJson
 from api.dependencies import Sessions, Settings, utc_now
 from api.errors import ApiError, invalid
 from api.openai.clerk import Clerk
 from api.openai.creation import new_batch
 from api.openai.preview import check_feasible, check_rate
 from api.openai.views import batch_views
+from api.refusals import RefusedError
 from api.routes.jobs import IdempotencyKey
 from api.schemas.batches import BatchIn, BatchOut, BatchPage
 from api.schemas.operations import ErrorOut
+from db import wake
 from db.models import OpenaiBatch
 from db.openai_batches import get_openai_batch, insert_openai_batch, list_openai_batches
 from db.openai_endings import request_batch_cancel
@@ -53,11 +55,12 @@ def own_batch(session: Session, tenant_id: str, batch_id: str) -> OpenaiBatch:
     },
     responses={
         409: {"model": ErrorOut, "description": "The Idempotency-Key made another batch."},
+        413: {"model": ErrorOut, "description": "The body is too large."},
         429: {"model": ErrorOut, "description": "Too many batches, or `deadline_infeasible`."},
     },
 )
 def create_batch(
-    document: Annotated[Any, Body()],
+    body: ReceivedJson,
     caller: Caller,
     settings: Settings,
     sessions: Sessions,
@@ -67,9 +70,7 @@ def create_batch(
 ) -> BatchOut:
     """Store the batch; its file is read and admitted in the background."""
     now = utc_now()
-    batch = new_batch(
-        document, settings, tenant_id=caller, idempotency_key=idempotency_key, now=now
-    )
+    batch = new_batch(body, settings, tenant_id=caller, idempotency_key=idempotency_key, now=now)
     try:
         with transaction(sessions) as session:
             stored = insert_openai_batch(session, batch)
@@ -148,6 +149,8 @@ def cancel_batch(batch_id: str, caller: Caller, sessions: Sessions, request: Req
                 f"Cannot cancel a batch with status '{batch.state}'.",
                 headers={"x-should-retry": "false"},
             )
+        if asked:
+            wake.notify(session)
         (view,) = batch_views(session, [batch])
     clerk: Clerk = request.app.state.clerk
     clerk.wake()

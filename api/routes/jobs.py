@@ -6,12 +6,13 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Header, Query, Response
 from sqlalchemy.orm import Session
 
-from api.admission import RefusedError, store
+from api.admission import store
 from api.auth import Caller
 from api.body import ReceivedBody
 from api.dependencies import Sessions, Settings, utc_now
 from api.errors import ApiError, invalid, not_found
 from api.explanations import explanation_of
+from api.refusals import RefusedError
 from api.schemas.explanations import ExplanationOut
 from api.schemas.jobs import EventOut, EventPage, JobOut, JobPage
 from api.schemas.operations import ErrorOut

@@ -69,7 +69,8 @@ class OpenaiBatch(Base):
     expired_at: Mapped[datetime | None]
     cancelling_at: Mapped[datetime | None]
     cancelled_at: Mapped[datetime | None]
-    # Who validates: rises with every claim, and what carries an older one is not stored.
+    # Who validates: rises with every claim, and what carries an older one is not stored. It rises,
+    # too, with every failure to write the files, which is tried again after `claimed_until`.
     epoch: Mapped[int] = mapped_column(Integer, server_default=text("0"))
     claimed_until: Mapped[datetime | None]
 

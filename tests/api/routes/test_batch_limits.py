@@ -27,6 +27,17 @@ def test_limits_of_a_batch_are_refused_just_beyond(serve: Callable[..., httpx.Cl
     assert (refused.status_code, error_of(refused)["param"]) == (400, "slackline.max_branches")
 
 
+def test_a_large_request_is_refused_and_without_a_key_not_even_read(
+    serve: Callable[..., httpx.Client],
+) -> None:
+    api = serve(max_json_bytes=1000)
+    response = api.post("/v1/batches", content=b" " * 1001)
+    assert (response.status_code, error_of(response)["code"]) == (413, "body_too_large")
+    assert "1,000 bytes" in error_of(response)["message"]
+    del api.headers["Authorization"]
+    assert api.post("/v1/batches", content=b" " * 1001).status_code == 401
+
+
 @pytest.mark.usefixtures("worker")
 def test_more_batches_than_an_hour_allows_are_told_when_to_come_back(
     serve: Callable[..., httpx.Client],

@@ -210,6 +210,9 @@ def test_bad_requests_name_what_is_wrong(api: httpx.Client) -> None:
     missing = error_of(api.post("/v1/batches", json=good))
     assert missing["message"] == "Missing required parameter: 'endpoint'."
     assert error_of(api.post("/v1/batches", json=[1]))["code"] == "invalid_type"
+    for content in (b"", b"{", b'{"metadata": {"k": "\\ud800"}}', b'{"metadata": NaN}', b"\xff"):
+        response = api.post("/v1/batches", content=content)
+        assert (response.status_code, error_of(response)["code"]) == (400, "invalid_json")
     assert api.get("/v1/batches").json()["data"] == []
 
 
