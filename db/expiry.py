@@ -49,8 +49,8 @@ SET state = CASE WHEN num_finished IS NULL THEN :otherwise ELSE 'answered' END,
     answer = winners.answer,
     vote_share = CASE WHEN num_finished > 0
         THEN coalesce(votes, 0) / num_finished::double precision END,
-    is_correct = CASE WHEN num_finished IS NULL OR reference_answer IS NULL THEN NULL
-        WHEN votes IS NULL THEN false
+    is_correct = CASE WHEN num_finished IS NULL THEN NULL
+        WHEN votes IS NULL AND reference_answer IS NOT NULL THEN false
         ELSE winners.is_correct END,
     degraded = num_finished IS NOT NULL,
     num_branches_finished = coalesce(num_finished, 0),

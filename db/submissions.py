@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import ColumnElement, select, text
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, defer
 
 from db.leases import hold_batch
 from db.models import Job, Problem, Submission
@@ -145,12 +145,16 @@ WHERE problems.batch_id = :batch_id
 def submissions_between(
     session: Session, job_id: str, *, first: int, last: int
 ) -> dict[int, list[Submission]]:
-    """Submissions to the problems at these positions, by position, in their order."""
+    """Submissions to the problems at these positions, by position, in their order.
+
+    Their texts, which may be long and which nobody shows, stay in the store.
+    """
     found = defaultdict[int, list[Submission]](list)
     for submission in session.scalars(
         select(Submission)
         .where(Submission.job_id == job_id, Submission.problem_position.between(first, last))
         .order_by(Submission.problem_position, Submission.position)
+        .options(defer(Submission.text, raiseload=True))
     ):
         found[submission.problem_position].append(submission)
     return found

@@ -33,7 +33,11 @@ _numbers = count()
 
 
 def _expired(
-    sessions: SessionFactory, classes: Sequence[int | None], *, reference_answer: str | None = "7"
+    sessions: SessionFactory,
+    classes: Sequence[int | None],
+    *,
+    reference_answer: str | None = "7",
+    is_graded: bool = True,
 ) -> Problem:
     """The one problem of a job whose deadline struck with these votes stored."""
     with sessions.begin() as session:
@@ -45,7 +49,10 @@ def _expired(
         )
         claimed = claimed_batch(session, job_id)
         problem_id = claimed.problems[0].id
-        insert_branches(session, batch_id=claimed.id, epoch=1, rows=votes(problem_id, classes))
+        rows = votes(problem_id, classes)
+        if not is_graded:
+            rows = [replace(row, is_correct=None) for row in rows]
+        insert_branches(session, batch_id=claimed.id, epoch=1, rows=rows)
         assert expire_jobs(session, [job_id], now=DEADLINE) == [job_id]
     with sessions() as session:
         return session.get_one(Problem, problem_id)
@@ -89,9 +96,18 @@ def test_branches_without_an_answer_give_an_empty_answer_without_votes(
     assert (problem.is_correct, problem.degraded) == (False, True)
 
 
-def test_without_a_reference_answer_nothing_is_graded(sessions: SessionFactory) -> None:
-    assert _expired(sessions, [0], reference_answer=None).is_correct is None
-    assert _expired(sessions, [None], reference_answer=None).is_correct is None
+def test_with_nothing_to_grade_by_nothing_is_graded(sessions: SessionFactory) -> None:
+    for classes in ([0], [None]):
+        problem = _expired(sessions, classes, reference_answer=None, is_graded=False)
+        assert problem.is_correct is None
+
+
+def test_what_branches_were_graded_by_without_a_reference_answer_counts(
+    sessions: SessionFactory,
+) -> None:
+    # As by a pattern of the job's.
+    assert _expired(sessions, [0], reference_answer=None).is_correct is True
+    assert _expired(sessions, [1], reference_answer=None).is_correct is False
 
 
 @settings(
