@@ -1,5 +1,6 @@
 """A live API on a real Postgres: one server and database per module, emptied before each test."""
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
@@ -10,6 +11,7 @@ import httpx
 import psycopg
 import pytest
 from sqlalchemy import func, make_url, select, text
+from sqlalchemy.exc import OperationalError
 
 from db import keys, migrate
 from db.models import IdempotencyKey, Job, JobEvent, Problem
@@ -44,9 +46,21 @@ def shared_sessions(database_url: str) -> Iterator[SessionFactory]:
 @pytest.fixture
 def sessions(shared_sessions: SessionFactory) -> SessionFactory:
     """Sessions on an empty database."""
-    with transaction(shared_sessions) as session:
-        session.execute(text("TRUNCATE tenants, workers RESTART IDENTITY CASCADE"))
-    return shared_sessions
+    give_up_at = time.monotonic() + 30
+    while True:
+        try:
+            with transaction(shared_sessions) as session:
+                # The server's clerk locks the same tables in another order. Who waits here steps
+                # back long before Postgres looks for a deadlock, so neither is its victim.
+                session.execute(text("SET LOCAL lock_timeout = '100ms'"))
+                session.execute(text("TRUNCATE tenants, workers RESTART IDENTITY CASCADE"))
+        except OperationalError as error:
+            is_locked = isinstance(error.orig, psycopg.errors.LockNotAvailable)
+            if not is_locked or time.monotonic() > give_up_at:
+                raise
+            time.sleep(0.01)
+        else:
+            return shared_sessions
 
 
 @pytest.fixture(scope="module")
