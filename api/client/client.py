@@ -170,17 +170,7 @@ class Client:
 
     def jobs(self, *, state: str | None = None, limit: int | None = None) -> Iterator[Job]:
         """Jobs, newest first; all of them without a `limit`."""
-        after: str | None = None
-        remaining = limit
-        while remaining is None or remaining > 0:
-            size = 100 if remaining is None else min(remaining, 100)
-            params = {"state": state, "limit": size, "after": after}
-            page = self._transport.request("GET", "/v1/jobs", params=params)
-            yield from page["data"]
-            if not page["has_more"]:
-                return
-            after = page["next_after"]
-            remaining = None if remaining is None else remaining - len(page["data"])
+        return self._transport.items("/v1/jobs", params={"state": state}, limit=limit)
 
     def watch(self, job_id: str, *, poll_s: float = 0.5) -> Iterator[Job]:
         """The job as it changes, its final state last."""
@@ -225,14 +215,7 @@ class Client:
 
     def events(self, job_id: str) -> Iterator[Event]:
         """Transitions and decisions in the job's life, oldest first."""
-        after: str | None = None
-        while True:
-            params = {"after": after}
-            page = self._transport.request("GET", f"{job_path(job_id)}/events", params=params)
-            yield from page["data"]
-            if not page["has_more"]:
-                return
-            after = page["next_after"]
+        return self._transport.items(f"{job_path(job_id)}/events")
 
     def cancel(self, job_id: str) -> Job:
         """Ask the job to stop; answers that are in stay."""

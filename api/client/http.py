@@ -17,6 +17,7 @@ _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 2.0
 _PASSING_CODES = frozenset({"store_unavailable", "server_stopping"})
 _GATEWAY_STATUSES = frozenset({502, 504})
+_PAGE = 100
 
 Content = Callable[[], Any]
 """Makes the body of one attempt, as httpx takes it in `content`."""
@@ -87,15 +88,35 @@ class Transport:
             time.sleep(pause_s)
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
+    def items(
+        self, path: str, *, params: Mapping[str, Any] | None = None, limit: int | None = None
+    ) -> Iterator[Any]:
+        """The items of a list, page by page; all of them without a `limit`.
+
+        Raises:
+            SlacklineError: As `request`.
+        """
+        after: str | None = None
+        remaining = limit
+        while remaining is None or remaining > 0:
+            size = _PAGE if remaining is None else min(remaining, _PAGE)
+            given = {**(params or {}), "limit": size, "after": after}
+            page = self.request("GET", path, params=given)
+            yield from page["data"]
+            if not page["has_more"]:
+                return
+            after = page["next_after"]
+            remaining = None if remaining is None else remaining - len(page["data"])
+
     @contextmanager
-    def lines(self, path: str, *, params: Mapping[str, Any]) -> Iterator[Iterator[str]]:
+    def lines(self, path: str, *, params: Mapping[str, Any]) -> Iterator[Iterator[bytes]]:
         """The lines of a streamed response, as they arrive.
 
         Raises:
             SlacklineError: The server refused, failed or broke off.
         """
         with self._stream(path, params) as response:
-            yield response.iter_lines()
+            yield _lines(response.iter_bytes())
 
     @contextmanager
     def pieces(self, path: str, *, params: Mapping[str, Any]) -> Iterator[Iterator[bytes]]:
@@ -133,6 +154,16 @@ def job_path(job_id: str) -> str:
     if not job_id.replace("_", "").isalnum():
         raise SlacklineError(f"{job_id!r} is not a job id; one looks like job_0190...")
     return f"/v1/jobs/{job_id}"
+
+
+def _lines(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """Lines that end with a line feed only; texts in them may hold what Unicode calls an end."""
+    held = b""
+    for piece in pieces:
+        *whole, held = (held + piece).split(b"\n")
+        yield from whole
+    if held:
+        yield held
 
 
 def _given(params: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -55,6 +55,14 @@ def test_problems_lists_and_files_can_be_submitted(client: Client, tmp_path: Pat
         assert ids_of(client, job["id"]) == ["a", "b"]
 
 
+def test_results_end_with_a_line_feed_only(client: Client) -> None:
+    key = "a\u2028b\x85c"
+    job = client.submit([{"id": key, "prompt": "1+1="}], model=MODEL, deadline="1h")
+
+    assert [result["id"] for result in client.results(job["id"])] == [key]
+    assert [row["problem_id"] for row in client.grades(job["id"])] == [key]
+
+
 def test_a_deadline_may_be_a_duration_or_an_instant(client: Client) -> None:
     due_at = datetime.now(UTC) + timedelta(hours=1)
 
