@@ -3,7 +3,7 @@
 from pydantic import ValidationError
 
 from api.errors import validation_error
-from api.problem_set import Place
+from api.problem_source import Place
 from api.schemas.grading import RegexIn
 from api.schemas.submission import JobOptions, ProblemIn
 

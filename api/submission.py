@@ -16,7 +16,8 @@ from api.body import Body
 from api.deadlines import check_form
 from api.errors import ApiError, invalid, validation_error
 from api.grading import check_gradable
-from api.problem_set import JsonList, ProblemSet, ProblemSource, check, lines_of
+from api.problem_set import ProblemSet, check
+from api.problem_source import JsonList, ProblemSource, lines_of
 from api.schemas.submission import JobOptions, SetOptions
 from api.settings import ApiSettings
 

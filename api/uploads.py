@@ -13,6 +13,7 @@ from api.auth import Caller
 from api.body import limited_receive
 from api.dependencies import Settings
 from api.errors import ApiError, invalid, validation_error
+from api.problem_source import UTF8_BOM
 from api.schemas.files import UploadPurpose
 from api.settings import ApiSettings
 
@@ -21,7 +22,6 @@ _FORM_BYTES = 64 * 1024
 _MAX_FIELDS = 10
 _PART_BYTES = 1 << 20
 _MAX_NAME_CHARS = 512
-UTF8_BOM = b"\xef\xbb\xbf"
 BATCH_FILE_LIFE_S = 30 * 86_400
 """How long a file for a batch, or of one, is kept unless the client says otherwise."""
 

@@ -13,13 +13,12 @@ from typing import Any
 
 import re2
 
-from scheduler.core.grading import Grade, Grading, GradingMethod
+from scheduler.core.grading import MAX_PATTERN_BYTES, Grade, Grading, GradingMethod
 from worker.answers import extract_answer
 from worker.comparison import Finding, Pair, Tolerance
 from worker.spelling import MAX_ANSWER_CHARS, normalize
 
 _SHOWN_CHARS = 60
-_PATTERN_BYTES = 1 << 22
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +145,7 @@ def _match(answer: str, pattern: str, name: str) -> Mark:
 def _expression(pattern: str) -> Any:
     options = re2.Options()
     options.log_errors = False
-    options.max_mem = _PATTERN_BYTES
+    options.max_mem = MAX_PATTERN_BYTES
     return re2.compile(pattern, options)
 
 

@@ -16,15 +16,13 @@ from api.openai.bodies import (
     options_of,
     prompt_of,
 )
+from api.problem_source import ESCAPED_CHAR_BYTES, UTF8_BOM
 from api.settings import ApiSettings
-from api.uploads import UTF8_BOM
 from db.files import read_chunk
 from db.session import SessionFactory, transaction
 
 _ENVELOPE_BYTES = 64 * 1024
 """What a line may need beside its prompt, its reference answer and its id."""
-_ESCAPED_CHAR_BYTES = 12
-"""Longest JSON spelling of one character: two `\\uXXXX` escapes."""
 _REQUIRED = ("custom_id", "method", "url", "body")
 
 
@@ -71,7 +69,7 @@ class Line:
 def max_line_bytes(settings: ApiSettings) -> int:
     """The longest line that a request within the limits can need."""
     chars = settings.max_prompt_chars + settings.max_reference_chars + settings.max_id_chars
-    return _ESCAPED_CHAR_BYTES * chars + _ENVELOPE_BYTES
+    return ESCAPED_CHAR_BYTES * chars + _ENVELOPE_BYTES
 
 
 def lines_of(file: BinaryIO, endpoint: str, settings: ApiSettings) -> Iterator[Line | LineError]:

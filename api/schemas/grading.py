@@ -9,15 +9,13 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_core import PydanticCustomError
 
 from api.schemas.text import Text
-from scheduler.core.grading import Grade, Grading, GradingMethod
-
-_PATTERN_BYTES = 1 << 22
+from scheduler.core.grading import MAX_PATTERN_BYTES, Grade, Grading, GradingMethod
 
 
 def _compilable(pattern: str) -> str:
     options = re2.Options()
     options.log_errors = False
-    options.max_mem = _PATTERN_BYTES
+    options.max_mem = MAX_PATTERN_BYTES
     try:
         re2.compile(pattern, options)
     except re2.error as error:

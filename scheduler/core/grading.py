@@ -4,6 +4,10 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any, Self
 
+MAX_PATTERN_BYTES = 1 << 22
+"""Memory that a compiled pattern may take: the same where patterns are checked and where they are
+matched, so that what was accepted can be graded."""
+
 
 class Grade(StrEnum):
     """Verdict on one answer."""
