@@ -145,10 +145,7 @@ WHERE problems.batch_id = :batch_id
 def submissions_between(
     session: Session, job_id: str, *, first: int, last: int
 ) -> dict[int, list[Submission]]:
-    """Submissions to the problems at these positions, by position, in their order.
-
-    Their texts, which may be long and which nobody shows, stay in the store.
-    """
+    """Submissions to the problems at these positions, in their order; long texts are not read."""
     found = defaultdict[int, list[Submission]](list)
     for submission in session.scalars(
         select(Submission)
