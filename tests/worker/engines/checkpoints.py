@@ -22,6 +22,7 @@ def write_checkpoint(
     logit_scale: float = 3.0,
     eos_token_id: int | None = None,
     num_shards: int = 1,
+    max_position_embeddings: int = 4096,
 ) -> Path:
     """Writes config, weights and a tokenizer with one token per character of `vocab`.
 
@@ -43,7 +44,7 @@ def write_checkpoint(
         "hidden_act": "silu",
         "rms_norm_eps": 1e-5,
         "rope_theta": 500.0,
-        "max_position_embeddings": 4096,
+        "max_position_embeddings": max_position_embeddings,
         "tie_word_embeddings": tie_word_embeddings,
         "bos_token_id": None,
         "eos_token_id": eos_token_id,
