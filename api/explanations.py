@@ -21,16 +21,16 @@ from db.problems import job_outcome
 from db.progress import job_progress
 from db.snapshot import read_snapshot
 from scheduler.core.config import SchedulerConfig
+from scheduler.core.event_kinds import EventKind
 from scheduler.core.explain import explain_live
-from scheduler.core.states import LIVE, BatchState, JobState
+from scheduler.core.states import LIVE, JobState
 
 HISTORY_SHOWN = 200
-_ADMISSION = events.job_kind(JobState.QUEUED)
 _SHOWN_KINDS = (
-    *(events.job_kind(state) for state in JobState),
-    events.PLAN_STORED,
-    events.DEADLINE_STRUCK,
-    events.batch_kind(BatchState.LOST),
+    *(EventKind.of_job(state) for state in JobState),
+    EventKind.PLAN_STORED,
+    EventKind.DEADLINE_STRUCK,
+    EventKind.BATCH_LOST,
 )
 
 
@@ -39,7 +39,9 @@ def explanation_of(
 ) -> ExplanationOut:
     """The explanation of a job at this moment."""
     found = events.list_events(session, job.id, kinds=_SHOWN_KINDS, limit=HISTORY_SHOWN + 1)
-    stored = next((event.data.get("decision") for event in found if event.kind == _ADMISSION), None)
+    stored = next(
+        (event.data.get("decision") for event in found if event.kind == EventKind.JOB_QUEUED), None
+    )
     live = None
     if job.state in LIVE:
         live = explain_live(read_snapshot(session, now), job.id, config)

@@ -4,10 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from api.schemas.explanations import CandidateOut, DecisionOut, SecondsOut
-from db import events
 from scheduler.core.decisions import LossReason, PlanReason
+from scheduler.core.event_kinds import ENDS, EventKind
 from scheduler.core.explanation import Fate
-from scheduler.core.states import BatchState, JobState
 
 _REASONS = {
     PlanReason.FIRST_PLAN: "the first plan",
@@ -89,30 +88,30 @@ def fate_words(candidate: CandidateOut, chosen: SecondsOut, decision: DecisionOu
 
 def event_words(kind: str, data: Mapping[str, Any]) -> str:
     """What happened, in one line; the kind itself for what has no words."""
-    if kind == events.job_kind(JobState.QUEUED):
+    if kind == EventKind.JOB_QUEUED:
         how = ", below the accuracy asked for" if data.get("degraded") else ""
         if not data.get("is_promised", True):
             how = " as a best effort, without a promise"
         return f"Accepted{how}: {_count(data.get('num_problems'), 'problem')}"
-    if kind == events.job_kind(JobState.RUNNING):
+    if kind == EventKind.JOB_RUNNING:
         return "A worker began"
-    if kind == events.job_kind(JobState.CANCELLING):
+    if kind == EventKind.JOB_CANCELLING:
         return "Asked to stop"
-    if kind == events.PLAN_STORED:
+    if kind == EventKind.PLAN_STORED:
         before = data.get("before")
         instead = f" instead of {_split(before)}" if before else ""
         reason = data.get("reason")
         because = f": {_REASONS[PlanReason(reason)]}" if reason in set(PlanReason) else ""
         return f"{_split(data)}{instead}{because}"
-    if kind == events.batch_kind(BatchState.LOST):
+    if kind == EventKind.BATCH_LOST:
         back = _count(data.get("num_open"), "problem")
         reason = data.get("reason")
         what = _LOSSES[LossReason(reason)] if reason in set(LossReason) else "was lost"
         return f"{data.get('worker')} {what}; rescued {back}"
-    if kind == events.DEADLINE_STRUCK:
+    if kind == EventKind.DEADLINE_STRUCK:
         closed = ", ".join(f"{count} {state}" for state, count in data.items())
         return f"The deadline closed what was open: {closed}"
-    if kind in {events.job_kind(state) for state in JobState}:
+    if kind in ENDS:
         ended = [f"{data[name]} {word}" for name, word in _ENDS.items() if data.get(name)]
         return f"{kind.removeprefix('job.').capitalize()}: {', '.join(ended) or 'nothing left'}"
     return kind

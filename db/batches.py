@@ -13,6 +13,7 @@ from db.leases import lock_batches
 from db.models import Batch, Problem
 from db.problems import batch_outcome, count_losses, release_problems
 from scheduler.core.decisions import LossReason
+from scheduler.core.event_kinds import EventKind
 from scheduler.core.plan import Plan
 from scheduler.core.states import (
     BATCH_TRANSITIONS,
@@ -81,7 +82,7 @@ def create_batch(
     events.record(
         session,
         job_id=job_id,
-        kind=events.batch_kind(BatchState.PLANNED),
+        kind=EventKind.BATCH_PLANNED,
         data={"batch_id": created.id, "worker": worker_name, **asdict(plan)}
         | {"num_problems": created.num_problems},
         now=now,
@@ -119,7 +120,7 @@ def finish_batch(session: Session, *, batch_id: int, epoch: int, now: datetime) 
     events.record(
         session,
         job_id=job_id,
-        kind=events.batch_kind(BatchState.DONE),
+        kind=EventKind.BATCH_DONE,
         data={"batch_id": batch_id, "num_released": num_released}
         | asdict(batch_outcome(session, batch_id)),
         now=now,
@@ -178,7 +179,7 @@ def _close(
         .values(state=state, finished_at=now)
         .returning(Batch.id, Batch.job_id, Batch.worker_name, num_open.label("num_open"))
     ).all()
-    kind = events.batch_kind(state)
+    kind = EventKind.of_batch(state)
     events.record_all(
         session,
         (

@@ -16,6 +16,7 @@ from db.models import Batch, Branch, Job, Problem, Worker
 from db.submissions import UngradedSubmission, ungraded_submissions
 from scheduler.core.accuracy import AnswerProfile
 from scheduler.core.branch_options import BranchOptions
+from scheduler.core.event_kinds import EventKind
 from scheduler.core.grading import BY_EQUIVALENCE, Grading
 from scheduler.core.plan import Plan
 from scheduler.core.shrinkage import expected_answers
@@ -23,7 +24,6 @@ from scheduler.core.states import (
     BATCH_TRANSITIONS,
     LIVE,
     BatchState,
-    JobState,
     ProblemState,
     sources_of,
 )
@@ -140,9 +140,9 @@ def claim_batch(
         .values(state=ProblemState.RUNNING)
     )
     data = {"batch_id": batch_id, "worker": claimed.worker_name, "epoch": claimed.epoch}
-    happened = [events.Event(claimed.job_id, events.batch_kind(BatchState.CLAIMED), data)]
+    happened = [events.Event(claimed.job_id, EventKind.BATCH_CLAIMED, data)]
     if start_job(session, claimed.job_id, now=now):
-        happened.insert(0, events.Event(claimed.job_id, events.job_kind(JobState.RUNNING)))
+        happened.insert(0, events.Event(claimed.job_id, EventKind.JOB_RUNNING))
     events.record_all(session, happened, now=now)
     return ClaimedBatch(
         id=batch_id,

@@ -11,6 +11,7 @@ from db.batches import cancel_job_batches
 from db.expiry import expire_job_problems, fail_job_problems
 from db.models import Job, JobEvent
 from db.problems import cancel_job_problems
+from scheduler.core.event_kinds import EventKind
 from scheduler.core.states import JOB_TRANSITIONS, LIVE, JobState, sources_of
 
 # A job ends when none of its problems is open. It ended when its last problem did, however late
@@ -79,7 +80,7 @@ def finish_jobs(session: Session, *, now: datetime) -> list[str]:
         (
             events.Event(
                 row.id,
-                events.job_kind(JobState(row.state)),
+                EventKind.of_job(JobState(row.state)),
                 {
                     "num_answered": row.num_answered,
                     "num_degraded": row.num_degraded,
@@ -121,7 +122,7 @@ def finish_cancelled(session: Session, job_id: str, *, now: datetime) -> bool:
     events.record(
         session,
         job_id=job_id,
-        kind=events.job_kind(JobState.CANCELLED),
+        kind=EventKind.JOB_CANCELLED,
         data={"num_cancelled": num_cancelled},
         now=now,
     )
@@ -143,10 +144,10 @@ def note_plan_failure(
     )
     if live is None:
         return False
-    is_failure = (JobEvent.job_id == job_id, JobEvent.kind == events.PLAN_FAILED)
+    is_failure = (JobEvent.job_id == job_id, JobEvent.kind == EventKind.PLAN_FAILED)
     before = session.scalar(select(func.count()).select_from(JobEvent).where(*is_failure)) or 0
     data = {"error": error, "num_failures": before + 1}
-    events.record(session, job_id=job_id, kind=events.PLAN_FAILED, data=data, now=now)
+    events.record(session, job_id=job_id, kind=EventKind.PLAN_FAILED, data=data, now=now)
     if before + 1 < max_failures:
         return False
     cancel_job_batches(session, job_id, now=now)
@@ -172,7 +173,7 @@ def expire_jobs(session: Session, job_ids: Sequence[str], *, now: datetime) -> l
             events.record(
                 session,
                 job_id=job_id,
-                kind=events.DEADLINE_STRUCK,
+                kind=EventKind.DEADLINE_STRUCK,
                 data={state.value: count for state, count in outcomes.items()},
                 now=now,
             )

@@ -9,7 +9,7 @@ from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
 
 from db.models import JobEvent
-from scheduler.core.states import BatchState, JobState
+from scheduler.core.event_kinds import EventKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,32 +17,12 @@ class Event:
     """What happened to a job. `data` must be JSON."""
 
     job_id: str
-    kind: str
+    kind: EventKind
     data: dict[str, Any] = field(default_factory=dict)
 
 
-PLAN_STORED = "plan.stored"
-"""The scheduler chose another split."""
-
-PLAN_FAILED = "plan.failed"
-"""The scheduler could not plan the job; `data` has the error."""
-
-DEADLINE_STRUCK = "deadline.struck"
-"""The deadline closed problems; `data` counts them by state."""
-
-
-def job_kind(state: JobState) -> str:
-    """Kind of the event of a job that entered `state`."""
-    return f"job.{state}"
-
-
-def batch_kind(state: BatchState) -> str:
-    """Kind of the event of a batch that entered `state`."""
-    return f"batch.{state}"
-
-
 def record(
-    session: Session, *, job_id: str, kind: str, data: dict[str, Any], now: datetime
+    session: Session, *, job_id: str, kind: EventKind, data: dict[str, Any], now: datetime
 ) -> None:
     """Add one event to the job's history."""
     record_all(session, [Event(job_id, kind, data)], now=now)

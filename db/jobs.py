@@ -11,6 +11,7 @@ from db import events
 from db.models import Job
 from scheduler.core.branch_options import BranchOptions
 from scheduler.core.decisions import Admitted, PlanReason
+from scheduler.core.event_kinds import EventKind
 from scheduler.core.grading import BY_EQUIVALENCE, Grading
 from scheduler.core.plan import Forecast, Plan
 from scheduler.core.shrinkage import ANY_FAMILY
@@ -84,7 +85,7 @@ def insert_job(
     events.record(
         session,
         job_id=job.id,
-        kind=events.job_kind(JobState.QUEUED),
+        kind=EventKind.JOB_QUEUED,
         data={
             "num_problems": job.num_problems,
             "degraded": admitted.degraded,
@@ -152,7 +153,7 @@ def store_plan(
         events.record(
             session,
             job_id=job_id,
-            kind=events.PLAN_STORED,
+            kind=EventKind.PLAN_STORED,
             data={
                 **columns,
                 "finish_p50_s": forecast.finish_p50_s,
@@ -191,9 +192,7 @@ def request_cancel(session: Session, tenant_id: str, job_id: str, *, now: dateti
     )
     if asked is None:
         return False
-    events.record(
-        session, job_id=job_id, kind=events.job_kind(JobState.CANCELLING), data={}, now=now
-    )
+    events.record(session, job_id=job_id, kind=EventKind.JOB_CANCELLING, data={}, now=now)
     return True
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from api.client import Client, SlacklineError
-from db.events import PLAN_STORED
 from scheduler.core.config import SchedulerConfig
+from scheduler.core.event_kinds import EventKind
 from tests.benchmarks.real_jobs import (
     FAMILY,
     MODEL,
@@ -61,7 +61,7 @@ def measure(num_jobs: int, gap_s: float, seed: int) -> Iterator[Record]:
             if record["is_admitted"]:
                 record |= outcome(client, client.job(record["job"]))
                 kinds = [event["kind"] for event in client.events(record["job"])]
-                record["num_plans"] = kinds.count(PLAN_STORED)
+                record["num_plans"] = kinds.count(EventKind.PLAN_STORED)
                 record["admission"] = client.explain(record["job"])["admission"]
                 start_s = datetime.fromisoformat(record["created_at"]).timestamp()
                 record["cores_of_others"] = others.cores(start_s, start_s + record["finish_s"])

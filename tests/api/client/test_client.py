@@ -16,6 +16,7 @@ from db import events
 from db.endings import finish_cancelled
 from db.session import SessionFactory, transaction
 from infra.servers import free_port
+from scheduler.core.event_kinds import EventKind
 from tests.api.live import LOCAL_KEY
 from tests.factories import MODEL, NOW
 
@@ -180,11 +181,13 @@ def test_watching_ends_with_the_jobs_end(client: Client, sessions: SessionFactor
 
 def test_events_come_from_all_pages(client: Client, sessions: SessionFactory) -> None:
     job_id = client.submit(PROBLEMS, model=MODEL, deadline="1h")["id"]
-    numbered = [events.Event(job_id, "note", {"number": number}) for number in range(1500)]
+    numbered = [
+        events.Event(job_id, EventKind.PLAN_STORED, {"number": number}) for number in range(1500)
+    ]
     with transaction(sessions) as session:
         events.record_all(session, numbered, now=NOW)
 
-    found = [e["data"]["number"] for e in client.events(job_id) if e["kind"] == "note"]
+    found = [e["data"]["n"] for e in client.events(job_id) if e["kind"] == "plan.stored"]
 
     assert found == list(range(1500))
 

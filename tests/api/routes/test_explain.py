@@ -16,6 +16,7 @@ from db.problems import answer_problems
 from db.session import SessionFactory, transaction
 from scheduler.core.config import SchedulerConfig
 from scheduler.core.decisions import LossReason, PlanReason
+from scheduler.core.event_kinds import EventKind
 from tests.api.live import error_of, job_body
 from tests.factories import (
     after,
@@ -148,7 +149,7 @@ def test_problems_that_stopped_early_are_counted(
 def test_a_long_history_is_cut_and_says_so(api: httpx.Client, sessions: SessionFactory) -> None:
     with transaction(sessions) as session:
         job_id = stored_job(session)
-        struck = [events.Event(job_id, events.DEADLINE_STRUCK, {"expired": 1})] * 300
+        struck = [events.Event(job_id, EventKind.DEADLINE_STRUCK, {"expired": 1})] * 300
         events.record_all(session, struck, now=after(1))
 
     explanation = explained(api, job_id)

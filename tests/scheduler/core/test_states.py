@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 import pytest
 
+from scheduler.core.event_kinds import ENDS, EventKind
 from scheduler.core.states import (
     BATCH_TRANSITIONS,
     JOB_TRANSITIONS,
@@ -84,3 +85,15 @@ def test_a_deadline_may_strike_every_live_job(state: JobState) -> None:
 )
 def test_a_deadline_answers_or_expires_every_open_problem(state: ProblemState) -> None:
     assert {ProblemState.ANSWERED, ProblemState.EXPIRED} <= PROBLEM_TRANSITIONS[state]
+
+
+def test_entering_any_state_of_a_job_or_a_batch_is_a_kind_of_event() -> None:
+    assert [EventKind.of_job(state).value for state in JobState] == [
+        f"job.{state.value}" for state in JobState
+    ]
+    assert [EventKind.of_batch(state).value for state in BatchState] == [
+        f"batch.{state.value}" for state in BatchState
+    ]
+    assert {kind.value for kind in ENDS} == {
+        "job.completed", "job.expired", "job.failed", "job.cancelled"
+    }  # fmt: skip
