@@ -122,8 +122,9 @@ class VllmEngine:
         """Queues branches; their events arrive on `events`."""
         now = datetime.now(UTC)
         rows = []
+        prompts = tuple(encoded(requests, self._text.encode_prompt))
         with self._lock:
-            for request, prompt_ids, why in encoded(requests, self._text.encode_prompt):
+            for request, prompt_ids, why in prompts:
                 row = Row(request, events, now, prompt_ids)
                 why = why or self._refusal(row)
                 if why is None:

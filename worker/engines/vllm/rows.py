@@ -52,9 +52,10 @@ class Row:
             len(completion.token_ids), completion.spec_decode_metrics, output.metrics
         )
         reason = FinishReason.ABORT
-        if completion.finish_reason in ("stop", "length"):
+        if completion.finish_reason in ("stop", "length", "error"):
             reason = FinishReason(completion.finish_reason)
-        self.events.put(BranchFinished(self.request.branch_id, text, reason, metrics))
+        error = "vLLM failed in this branch; see its log" if reason is FinishReason.ERROR else None
+        self.events.put(BranchFinished(self.request.branch_id, text, reason, metrics, error))
         return metrics
 
     def _metrics(
