@@ -1,5 +1,6 @@
 """docker-compose.yml against the Compose schema and against the commands that it runs."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -68,6 +69,19 @@ def test_the_environment_is_what_processes_read() -> None:
     assert set(SERVICES["worker"]["environment"]) == {"DATABASE_URL", "REDIS_URL"}
 
 
+def test_the_worker_on_gpus_runs_the_vllm_that_is_tested(monkeypatch: pytest.MonkeyPatch) -> None:
+    service = SERVICES["worker-gpu"]
+    command = service["command"]
+    assert command[command.index("--engine") + 1] == "vllm"
+    assert service["build"]["target"] == "vllm"
+    pin = re.search(r'^vllm = \["(vllm==.+)"\]$', (ROOT / "pyproject.toml").read_text(), re.M)
+    assert pin is not None
+    assert f'"{pin[1]}"' in (ROOT / "infra" / "Dockerfile").read_text()
+    for name, value in service["environment"].items():
+        monkeypatch.setenv(name, value.replace("${SLACKLINE_GPUS:-1}", "2"))
+    assert WorkerSettings(name="worker-gpu").vllm.tensor_parallel_size == 2
+
+
 @pytest.mark.parametrize("name", ["worker", "worker-gpu"])
 def test_a_worker_that_is_made_anew_finds_what_it_measured_before(name: str) -> None:
     folder = WorkerSettings.model_fields["data_dir"].default.relative_to(Path.home())
@@ -111,6 +125,8 @@ def test_the_image_runs_the_command_and_copies_every_package() -> None:
     dockerfile = (ROOT / "infra" / "Dockerfile").read_text()
     assert 'ENTRYPOINT ["slackline"]' in dockerfile
     allowed = (ROOT / "infra" / "Dockerfile.dockerignore").read_text().splitlines()
+    for stage in {SERVICES[name]["build"]["target"] for name in OURS}:
+        assert f" AS {stage}\n" in dockerfile
     for package in ("api", "db", "scheduler", "worker", "infra"):
         assert f"COPY {package} {package}" in dockerfile
         assert f"!{package}" in allowed
