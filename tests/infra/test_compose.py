@@ -79,7 +79,9 @@ def test_the_worker_on_gpus_runs_the_vllm_that_is_tested(monkeypatch: pytest.Mon
     assert f'"{pin[1]}"' in (ROOT / "infra" / "Dockerfile").read_text()
     for name, value in service["environment"].items():
         monkeypatch.setenv(name, value.replace("${SLACKLINE_GPUS:-1}", "2"))
-    assert WorkerSettings(name="worker-gpu").vllm.tensor_parallel_size == 2
+    monkeypatch.setenv("SLACKLINE_NAME", "worker-gpu")
+    read = WorkerSettings.model_validate({})
+    assert read.vllm.tensor_parallel_size == 2
 
 
 @pytest.mark.parametrize("name", ["worker", "worker-gpu"])

@@ -185,3 +185,23 @@ def test_an_engine_without_its_files_says_which_setting_is_missing(
 ) -> None:
     with pytest.raises(SettingsError, match="set --"):
         build_engine(settings(tmp_path, engine=engine))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"engine": "torch", "model_dir": "gone"}, "checkpoint cannot be loaded: .*gone"),
+        ({"engine": "torch", "model_dir": "."}, "checkpoint cannot be loaded: .*config.json"),
+        (
+            {"engine": "replay", "recordings": "gone", "latency_profile": "gone"},
+            "latency profile cannot be read: .*gone",
+        ),
+    ],
+)
+def test_a_file_that_is_not_what_its_setting_says_is_named(
+    tmp_path: Path, options: dict[str, str], message: str
+) -> None:
+    engine = options.pop("engine")
+    paths = {name: tmp_path / path for name, path in options.items()}
+    with pytest.raises(SettingsError, match=message):
+        build_engine(settings(tmp_path, engine=engine, **paths))

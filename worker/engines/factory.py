@@ -1,6 +1,7 @@
 """Builds the engine that the settings name, with the profiles that the scheduler plans by."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -48,8 +49,7 @@ def build_engine(settings: WorkerSettings, on_death: OnDeath | None = None) -> S
         on_death: What to do when the engine dies.
 
     Raises:
-        SettingsError: A needed setting is missing.
-        ValueError: A file is not what its setting says.
+        SettingsError: A needed setting is missing, or a file is not what its setting says.
     """
     if settings.engine == "replay":
         return _build_replay(settings)
@@ -139,15 +139,21 @@ def _load_openai(settings: WorkerSettings) -> MeasurableEngine:
 
 def _load_torch(settings: WorkerSettings, model_dir: Path) -> MeasurableEngine:
     # Torch takes seconds to import, and the replay engine does without it.
+    import torch
+    from safetensors import SafetensorError
+
     from worker.engines.torch.engine import TorchEngine
 
-    return TorchEngine.load(
-        model_dir,
-        settings.draft_dir,
-        model=settings.model or model_dir.resolve().name,
-        max_num_seqs=settings.max_num_seqs or 64,
-        device=settings.device,
-    )
+    if settings.device.startswith("cuda") and not torch.cuda.is_available():
+        raise SettingsError("torch sees no CUDA device here: leave --device out to run on the CPU")
+    with _as_settings_error("the checkpoint cannot be loaded", SafetensorError, RuntimeError):
+        return TorchEngine.load(
+            model_dir,
+            settings.draft_dir,
+            model=settings.model or model_dir.resolve().name,
+            max_num_seqs=settings.max_num_seqs or 64,
+            device=settings.device,
+        )
 
 
 def _build_replay(settings: WorkerSettings) -> Served:
@@ -155,14 +161,16 @@ def _build_replay(settings: WorkerSettings) -> Served:
         raise SettingsError("the replay engine needs recordings: set --recordings FILE")
     if settings.latency_profile is None:
         raise SettingsError("the replay engine needs a modeled latency: set --latency-profile FILE")
-    latency = read_latency(settings.latency_profile)
+    with _as_settings_error("the latency profile cannot be read"):
+        latency = read_latency(settings.latency_profile)
     model = settings.model or settings.recorded_model or latency.model
-    recordings = load_recordings(
-        settings.recordings,
-        settings.problems or settings.recordings.with_name("problems.jsonl"),
-        model=settings.recorded_model,
-        dataset=settings.recorded_dataset,
-    )
+    with _as_settings_error("the recordings cannot be read"):
+        recordings = load_recordings(
+            settings.recordings,
+            settings.problems or settings.recordings.with_name("problems.jsonl"),
+            model=settings.recorded_model,
+            dataset=settings.recorded_dataset,
+        )
     max_num_seqs = settings.max_num_seqs or REPLAY_MAX_NUM_SEQS
     spec = EngineSpec(
         engine="replay",
@@ -174,3 +182,14 @@ def _build_replay(settings: WorkerSettings) -> Served:
     )
     engine = ReplayEngine(spec, latency, recordings)
     return Served(engine, latency, known_answers(settings, model))
+
+
+@contextmanager
+def _as_settings_error(what: str, *more: type[Exception]) -> Iterator[None]:
+    """Say which setting a file that is missing or wrong came from, instead of where it failed."""
+    expected: tuple[type[Exception], ...] = (OSError, ValueError, KeyError, *more)
+    try:
+        yield
+    except expected as error:
+        reason = f"it has no {error}" if isinstance(error, KeyError) else str(error)
+        raise SettingsError(f"{what}: {reason}") from error
