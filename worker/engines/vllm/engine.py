@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -120,12 +121,12 @@ class VllmEngine:
         self, requests: Sequence[BranchRequest], events: SimpleQueue[BranchFinished]
     ) -> None:
         """Queues branches; their events arrive on `events`."""
-        now = datetime.now(UTC)
+        now, now_s = datetime.now(UTC), time.monotonic()
         rows = []
         prompts = tuple(encoded(requests, self._text.encode_prompt))
         with self._lock:
             for request, prompt_ids, why in prompts:
-                row = Row(request, events, now, prompt_ids)
+                row = Row(request, events, now, now_s, prompt_ids)
                 why = why or self._refusal(row)
                 if why is None:
                     self._held.add(request.branch_id)

@@ -1,6 +1,5 @@
 """One branch from submission to its event, and the trace of it that vLLM's output gives."""
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -17,12 +16,16 @@ class Row:
     """One branch.
 
     Attributes:
+        queued_at: When it was submitted, in UTC.
+        queued_s: The same instant by vLLM's clock, which is the machine's and so that of its
+            processes too. Instants of branches submitted together are as far apart as there.
         internal_id: vLLM's own name of it; None while it is not in vLLM.
     """
 
     request: BranchRequest
     events: SimpleQueue[BranchFinished]
     queued_at: datetime
+    queued_s: float
     prompt_ids: list[int] = field(default_factory=list)
     internal_id: str | None = None
     is_aborted: bool = False
@@ -70,9 +73,10 @@ class Row:
             drafts.per_step_drafted if drafts else (),
             drafts.per_step_accepted if drafts else (),
         )
-        started_at = _later(self.queued_at, times.scheduled_ts)
-        first_token_at = _later(started_at, times.first_token_ts if completion_tokens else 0.0)
-        finished_at = _later(first_token_at or started_at or self.queued_at, times.last_token_ts)
+        started_at = self._later(self.queued_at, times.scheduled_ts)
+        first_token_at = self._later(started_at, times.first_token_ts if completion_tokens else 0.0)
+        begun_at = first_token_at or started_at or self.queued_at
+        finished_at = self._later(begun_at, times.last_token_ts)
         return BranchMetrics(
             queued_at=self.queued_at,
             started_at=started_at,
@@ -84,6 +88,12 @@ class Row:
             drafted_by_position=drafted,
             accepted_by_position=accepted,
         )
+
+    def _later(self, earlier: datetime | None, monotonic_s: float) -> datetime | None:
+        """An instant of vLLM in UTC, not before an earlier one; None where there is none."""
+        if earlier is None or not monotonic_s:
+            return None
+        return max(earlier, self.queued_at + timedelta(seconds=monotonic_s - self.queued_s))
 
 
 def count_drafts(
@@ -119,12 +129,3 @@ def count_drafts(
             drafted[position] += 1
             accepted[position] += position < num_accepted
     return num_steps, tuple(drafted), tuple(accepted)
-
-
-def _later(earlier: datetime | None, monotonic_s: float) -> datetime | None:
-    """An instant of vLLM's clock in UTC, not before an earlier one; None where there is none."""
-    if earlier is None or not monotonic_s:
-        return None
-    # The clock is the machine's, so it is the same in vLLM's process.
-    at = datetime.now(UTC) - timedelta(seconds=time.monotonic() - monotonic_s)
-    return max(earlier, at)
