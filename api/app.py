@@ -21,12 +21,15 @@ from api.routes import (
     refusals,
     reports,
     results,
+    webhooks,
     workers,
 )
+from api.schemas.openapi import body_schemas
 from api.schemas.operations import ErrorOut
 from api.schemas.submission import submission_schemas
 from api.settings import ApiSettings
 from api.telemetry import RequestMetrics, Telemetry
+from api.webhooks.deliverer import Deliverer
 from db.session import connect, session_factory
 
 _TAGS = [
@@ -37,6 +40,7 @@ _TAGS = [
     {"name": "results", "description": "Answers, votes and latency traces."},
     {"name": "grades", "description": "The grade book: answers of others and ours, graded."},
     {"name": "reports", "description": "Latency and attainment over time."},
+    {"name": "webhooks", "description": "Be told of the ends of jobs and batches."},
     {"name": "workers", "description": "Who serves which model."},
     {"name": "operations", "description": "Health and metrics; no key needed."},
 ]
@@ -54,8 +58,10 @@ def create_app(settings: ApiSettings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        with app.state.clerk.running():
-            yield
+        deliverer = Deliverer(app.state.sessions, settings.webhooks)
+        async with deliverer.running():
+            with app.state.clerk.running():
+                yield
         engine.dispose()
 
     app = _Application(
@@ -74,7 +80,18 @@ def create_app(settings: ApiSettings) -> FastAPI:
     registry.register(metrics.StoreCollector(app.state.sessions, worker_timeout_s=worker_timeout_s))
     app.add_middleware(Telemetry, metrics=RequestMetrics(registry))
     errors.install(app)
-    for noun in (jobs, files, batches, grades, quotes, refusals, results, reports, workers):
+    for noun in (
+        jobs,
+        files,
+        batches,
+        grades,
+        quotes,
+        refusals,
+        results,
+        reports,
+        webhooks,
+        workers,
+    ):
         app.include_router(noun.router, responses=_KEYED)
     for operation in (health, metrics):
         app.include_router(operation.router)
@@ -95,6 +112,6 @@ class _Application(FastAPI):
             schemas = document["components"]["schemas"]
             for name in ("HTTPValidationError", "ValidationError"):
                 schemas.pop(name, None)
-            # Bodies of submissions are read by `api.body`, so FastAPI does not know their parts.
-            schemas |= submission_schemas()
+            # Bodies are read by `api.body`, so FastAPI does not know their parts.
+            schemas |= submission_schemas() | body_schemas()
         return super().openapi()

@@ -8,20 +8,24 @@ here and not taken from `Content-Length`, which a chunked body does not have.
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from tempfile import SpooledTemporaryFile
-from typing import Annotated, Any, BinaryIO, cast
+from typing import Annotated, Any, BinaryIO, TypeVar, cast
 
+import orjson
 from fastapi import Depends, Request
+from pydantic import BaseModel, ValidationError
 from starlette.datastructures import UploadFile
 from starlette.types import Message, Receive
 
 from api.auth import Caller
 from api.dependencies import Settings
-from api.errors import ApiError, invalid
+from api.errors import ApiError, invalid, validation_error
 from api.settings import ApiSettings
 
 _LINES_TYPES = frozenset(
     {"application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines"}
 )
+Document = TypeVar("Document", bound=BaseModel)
+
 _SPOOL_BYTES = 1 << 20
 _MAX_FIELDS = 50
 _FORMS = (
@@ -95,6 +99,29 @@ async def receive_json(request: Request, settings: Settings, _authenticated: Cal
 
 
 ReceivedJson = Annotated[bytes, Depends(receive_json)]
+
+
+def parse_json(body: bytes, kind: type[Document]) -> Document:
+    """A received document in its form.
+
+    Raises:
+        ApiError: 400 that names what to change.
+    """
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise invalid(
+            None,
+            f"The body is not valid JSON: {error.msg} at line {error.lineno}, column"
+            f" {error.colno}.",
+            code="invalid_json",
+        ) from None
+    if not isinstance(document, dict):
+        raise invalid(None, "The body must be a JSON object.", code="invalid_type")
+    try:
+        return kind.model_validate(document)
+    except ValidationError as error:
+        raise validation_error(error.errors(include_url=False)) from None
 
 
 def _submission_limit(request: Request, settings: ApiSettings, *, is_json: bool) -> Receive:

@@ -3,6 +3,7 @@
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from api.webhooks.settings import WebhookSettings
 from scheduler.core.config import SchedulerConfig
 
 
@@ -24,6 +25,7 @@ class ApiSettings(BaseSettings):
         max_submission_chars: Characters of all of them together.
         max_deadline_s: Longest time to a deadline.
         min_deadline_s: Shortest time to a deadline; below it not even one branch would fit.
+        webhooks: How and where events are sent.
         scheduler: Policy by which jobs are admitted. Set it as for the scheduler process, which
             has to keep what is promised here.
     """
@@ -53,4 +55,5 @@ class ApiSettings(BaseSettings):
     max_deadline_s: float = 7 * 86_400
     min_deadline_s: float = 1.0
     pool_size: int = 10
+    webhooks: WebhookSettings = WebhookSettings()
     scheduler: SchedulerConfig = SchedulerConfig()

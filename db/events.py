@@ -8,7 +8,9 @@ from typing import Any
 from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
 
+from db.deliveries import Notice, announce
 from db.models import JobEvent
+from scheduler.core.deliveries import OF_JOBS
 from scheduler.core.event_kinds import EventKind
 
 
@@ -29,13 +31,20 @@ def record(
 
 
 def record_all(session: Session, events: Iterable[Event], *, now: datetime) -> None:
-    """Add several events of one instant, in order."""
+    """Add several events of one instant, in order, and tell the webhooks that asked for them."""
+    happened = list(events)
     rows = [
         {"job_id": event.job_id, "at": now, "kind": event.kind, "data": event.data}
-        for event in events
+        for event in happened
     ]
     if rows:
         session.execute(insert(JobEvent), rows)
+    told = [
+        Notice(event.job_id, OF_JOBS[event.kind], event.data)
+        for event in happened
+        if event.kind in OF_JOBS
+    ]
+    announce(session, told, now=now)
 
 
 def list_events(

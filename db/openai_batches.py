@@ -9,7 +9,9 @@ from sqlalchemy import func, insert, or_, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.orm import Session
 
+from db.deliveries import Notice, announce
 from db.models import Job, OpenaiBatch, OpenaiBatchJob
+from scheduler.core.deliveries import WebhookKind
 from scheduler.core.states import OpenaiBatchState
 
 _RUNNING = (
@@ -163,9 +165,12 @@ def fail_batch(
     session: Session, batch: OpenaiBatch, errors: Sequence[Mapping[str, Any]], *, now: datetime
 ) -> bool:
     """End a batch that is not valid; False when it is no longer ours."""
-    return _update_validating(
+    is_ours = _update_validating(
         session, batch, state=OpenaiBatchState.FAILED, failed_at=now, errors=list(errors)
     )
+    if is_ours:
+        announce(session, [Notice(batch.id, WebhookKind.BATCH_FAILED)], now=now)
+    return is_ours
 
 
 def _update_validating(session: Session, batch: OpenaiBatch, **values: Any) -> bool:

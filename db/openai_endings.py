@@ -6,14 +6,16 @@ from sqlalchemy import ColumnElement, and_, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from db import jobs
+from db.deliveries import Notice, announce
 from db.models import Job, OpenaiBatch, OpenaiBatchJob
 from db.openai_batches import jobs_of
+from scheduler.core.deliveries import WebhookKind
 from scheduler.core.states import LIVE, OPENAI_BATCH_TRANSITIONS, OpenaiBatchState, sources_of
 
 
 def expire_validating(session: Session, *, now: datetime) -> list[str]:
     """End batches whose window was over before anything ran; returns their ids."""
-    return list(
+    expired = list(
         session.scalars(
             update(OpenaiBatch)
             .where(OpenaiBatch.state == OpenaiBatchState.VALIDATING, OpenaiBatch.expires_at <= now)
@@ -22,6 +24,9 @@ def expire_validating(session: Session, *, now: datetime) -> list[str]:
             .execution_options(synchronize_session=False)
         )
     )
+    told = [Notice(batch_id, WebhookKind.BATCH_EXPIRED) for batch_id in expired]
+    announce(session, told, now=now)
+    return expired
 
 
 def request_batch_cancel(session: Session, tenant_id: str, batch_id: str, *, now: datetime) -> bool:
@@ -45,6 +50,7 @@ def request_batch_cancel(session: Session, tenant_id: str, batch_id: str, *, now
         .execution_options(synchronize_session=False)
     )
     if ended is not None:
+        announce(session, [Notice(batch_id, WebhookKind.BATCH_CANCELLED)], now=now)
         return True
     asked = session.scalar(
         update(OpenaiBatch)
@@ -133,7 +139,10 @@ def end_batch(
         .returning(OpenaiBatch.id)
         .execution_options(synchronize_session=False)
     )
-    return ended is not None
+    if ended is None:
+        return False
+    announce(session, [Notice(batch_id, WebhookKind(f"batch.{state}"))], now=now)
+    return True
 
 
 def _sources(state: OpenaiBatchState) -> tuple[OpenaiBatchState, ...]:

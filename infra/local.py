@@ -32,6 +32,8 @@ LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
 ANY_HOSTS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 """Listening addresses that are no address to connect to, and the one to use from here."""
 
+ALLOW_PRIVATE_WEBHOOKS = "SLACKLINE_WEBHOOKS__ALLOW_PRIVATE"
+
 QUIET_CHILDREN = ("postgres", "redis")
 """Their logs stay in the files: they talk about themselves only."""
 
@@ -141,6 +143,10 @@ class LocalStack:
             "REDIS_URL": self._running.redis_url,
         }
         api_env = {**env, "SLACKLINE_LOCAL_KEY": self._running.api_key}
+        if self.options.host in LOOPBACK_HOSTS:
+            # Its users are on this machine, and so are their receivers.
+            allow = os.environ.get(ALLOW_PRIVATE_WEBHOOKS, "true")
+            api_env[ALLOW_PRIVATE_WEBHOOKS] = allow
         worker_env = {**env, "SLACKLINE_DATA_DIR": str(self._folder.path)}
         engines = self.options.engines
         return [

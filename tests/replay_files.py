@@ -24,7 +24,7 @@ def problem_set(num_problems: int = NUM_PROBLEMS) -> list[Problem]:
     ]
 
 
-def replay_environment(folder: Path) -> dict[str, str]:
+def replay_environment(folder: Path, model: str = MODEL) -> dict[str, str]:
     """Write recordings, problems and profiles; returns the environment that names them.
 
     Of the samples of a problem two thirds are right, so that votes matter. Lengths spread around
@@ -37,15 +37,15 @@ def replay_environment(folder: Path) -> dict[str, str]:
         wrong = [rng.random() < 1 / 3 for _ in range(NUM_SAMPLES)]
         row = {
             "dataset": "made-up",
-            "model": MODEL,
+            "model": model,
             "problem_num": number,
             "answers": [str(number), str(number + 1)],
             "sample_answer": [int(is_wrong) for is_wrong in wrong],
             "sample_tokens": [rng.randint(100, 300) for _ in range(NUM_SAMPLES)],
         }
         rows.append(row)
-    latency = latency_profile(model=MODEL, base_s=STEP_TIME_S, token_slopes_s=(1e-6,))
-    answers = answer_profile(model=MODEL, length_quantiles=(100.0, 200.0, 300.0))
+    latency = latency_profile(model=model, base_s=STEP_TIME_S, token_slopes_s=(1e-6,))
+    answers = answer_profile(model=model, length_quantiles=(100.0, 200.0, 300.0))
     files: dict[str, tuple[str, Sequence[Mapping[str, Any]]]] = {
         "SLACKLINE_RECORDINGS": ("recorded.jsonl", rows),
         "SLACKLINE_PROBLEMS": ("problems.jsonl", problem_set()),
@@ -55,4 +55,4 @@ def replay_environment(folder: Path) -> dict[str, str]:
     for name, lines in files.values():
         (folder / name).write_text("".join(json.dumps(line) + "\n" for line in lines))
     paths = {variable: str(folder / name) for variable, (name, _) in files.items()}
-    return {"SLACKLINE_MODEL": MODEL, **paths}
+    return {"SLACKLINE_MODEL": model, **paths}

@@ -16,6 +16,7 @@ from api.openai.views import batch_views
 from api.refusals import RefusedError
 from api.routes.jobs import IdempotencyKey
 from api.schemas.batches import BatchIn, BatchOut, BatchPage
+from api.schemas.openapi import body_of
 from api.schemas.operations import ErrorOut
 from db import wake
 from db.models import OpenaiBatch
@@ -47,12 +48,7 @@ def own_batch(session: Session, tenant_id: str, batch_id: str) -> OpenaiBatch:
 @router.post(
     "",
     summary="Run a file of requests within a window",
-    openapi_extra={
-        "requestBody": {
-            "required": True,
-            "content": {"application/json": {"schema": BatchIn.model_json_schema()}},
-        }
-    },
+    openapi_extra=body_of(BatchIn),
     responses={
         409: {"model": ErrorOut, "description": "The Idempotency-Key made another batch."},
         413: {"model": ErrorOut, "description": "The body is too large."},

@@ -17,7 +17,7 @@ class ErrorDetail(BaseModel):
     message: str
     type: str
     param: str | None
-    code: str
+    code: str | None
 
 
 class ErrorOut(BaseModel):

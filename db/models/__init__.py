@@ -8,6 +8,7 @@ from db.models.profiles import LearnedProfile
 from db.models.refusals import Refusal
 from db.models.submissions import Submission
 from db.models.tenants import ApiKey, IdempotencyKey, Tenant
+from db.models.webhooks import Webhook, WebhookDelivery
 from db.models.work import Batch, Branch, Problem
 from db.models.workers import Worker
 
@@ -29,5 +30,7 @@ __all__ = [
     "RefusedLine",
     "Submission",
     "Tenant",
+    "Webhook",
+    "WebhookDelivery",
     "Worker",
 ]

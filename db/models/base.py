@@ -1,6 +1,7 @@
 """Declarative base of the tables: column types and names of constraints."""
 
 from datetime import datetime
+from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import (
@@ -16,13 +17,8 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase
 
-from scheduler.core.states import BatchState, JobState, OpenaiBatchState, ProblemState
 
-
-def one_of(
-    column: str,
-    states: type[JobState] | type[ProblemState] | type[BatchState] | type[OpenaiBatchState],
-) -> str:
+def one_of(column: str, states: type[StrEnum]) -> str:
     """SQL for `column` holding one of the states."""
     names = ", ".join(f"'{state.value}'" for state in states)
     return f"{column} IN ({names})"

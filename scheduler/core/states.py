@@ -1,4 +1,4 @@
-"""States of a job, a problem, a batch and an OpenAI batch, and the only arrows between them.
+"""States of jobs, problems, batches, OpenAI batches and deliveries; the only arrows between them.
 
 Theory of operation: a transition is one guarded UPDATE whose WHERE clause repeats the source
 state, so of two writers one wins. Terminal states have no arrow out. A deadline may strike at any
@@ -60,6 +60,14 @@ class OpenaiBatchState(StrEnum):
     EXPIRED = "expired"
     CANCELLING = "cancelling"
     CANCELLED = "cancelled"
+
+
+class DeliveryState(StrEnum):
+    """The way of one event to one webhook."""
+
+    PENDING = "pending"
+    DELIVERED = "delivered"
+    DEAD = "dead"
 
 
 JOB_TRANSITIONS: Mapping[JobState, frozenset[JobState]] = MappingProxyType(
@@ -154,7 +162,16 @@ OPENAI_BATCH_TRANSITIONS: Mapping[OpenaiBatchState, frozenset[OpenaiBatchState]]
     }
 )
 
-State = TypeVar("State", JobState, ProblemState, BatchState, OpenaiBatchState)
+DELIVERY_TRANSITIONS: Mapping[DeliveryState, frozenset[DeliveryState]] = MappingProxyType(
+    {
+        DeliveryState.PENDING: frozenset({DeliveryState.DELIVERED, DeliveryState.DEAD}),
+        # Back to pending by hand only.
+        DeliveryState.DELIVERED: frozenset({DeliveryState.PENDING}),
+        DeliveryState.DEAD: frozenset({DeliveryState.PENDING}),
+    }
+)
+
+State = TypeVar("State", JobState, ProblemState, BatchState, OpenaiBatchState, DeliveryState)
 
 
 def sources_of(target: State, transitions: Mapping[State, frozenset[State]]) -> tuple[State, ...]:

@@ -8,9 +8,14 @@ and more than 20,000 queued tokens.
 
 import io
 import json
+import queue
 import sys
 import tempfile
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +46,31 @@ def known(number: int, *, repeat: int = 1) -> list[dict[str, Any]]:
 def jsonl(lines: list[dict[str, Any]]) -> bytes:
     """The lines as a file."""
     return "".join(json.dumps(line) + "\n" for line in lines).encode()
+
+
+@contextmanager
+def receiving() -> Iterator[tuple[str, "queue.Queue[tuple[bytes, dict[str, str]]]"]]:
+    """Address of an HTTP server, and what it takes: bodies with their headers."""
+    messages: queue.Queue[tuple[bytes, dict[str, str]]] = queue.Queue()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            messages.put((body, dict(self.headers)))
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            """Keep quiet."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/", messages
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 class Acceptance:
@@ -394,6 +424,45 @@ class Acceptance:
         self.refused(
             409, "idempotency_key_reused", lambda: self.create(file_id, "61s", extra_headers=key)
         )
+
+    def check_webhooks_are_unwrapped(self) -> None:
+        """Every end of a batch, told in the words that the client knows, with both secrets."""
+        ends = ("completed", "failed", "cancelled", "expired")
+        with receiving() as (url, messages):
+            wanted = {"url": url, "event_types": [f"batch.{end}" for end in ends]}
+            webhook: Any = self.client.post("/webhooks", cast_to=object, body=wanted)
+            rotation = f"/webhooks/{webhook['id']}/rotate_secret"
+            rotated: Any = self.client.post(rotation, cast_to=object)
+            secrets = (webhook["signing_secret"], rotated["signing_secret"])
+            many = self.upload(known(40, repeat=60)).id
+            expired = self.create(many, "5s", extra_body=BEST_EFFORT)
+            failed = self.create("file-none")
+            cancelled = self.client.batches.cancel(self.create(many, extra_body=BEST_EFFORT).id)
+            completed = self.create(self.upload(known(1)).id)
+            batches = dict(zip(ends, (completed, failed, cancelled, expired), strict=True))
+            told: dict[str, Any] = {}
+            # Batches of other checks may end late.
+            while not {batch.id for batch in batches.values()} <= set(told):
+                body, headers = messages.get(timeout=90)
+                for secret in secrets:
+                    event = self.client.webhooks.unwrap(body, headers, secret=secret)
+                    assert event.id == headers["webhook-id"]
+                    told[event.data.id] = event
+            for end, batch in batches.items():
+                event = told[batch.id]
+                assert event.type == f"batch.{end}"
+                assert type(event).__name__ == f"Batch{end.capitalize()}WebhookEvent"
+                ended = self.client.batches.retrieve(batch.id)
+                assert (ended.status, event.object) == (end, "event")
+                assert abs(event.created_at - getattr(ended, f"{end}_at")) <= 1
+            try:
+                self.client.webhooks.unwrap(body, headers, secret="whsec_bm90IG91cnM=")
+            except openai.InvalidWebhookSignatureError:
+                pass
+            else:
+                raise AssertionError("a message with a wrong signature was taken")
+            gone: Any = self.client.delete(f"/webhooks/{webhook['id']}", cast_to=object)
+            assert gone["deleted"] is True
 
     def refused(
         self,

@@ -8,10 +8,12 @@ import pytest
 from scheduler.core.event_kinds import ENDS, EventKind
 from scheduler.core.states import (
     BATCH_TRANSITIONS,
+    DELIVERY_TRANSITIONS,
     JOB_TRANSITIONS,
     OPENAI_BATCH_TRANSITIONS,
     PROBLEM_TRANSITIONS,
     BatchState,
+    DeliveryState,
     JobState,
     OpenaiBatchState,
     ProblemState,
@@ -40,6 +42,11 @@ ALLOWED_OPENAI_BATCH = {
     "finalizing": {"completed", "expired"},
     "cancelling": {"cancelled"},
 }
+ALLOWED_DELIVERY = {
+    "pending": {"delivered", "dead"},
+    "delivered": {"pending"},
+    "dead": {"pending"},
+}
 TABLES = [
     pytest.param(JobState, JOB_TRANSITIONS, ALLOWED_JOB, id="job"),
     pytest.param(ProblemState, PROBLEM_TRANSITIONS, ALLOWED_PROBLEM, id="problem"),
@@ -47,6 +54,7 @@ TABLES = [
     pytest.param(
         OpenaiBatchState, OPENAI_BATCH_TRANSITIONS, ALLOWED_OPENAI_BATCH, id="openai_batch"
     ),
+    pytest.param(DeliveryState, DELIVERY_TRANSITIONS, ALLOWED_DELIVERY, id="delivery"),
 ]
 
 
