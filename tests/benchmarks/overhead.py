@@ -1,16 +1,15 @@
 """What does the way through API, scheduler, Celery and Postgres cost the torch engine?
 
 Question: tokens per second of a job submitted over HTTP against those of the same engine called
-directly with the same prompts, width, draft length and cap.
+directly with the same prompts, draft length and cap, one branch for each.
 
 Regimes: the demo model, one worker, all on this machine, so that the service's own processes take
 their share of the same cores. Rounds alternate between the two; the ratio of medians is quoted. A
-job's time runs from its submission to its last committed answer. Its aborted branches count with
-the tokens that they had decoded, as they did cost the engine.
+job's time runs from its submission to its last committed answer.
 
 Falsified when: the ratio of medians is below 0.90.
 
-    python -m tests.benchmarks.overhead [--problems N] [--branches N] [--rounds N]
+    python -m tests.benchmarks.overhead [--problems N] [--rounds N]
 """
 
 import time
@@ -39,9 +38,9 @@ def decode(engine: TorchEngine, prompts: Sequence[str], plan: Plan) -> tuple[int
     deadline_at = datetime.now(UTC) + UNHURRIED
     requests = [
         BranchRequest(
-            branch_id=f"{position}:{branch_index}",
+            branch_id=str(position),
             prompt=prompt,
-            branch_index=branch_index,
+            branch_index=0,
             num_speculative_tokens=plan["num_speculative_tokens"],
             max_tokens=plan["max_tokens"],
             sampling=Sampling(temperature=TEMPERATURE),
@@ -49,7 +48,6 @@ def decode(engine: TorchEngine, prompts: Sequence[str], plan: Plan) -> tuple[int
             deadline_at=deadline_at,
         )
         for position, prompt in enumerate(prompts)
-        for branch_index in range(plan["num_branches"])
     ]
     started_at_s = time.perf_counter()
     engine.submit(requests, events)
