@@ -9,11 +9,10 @@ from sqlalchemy.orm import Session
 from api.grade_views import grading_view, own_grade, own_reason, submission_view
 from api.schemas.forecasts import ForecastBasisOut
 from api.schemas.jobs import ForecastOut, JobOut, PlanOut, ProgressOut
-from api.schemas.reports import LatencyGroupOut, PercentilesOut, WorkerOut
+from api.schemas.reports import WorkerOut
 from api.schemas.results import BranchOut, ResultOut
 from db.models import Branch, Job, Submission, Worker
 from db.progress import JobProgress, jobs_progress
-from db.reports import LatencyRow, Percentiles
 from db.results import ProblemResult
 from db.traces import mean_acceptance_lengths
 from scheduler.core.branch_options import BranchOptions
@@ -174,29 +173,6 @@ def _branch_view(branch: Branch) -> BranchOut:
         text=branch.text,
         error=branch.error,
     )
-
-
-def latency_group_view(row: LatencyRow) -> LatencyGroupOut:
-    """One group of the latency report."""
-    group = row.group.isoformat() if isinstance(row.group, datetime) else row.group
-    latency = row.latency
-    return LatencyGroupOut(
-        group=group,
-        num_branches=latency.num_branches,
-        num_jobs=row.num_jobs,
-        queue_time_s=_percentiles(latency.queue_time_s),
-        ttft_s=_percentiles(latency.ttft_s),
-        tpot_s=_percentiles(latency.tpot_s),
-        e2e_latency_s=_percentiles(latency.e2e_latency_s),
-        slo_attainment=row.slo_attainment,
-        num_refused=row.num_refused,
-    )
-
-
-def _percentiles(values: Percentiles | None) -> PercentilesOut:
-    if values is None:
-        return PercentilesOut(p50=None, p90=None, p99=None)
-    return PercentilesOut(p50=values.p50, p90=values.p90, p99=values.p99)
 
 
 def worker_view(worker: Worker, now: datetime, *, timeout_s: float) -> WorkerOut:

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from db.leases import hold_batch
 from db.models import Branch
+from db.reports.hours import mark_ended
 
 FINISHED = ("stop", "length")
 """Finish reasons of branches that count; the others ended without an outcome of their own."""
@@ -27,6 +28,7 @@ class BranchRow:
         queue_time_s: From submission to leaving the engine's queue.
         ttft_s: From submission to the first token; None when there was none.
         decode_time_s: From the first token to the last; None when there was none.
+        num_rows: Rows of the engine in use when it ended, its own included; None if not known.
     """
 
     problem_id: int
@@ -49,6 +51,7 @@ class BranchRow:
     drafted_by_position: Sequence[int]
     accepted_by_position: Sequence[int]
     error: str | None = None
+    num_rows: int | None = None
 
 
 def insert_branches(
@@ -73,6 +76,7 @@ def insert_branches(
         lease = {"batch_id": batch_id, "job_id": held.job_id, "worker_name": held.worker_name}
         # On the connection: the session's bulk insert costs three times the time.
         session.connection().execute(statement, [_columns(row) | lease for row in rows])
+        mark_ended(session, {row.finished_at for row in rows})
     return True
 
 

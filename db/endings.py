@@ -11,6 +11,7 @@ from db.batches import cancel_job_batches
 from db.expiry import expire_job_problems, fail_job_problems
 from db.models import Job, JobEvent
 from db.problems import cancel_job_problems
+from db.reports.hours import mark_ended
 from scheduler.core.event_kinds import EventKind
 from scheduler.core.states import JOB_TRANSITIONS, LIVE, JobState, sources_of
 
@@ -60,7 +61,7 @@ WHERE jobs.id = ended.id
         OR (ended.state = 'expired' AND jobs.state = ANY(:expired_sources))
         OR (ended.state = 'failed' AND jobs.state = ANY(:failed_sources))
     )
-RETURNING jobs.id, jobs.state, num_answered, num_degraded, num_expired, num_failed
+RETURNING jobs.id, jobs.state, jobs.finished_at, num_answered, num_degraded, num_expired, num_failed
 """)
 
 
@@ -92,6 +93,7 @@ def finish_jobs(session: Session, *, now: datetime) -> list[str]:
         ),
         now=now,
     )
+    mark_ended(session, {row.finished_at for row in ended})
     return sorted(row.id for row in ended)
 
 
@@ -126,6 +128,7 @@ def finish_cancelled(session: Session, job_id: str, *, now: datetime) -> bool:
         data={"num_cancelled": num_cancelled},
         now=now,
     )
+    mark_ended(session, [now])
     return True
 
 

@@ -7,6 +7,7 @@ from sqlalchemy.orm import Session
 
 from db.jobs import NewJob
 from db.models import Refusal
+from db.reports.hours import mark_ended
 from scheduler.core.decisions import Rejected
 
 
@@ -28,6 +29,7 @@ def insert_refusal(session: Session, job: NewJob, rejected: Rejected) -> None:
             ),
         )
     )
+    mark_ended(session, [job.created_at])
 
 
 def list_refusals(

@@ -19,7 +19,7 @@ the store is away, results wait in memory and the deadline guard goes on.
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
 
@@ -61,6 +61,7 @@ class BatchController:
         lost: Set by the heartbeat when the lease could not be renewed.
         stopping: Set when the worker shuts down.
         reserve_s: Time before the deadline kept for voting and committing.
+        rows_in_use: Of the engine, by all batches.
     """
 
     def __init__(
@@ -74,12 +75,13 @@ class BatchController:
         lost: threading.Event,
         stopping: threading.Event,
         reserve_s: float,
+        rows_in_use: Callable[[], int],
     ) -> None:
         self._batch = batch
         self._engine = engine
         self._equivalence = equivalence
-        self._lost = lost
-        self._stopping = stopping
+        self._lost, self._stopping = lost, stopping
+        self._rows_in_use = rows_in_use
         is_closing = batch.options.closing_text is not None
         self._deadline = Deadline.of(batch.deadline_at, reserve_s, is_closing=is_closing)
         self._inbox = Inbox()
@@ -91,8 +93,7 @@ class BatchController:
         self._marker = Marker(
             batch.problems, equivalence=equivalence, outbox=self._outbox, tell=self._inbox.put
         )
-        self._ending = False
-        self._phase = Phase.DECODING
+        self._ending, self._phase = False, Phase.DECODING
         self._answers = answers
         self._pace = Pace()
 
@@ -182,8 +183,9 @@ class BatchController:
                 return
             contest.judge(message.finding)
         else:
+            message = message.at_rows(self._rows_in_use())
             contest, branch_index = self._in_flight.pop(message.branch_id)
-            # When the rest is cut off there is no time left to go on, and at the end nobody waits.
+            # When the rest is cut off there is no time to go on, and at the end nobody waits.
             can_close = self._phase < Phase.CUTTING and not self._ending
             if can_close and (request := contest.closing(branch_index, message)) is not None:
                 self._send([(contest, request)])

@@ -84,6 +84,7 @@ def joined(begun: BranchFinished, closing: BranchFinished, text: str) -> BranchF
         num_steps=first.num_steps + last.num_steps,
         drafted_by_position=_added(first.drafted_by_position, last.drafted_by_position),
         accepted_by_position=_added(first.accepted_by_position, last.accepted_by_position),
+        num_rows=last.num_rows,
     )
     return replace(begun, text=begun.text + text + closing.text, metrics=metrics)
 

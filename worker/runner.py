@@ -54,6 +54,10 @@ class BatchRunner:
         with self._lock:
             return sum(controller.num_running_branches for controller in self._running.values())
 
+    def _rows_in_use(self) -> int:
+        """Branches that the engine holds beyond its rows wait for one."""
+        return min(self.num_running_branches(), self._engine.spec.max_num_seqs)
+
     def follow(self, heartbeat: Heartbeat) -> None:
         """Learn of lost leases from this heartbeat."""
         self._heartbeat = heartbeat
@@ -105,6 +109,7 @@ class BatchRunner:
             lost=lost,
             stopping=self._stopping,
             reserve_s=self._reserve_s,
+            rows_in_use=self._rows_in_use,
         )
         with self._lock:
             self._running[batch.id] = controller

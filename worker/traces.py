@@ -44,6 +44,7 @@ def branch_row(
         drafted_by_position=metrics.drafted_by_position,
         accepted_by_position=metrics.accepted_by_position,
         error=finished.error,
+        num_rows=metrics.num_rows,
     )
 
 

@@ -1,46 +1,75 @@
 """Reports over a stretch of time, and the workers that serve."""
 
 from datetime import datetime
-from typing import Literal
+from typing import Generic, Literal, TypeVar
 
 from pydantic import BaseModel, Field
 
-from db.reports import GroupBy
+from api.report_tables import Change
+from db.reports import (
+    AccuracyRow,
+    AttainmentRow,
+    CalibrationRow,
+    Every,
+    GroupBy,
+    LatencyRow,
+    SpeculationRow,
+)
+
+Row = TypeVar("Row")
 
 
-class PercentilesOut(BaseModel):
-    """Percentiles of one latency, in seconds; null without a sample."""
+class ReportOut(BaseModel, Generic[Row]):
+    """Rows by group, and by hour or day within it, about what ended in [start_at, end_at)."""
 
-    p50: float | None
-    p90: float | None
-    p99: float | None
-
-
-class LatencyGroupOut(BaseModel):
-    """Latency of the branches and jobs that ended in the window, for one group."""
-
-    group: str | None = Field(description="Model, tenant id or start of the hour; null for all.")
-    num_branches: int
-    num_jobs: int
-    queue_time_s: PercentilesOut
-    ttft_s: PercentilesOut
-    tpot_s: PercentilesOut
-    e2e_latency_s: PercentilesOut
-    slo_attainment: float | None = Field(
-        description="Fraction of finished jobs with a promise that met their deadline; null without"
-        " one."
-    )
-    num_refused: int = Field(description="Submissions refused in the window, which missed none.")
-
-
-class LatencyReportOut(BaseModel):
-    """P50, P90 and P99 by stage."""
-
-    object: Literal["latency_report"] = "latency_report"
     start_at: datetime
     end_at: datetime
     group_by: GroupBy | None
-    data: list[LatencyGroupOut]
+    every: Every | None
+    data: list[Row]
+
+
+class LatencyReportOut(ReportOut[LatencyRow]):
+    """P50, P90 and P99 by stage."""
+
+    object: Literal["latency_report"] = "latency_report"
+
+
+class AttainmentReportOut(ReportOut[AttainmentRow]):
+    """Which jobs were in time, and by how much."""
+
+    object: Literal["attainment_report"] = "attainment_report"
+
+
+class CalibrationReportOut(ReportOut[CalibrationRow]):
+    """Whether forecasts came true."""
+
+    object: Literal["calibration_report"] = "calibration_report"
+
+
+class AccuracyReportOut(ReportOut[AccuracyRow]):
+    """Accuracy against branches."""
+
+    object: Literal["accuracy_report"] = "accuracy_report"
+
+
+class SpeculationReportOut(ReportOut[SpeculationRow]):
+    """What drafts gained."""
+
+    object: Literal["speculation_report"] = "speculation_report"
+
+
+class ComparisonOut(BaseModel):
+    """The numbers of one report in two ranges."""
+
+    object: Literal["comparison"] = "comparison"
+    report: str
+    start_at: datetime
+    end_at: datetime
+    before_start_at: datetime
+    before_end_at: datetime
+    group_by: GroupBy | None
+    data: list[Change]
 
 
 class WorkerOut(BaseModel):

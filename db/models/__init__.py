@@ -2,6 +2,7 @@
 
 from db.models.base import Base
 from db.models.files import File, FileChunk
+from db.models.history import HistoryHour, Rollup
 from db.models.jobs import Job, JobEvent
 from db.models.openai_batches import OpenaiBatch, OpenaiBatchJob, RefusedLine
 from db.models.profiles import LearnedProfile
@@ -19,6 +20,7 @@ __all__ = [
     "Branch",
     "File",
     "FileChunk",
+    "HistoryHour",
     "IdempotencyKey",
     "Job",
     "JobEvent",
@@ -28,6 +30,7 @@ __all__ = [
     "Problem",
     "Refusal",
     "RefusedLine",
+    "Rollup",
     "Submission",
     "Tenant",
     "Webhook",

@@ -183,4 +183,6 @@ class Branch(Base):
     num_steps: Mapped[int] = mapped_column(Integer)
     drafted_by_position: Mapped[list[int]]
     accepted_by_position: Mapped[list[int]]
+    # Rows that the engine had in use when it ended, its own included; NULL in older releases.
+    num_rows: Mapped[int | None] = mapped_column(Integer)
     error: Mapped[str | None]

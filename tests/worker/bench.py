@@ -32,6 +32,7 @@ class Bench:
         self.equivalence = Equivalence(limit_s=30)
         self.engine: Engine | None = None
         self.lost, self.stopping = threading.Event(), threading.Event()
+        self.rows_in_use = 1
         self.job_id = ""
         self._folder = folder
         with transaction(sessions) as session:
@@ -79,6 +80,7 @@ class Bench:
             lost=self.lost,
             stopping=self.stopping,
             reserve_s=reserve_s,
+            rows_in_use=lambda: self.rows_in_use,
         )
 
     def solve(self, **plan_of: object) -> Outcome:

@@ -28,6 +28,13 @@ def test_a_decided_problem_is_answered_without_its_slow_branches(bench: Bench) -
     assert all(0 < branch.completion_tokens < 1000 for branch in aborted)
 
 
+def test_a_branch_tells_how_many_rows_were_in_use(bench: Bench) -> None:
+    bench.job([[("7", 10)] * 2])
+    bench.rows_in_use = 5
+    assert bench.solve(num_branches=2) is Outcome.DONE
+    assert {branch.num_rows for branch in branches_of(bench.sessions, bench.job_id)} == {5}
+
+
 def test_equal_votes_go_to_the_earliest_finisher(bench: Bench) -> None:
     bench.job([[("8", 10), ("7", 20), ("7", 30), ("8", 40)]])
     assert bench.solve(num_branches=4) is Outcome.DONE

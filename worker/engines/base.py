@@ -8,7 +8,7 @@ abort or error. Calls are thread-safe and return at once; `abort` takes effect w
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from queue import SimpleQueue
@@ -97,6 +97,7 @@ class BranchMetrics:
         num_steps: Target forward passes that decoded it, prefill excluded.
         drafted_by_position: Draft tokens verified per position, length = longest draft used.
         accepted_by_position: Draft tokens accepted per position, same length.
+        num_rows: Rows of the engine in use when it ended, its own included. The worker sets it.
     """
 
     queued_at: datetime
@@ -108,6 +109,7 @@ class BranchMetrics:
     num_steps: int
     drafted_by_position: tuple[int, ...]
     accepted_by_position: tuple[int, ...]
+    num_rows: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +121,10 @@ class BranchFinished:
     finish_reason: FinishReason
     metrics: BranchMetrics
     error: str | None = None
+
+    def at_rows(self, num_rows: int) -> "BranchFinished":
+        """The same event, with the rows in use when it came."""
+        return replace(self, metrics=replace(self.metrics, num_rows=num_rows))
 
 
 class Engine(Protocol):

@@ -1,0 +1,165 @@
+"""Accuracy against branches: what votes over fewer branches would have given, and have saved."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from db.reports.cells import Cell, GroupBy, Key, Selection, Subject, Where, read
+from db.reports.facts import COLUMNS, DIMENSIONS, JOB_DIMENSIONS, hour_of
+from db.reports.periods import Every
+from db.reports.sums import Share, Sums, record
+from scheduler.core.intervals import Z95
+from scheduler.core.majority import majority_accuracy
+
+WIDTHS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64)
+"""Numbers of branches that are told of; more branches of a problem count as if they were fewer."""
+
+_PROBLEMS, _RIGHT, _SQUARES, _RIGHT_OF_ALL, _USED_S, _SAVED_S = range(6)
+
+# Problems whose branches fell into classes of the same sizes are alike.
+_ALIKE = """
+SELECT hour, {columns}, num_right, others, num_silent, count(*) AS num_problems,
+    sum(row_seconds) AS row_seconds
+FROM (
+    SELECT hour, {columns}, problem_id,
+        coalesce(sum(votes) FILTER (WHERE is_right), 0)::int AS num_right,
+        coalesce(array_agg(votes::int ORDER BY votes)
+            FILTER (WHERE vote_class IS NOT NULL AND NOT is_right), '{{}}') AS others,
+        coalesce(sum(votes) FILTER (WHERE vote_class IS NULL AND NOT is_right), 0)::int
+            AS num_silent,
+        sum(row_seconds) AS row_seconds
+    FROM (
+        SELECT hour, {columns}, branches.problem_id, branches.vote_class,
+            coalesce(bool_or(branches.is_correct), false) AS is_right,
+            count(*) AS votes,
+            sum(extract(epoch FROM branches.finished_at - branches.started_at)::float8)
+                AS row_seconds
+        FROM (
+            SELECT {hour} AS hour, jobs.id, {dimensions}
+            FROM jobs
+            WHERE finished_at >= :since AND finished_at < :until AND state <> 'cancelled'
+        ) AS job
+        JOIN problems ON problems.job_id = job.id AND problems.is_correct IS NOT NULL
+        JOIN branches ON branches.problem_id = problems.id
+        WHERE branches.finish_reason IN ('stop', 'length') AND {where}
+        GROUP BY hour, {columns}, branches.problem_id, branches.vote_class
+    ) AS class
+    GROUP BY hour, {columns}, problem_id
+) AS problem
+GROUP BY hour, {columns}, num_right, others, num_silent
+"""
+
+
+def _cells(session: Session, since: datetime, until: datetime, where: Where) -> Iterator[Cell]:
+    statement = _ALIKE.format(
+        columns=COLUMNS,
+        dimensions=JOB_DIMENSIONS,
+        hour=hour_of("jobs.finished_at"),
+        where=where.sql,
+    )
+    found = session.execute(text(statement), {"since": since, "until": until, **where.parameters})
+    for row in found:
+        dimensions = tuple(getattr(row, name) for name in DIMENSIONS)
+        yield Cell(row.hour, dimensions, record(_votes(row)))
+
+
+def _votes(row: object) -> Iterator[tuple[int, int, float]]:
+    """Sums of the problems of one kind over the widths that they have branches for."""
+    right, others, silent = row.num_right, tuple(row.others), row.num_silent
+    total = right + sum(others) + silent
+    share_of_all = majority_accuracy(right, others, silent, total)
+    for width in WIDTHS:
+        if width > total:
+            return
+        share = majority_accuracy(right, others, silent, width)
+        used_s = (row.row_seconds or 0.0) * width / total
+        yield _PROBLEMS, width, row.num_problems
+        yield _RIGHT, width, row.num_problems * share
+        yield _SQUARES, width, row.num_problems * share * share
+        yield _RIGHT_OF_ALL, width, row.num_problems * share_of_all
+        yield _USED_S, width, used_s
+        yield _SAVED_S, width, (row.row_seconds or 0.0) - used_s
+
+
+SUBJECT = Subject("votes", _cells)
+
+
+@dataclass(frozen=True, slots=True)
+class WidthRow:
+    """A vote over `num_branches` of the stored branches of each problem that has as many.
+
+    Attributes:
+        accuracy: Unbiased mean over all choices of so many, with a 95% interval over problems.
+        accuracy_of_all: A vote over all branches of the same problems.
+        row_seconds: Of such a vote, per problem; branches cost their problem's mean.
+        saved_row_seconds: What it would have saved of all row-seconds of these problems together.
+    """
+
+    num_branches: int
+    num_problems: int
+    accuracy: Share
+    accuracy_of_all: float
+    row_seconds: float
+    saved_row_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class AccuracyRow:
+    """Graded problems of jobs that ended in the range.
+
+    Attributes:
+        group: What the row is about; null for all, or for what is not known.
+        at: Beginning of the hour or day that the row is about; null for the whole range.
+        num_problems: Those with a finished branch.
+        widths: By number of branches. The problems behind differ, as not all have as many
+            branches: compare within a row.
+    """
+
+    group: str | None
+    at: datetime | None
+    num_problems: int
+    widths: list[WidthRow]
+
+
+def accuracy_report(
+    session: Session,
+    selection: Selection,
+    *,
+    group_by: GroupBy | None = None,
+    every: Every | None = None,
+) -> list[AccuracyRow]:
+    """Accuracy of votes over fewer branches than ran, by group."""
+    found = read(session, SUBJECT, selection, group_by, every)
+    return [_row(key, sums) for key, sums in found.items()]
+
+
+def _row(key: Key, sums: Sums) -> AccuracyRow:
+    parts = [sums.counts(part) for part in range(_SAVED_S + 1)]
+    widths = [_width(width, *(part[width] for part in parts)) for width in sorted(parts[_PROBLEMS])]
+    return AccuracyRow(*key, int(parts[_PROBLEMS][WIDTHS[0]]), widths)
+
+
+def _width(
+    width: int,
+    num_problems: float,
+    right: float,
+    squares: float,
+    right_of_all: float,
+    used_s: float,
+    saved_s: float,
+) -> WidthRow:
+    share = right / num_problems
+    spread = max(0.0, squares / num_problems - share * share)
+    half = Z95 * math.sqrt(spread / num_problems)
+    return WidthRow(
+        num_branches=width,
+        num_problems=int(num_problems),
+        accuracy=Share(share, max(0.0, share - half), min(1.0, share + half)),
+        accuracy_of_all=right_of_all / num_problems,
+        row_seconds=used_s / num_problems,
+        saved_row_seconds=saved_s,
+    )

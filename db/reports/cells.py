@@ -1,0 +1,215 @@
+"""Adds up what a report asks for: which part of a range comes from where, and by which group."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import NamedTuple, TypeAlias
+
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from db.reports.facts import COLUMNS, DIMENSIONS
+from db.reports.hours import extent, stale_between
+from db.reports.periods import Every, Stretch, stretches
+from db.reports.sums import RECORD_SQL, Sums
+
+DETAILS: dict[str, tuple[str, ...]] = {
+    "all": DIMENSIONS,
+    "tenant": ("tenant_id",),
+    **{name: ("tenant_id", name) for name in DIMENSIONS[1:]},
+}
+"""Dimensions that rollups are kept by; the fewer, the fewer rows a report reads."""
+
+
+class GroupBy(StrEnum):
+    """What a row of a report stands for."""
+
+    MODEL = "model"
+    ENGINE = "engine"
+    TENANT = "tenant"
+    FAMILY = "family"
+    DEADLINE_CLASS = "deadline_class"
+    SPLIT = "split"
+    HOUR = "hour"
+    DAY = "day"
+
+    @property
+    def dimension(self) -> str | None:
+        """The column that it groups by; None for a time."""
+        if self.bucket is not None:
+            return None
+        return "tenant_id" if self is GroupBy.TENANT else self.value
+
+    @property
+    def bucket(self) -> Every | None:
+        """The bucket of time that it groups by; None for a dimension."""
+        return Every(self) if self in (GroupBy.HOUR, GroupBy.DAY) else None
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What a report is about: what ended in [since, until), of one tenant or of all.
+
+    Attributes:
+        filters: Values of `DIMENSIONS` that it is restricted to.
+    """
+
+    since: datetime
+    until: datetime
+    tenant_id: str | None = None
+    filters: Mapping[str, str] = field(default_factory=dict)
+
+
+class Key(NamedTuple):
+    """One row of a report: its group and the beginning of its bucket, None for all."""
+
+    group: str | None
+    at: datetime | None
+
+
+class Cell(NamedTuple):
+    """Sums of one hour, or day, and one combination of dimensions."""
+
+    at: datetime
+    dimensions: tuple[str, ...]
+    sums: bytes
+
+
+class Where(NamedTuple):
+    """A condition on dimensions."""
+
+    sql: str
+    parameters: dict[str, str]
+
+    @classmethod
+    def of(cls, selection: Selection) -> "Where":
+        """The condition of a selection."""
+        wanted = dict(selection.filters)
+        if selection.tenant_id is not None:
+            wanted["tenant_id"] = selection.tenant_id
+        return cls(" AND ".join(["true", *(f"{name} = :{name}" for name in wanted)]), wanted)
+
+
+FromRows: TypeAlias = Callable[[Session, datetime, datetime, Where], Iterable[Cell]]
+
+
+class Subject(NamedTuple):
+    """What a report sums up, and how rows of a stretch of time are turned into cells of hours."""
+
+    name: str
+    from_rows: FromRows
+
+
+def rows(facts: str) -> FromRows:
+    """Cells by one statement, whose rows are weights by hour, dimensions, part and bin."""
+    statement = (
+        f"SELECT hour, {COLUMNS}, string_agg({RECORD_SQL}, '') AS sums"
+        f" FROM ({facts}) AS facts WHERE {{where}} GROUP BY hour, {COLUMNS}"
+    )
+
+    def cells(session: Session, since: datetime, until: datetime, where: Where) -> Iterator[Cell]:
+        parameters = {"since": since, "until": until, **where.parameters}
+        for hour, *dimensions, sums in session.execute(
+            text(statement.format(where=where.sql)), parameters
+        ):
+            yield Cell(hour, tuple(dimensions), sums)
+
+    return cells
+
+
+def read(
+    session: Session,
+    subject: Subject,
+    selection: Selection,
+    group_by: GroupBy | None,
+    every: Every | None,
+) -> dict[Key, Sums]:
+    """Sums of a selection by group and bucket, in order; what has none is absent.
+
+    The transaction must see one moment (REPEATABLE READ), lest an hour is summed up in between.
+    """
+    grouping = _Grouping.of(group_by, every)
+    where = Where.of(selection)
+    found: dict[Key, list[bytes]] = {}
+    for stretch in _stretches(session, selection, grouping.bucket):
+        if stretch.rollups is None:
+            cells = subject.from_rows(session, stretch.since, stretch.until, where)
+            parts = ((grouping.key_of(cell), cell.sums) for cell in cells)
+        else:
+            parts = _from_rollups(session, subject, stretch, where, grouping)
+        for key, sums in parts:
+            found.setdefault(key, []).append(sums)
+    return {key: Sums(b"".join(found[key])) for key in sorted(found, key=order)}
+
+
+def _stretches(session: Session, selection: Selection, bucket: Every | None) -> list[Stretch]:
+    whole = extent(session)
+    if whole is None:
+        return []
+    since, until = max(selection.since, whole[0]), min(selection.until, whole[1])
+    return stretches(since, until, stale_between(session, since, until), finest=bucket)
+
+
+def _from_rollups(
+    session: Session, subject: Subject, stretch: Stretch, where: Where, grouping: "_Grouping"
+) -> Iterator[tuple[Key, bytes]]:
+    wanted = {*where.parameters, *filter(None, [grouping.dimension])} - {"tenant_id"}
+    detail = "all" if len(wanted) > 1 else next(iter(wanted), "tenant")
+    bucket = "NULL" if grouping.bucket is None else f"date_trunc('{grouping.bucket}', at, 'UTC')"
+    statement = f"""
+        SELECT {grouping.dimension or "NULL"} AS dimension, {bucket} AS bucket,
+            string_agg(sums, '') AS sums
+        FROM rollups
+        WHERE subject = :subject AND detail = :detail AND period = :period
+            AND at >= :since AND at < :until AND {where.sql}
+        GROUP BY 1, 2
+    """
+    parameters = {
+        "subject": subject.name,
+        "detail": detail,
+        "period": stretch.rollups,
+        "since": stretch.since,
+        "until": stretch.until,
+        **where.parameters,
+    }
+    for row in session.execute(text(statement), parameters):
+        yield grouping.key(row.dimension, row.bucket), row.sums
+
+
+def order(key: Key) -> tuple[str, str]:
+    """By group, and by time within it."""
+    return key.group or "", "" if key.at is None else key.at.isoformat()
+
+
+def seconds(selection: Selection, group_by: GroupBy | None, every: Every | None, key: Key) -> float:
+    """How much of the selected range lies in the bucket of a row."""
+    bucket = _Grouping.of(group_by, every).bucket
+    begin, end = selection.since, selection.until
+    if bucket is not None and key.at is not None:
+        begin, end = max(begin, key.at), min(end, key.at + bucket.length)
+    return (end - begin).total_seconds()
+
+
+class _Grouping(NamedTuple):
+    """What rows are about: a dimension, a bucket of time, both or neither."""
+
+    dimension: str | None
+    bucket: Every | None
+    is_by_time: bool
+
+    @classmethod
+    def of(cls, group_by: GroupBy | None, every: Every | None) -> "_Grouping":
+        if group_by is None:
+            return cls(None, every, False)
+        return cls(group_by.dimension, group_by.bucket or every, group_by.bucket is not None)
+
+    def key(self, value: str | None, at: datetime | None) -> Key:
+        """The key of a value of the dimension and the beginning of a bucket."""
+        at = None if at is None else at.astimezone(UTC)
+        return Key(at.isoformat() if self.is_by_time and at else value or None, at)
+
+    def key_of(self, cell: Cell) -> Key:
+        """The key of a cell."""
+        value = self.dimension and cell.dimensions[DIMENSIONS.index(self.dimension)]
+        return self.key(value, None if self.bucket is None else self.bucket.begin(cell.at))

@@ -1,0 +1,68 @@
+"""SQL that the reports share: dimensions of jobs and branches, and bins of values."""
+
+import math
+
+from scheduler.core.sketch import GAMMA, MAX_BIN, UNIT
+
+DIMENSIONS = ("tenant_id", "model", "engine", "family", "deadline_class", "split")
+"""What reports are grouped and filtered by; empty where it is not known."""
+
+COLUMNS = ", ".join(DIMENSIONS)
+
+
+def deadline_class(created_at: str, deadline_at: str) -> str:
+    """SQL for the least of some durations that the time to the deadline fits into."""
+    time_s = f"extract(epoch FROM {deadline_at} - {created_at})"
+    return (
+        f"CASE WHEN {time_s} <= 10 THEN '10s' WHEN {time_s} <= 60 THEN '1m'"
+        f" WHEN {time_s} <= 600 THEN '10m' WHEN {time_s} <= 3600 THEN '1h'"
+        f" WHEN {time_s} <= 86400 THEN '1d' ELSE 'longer' END"
+    )
+
+
+DEADLINE_CLASSES = ("10s", "1m", "10m", "1h", "1d", "longer")
+
+
+def hour_of(at: str) -> str:
+    """SQL for the beginning of an instant's hour."""
+    return f"date_trunc('hour', {at}, 'UTC')"
+
+
+def sketch_bin(value: str) -> str:
+    """SQL for `scheduler.core.sketch.bin_of`; NULL of NULL."""
+    size = f"ceil(ln(greatest(abs({value}), {UNIT}) / {UNIT}) / {math.log(GAMMA)!r})"
+    return f"(sign({value}) * least({size}, {MAX_BIN}))::int"
+
+
+# A branch's split is the number of branches that its batch was planned with and its own draft.
+BRANCH_DIMENSIONS = f"""
+    jobs.tenant_id,
+    jobs.model,
+    workers.engine,
+    jobs.family,
+    {deadline_class("jobs.created_at", "jobs.deadline_at")} AS deadline_class,
+    batches.num_branches || 'x' || branches.num_speculative_tokens AS split
+"""
+
+FINISHED_BRANCHES = """
+    FROM branches
+    JOIN jobs ON jobs.id = branches.job_id
+    JOIN batches ON batches.id = branches.batch_id
+    JOIN workers ON workers.name = batches.worker_name
+    WHERE branches.finished_at >= :since AND branches.finished_at < :until
+        AND branches.finish_reason IN ('stop', 'length')
+"""
+
+# A job's split is the last that was in force.
+JOB_DIMENSIONS = f"""
+    jobs.tenant_id,
+    jobs.model,
+    coalesce((
+        SELECT min(workers.engine)
+        FROM batches JOIN workers ON workers.name = batches.worker_name
+        WHERE batches.job_id = jobs.id
+    ), '') AS engine,
+    jobs.family,
+    {deadline_class("jobs.created_at", "jobs.deadline_at")} AS deadline_class,
+    coalesce(jobs.num_branches || 'x' || jobs.num_speculative_tokens, '') AS split
+"""

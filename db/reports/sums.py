@@ -1,0 +1,93 @@
+"""Sums: what reports are made of, as bytes that Postgres can make and concatenate.
+
+Theory of operation: a sum is a weight under a part and a bin, 12 bytes in network order. A string
+of them may hold a key twice, which means the same as their sum, so that strings are added by
+concatenation: `string_agg` merges histograms inside Postgres, and numpy adds them up at the end.
+What parts and bins mean is up to each report.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+
+from scheduler.core.intervals import Interval
+from scheduler.core.sketch import FloatArray, IntArray, quantiles
+
+_RECORD = np.dtype([("part", ">i2"), ("bin", ">i2"), ("weight", ">f8")])
+
+RECORD_SQL = "int2send(part::int2) || int2send(bin::int2) || float8send(weight::float8)"
+"""One sum of columns `part`, `bin` and `weight`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Percentiles:
+    """Interpolated percentiles, each off by 1% at most; null without a sample."""
+
+    p50: float | None = None
+    p90: float | None = None
+    p99: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """A fraction in [0, 1] with its 95% interval; null without a sample."""
+
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+    @classmethod
+    def of(cls, interval: Interval | None) -> Self:
+        """The interval, if there is one."""
+        return cls() if interval is None else cls(*interval)
+
+
+class Sums:
+    """Weights by part and bin, each key once."""
+
+    def __init__(self, records: bytes = b"") -> None:
+        raw = np.frombuffer(records, _RECORD)
+        keys = raw["part"].astype(np.int64) << 16 | (raw["bin"].astype(np.int64) + 32_768)
+        self._keys, places = np.unique(keys, return_inverse=True)
+        weights = raw["weight"].astype(np.float64)
+        self._weights = np.bincount(places, weights, minlength=len(self._keys))
+
+    def to_bytes(self) -> bytes:
+        """The shortest string with these sums."""
+        records = np.empty(len(self._keys), _RECORD)
+        records["part"] = self._keys >> 16
+        records["bin"] = (self._keys & 65_535) - 32_768
+        records["weight"] = self._weights
+        return records.tobytes()
+
+    def parts(self) -> list[int]:
+        """Parts with any sum, in order."""
+        return [int(part) for part in np.unique(self._keys >> 16)]
+
+    def part(self, part: int) -> tuple[IntArray, FloatArray]:
+        """Bins and weights of one part, by bin."""
+        first, last = np.searchsorted(self._keys, [part << 16, part + 1 << 16])
+        bins: IntArray = (self._keys[first:last] & 65_535) - 32_768
+        return bins, self._weights[first:last]
+
+    def counts(self, part: int) -> dict[int, float]:
+        """Weights of one part by bin."""
+        bins, weights = self.part(part)
+        return dict(zip(bins.tolist(), weights.tolist(), strict=True))
+
+    def percentiles(self, *parts: int) -> Percentiles:
+        """Percentiles of parts that are sketches, taken together."""
+        found = [self.part(part) for part in parts]
+        bins = np.concatenate([bins for bins, _ in found])
+        if not len(bins):
+            return Percentiles()
+        weights = np.concatenate([weights for _, weights in found])
+        distinct, places = np.unique(bins, return_inverse=True)
+        return Percentiles(*quantiles(distinct, np.bincount(places, weights), (0.5, 0.9, 0.99)))
+
+
+def record(sums: Iterable[tuple[int, int, float]]) -> bytes:
+    """Bytes of (part, bin, weight)."""
+    return np.array(list(sums), _RECORD).tobytes()
