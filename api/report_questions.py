@@ -1,11 +1,11 @@
 """What is asked of a report: a range, filters, groups and a layout, as parameters of a request."""
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Literal, TypeAlias
 
 from fastapi import Depends, Query
-from pydantic import AwareDatetime
+from pydantic import AwareDatetime, Field
 
 from api.auth import Caller
 from api.dependencies import utc_now
@@ -21,15 +21,21 @@ _DEFAULT_SPAN = timedelta(days=7)
 Layout: TypeAlias = Literal["json", "csv", "parquet"]
 DeadlineClass: TypeAlias = Literal["10s", "1m", "10m", "1h", "1d", "longer"]
 
+Instant: TypeAlias = Annotated[
+    AwareDatetime,
+    Field(ge=datetime(2000, 1, 1, tzinfo=UTC), lt=datetime(2200, 1, 1, tzinfo=UTC)),
+]
+"""Leaves room to count from."""
+
 _Name = Annotated[SomeText | None, Query(max_length=256)]
 
 
 def selected(
     caller: Caller,
     start: Annotated[
-        AwareDatetime | None, Query(description="By default the full hour seven days before `end`.")
+        Instant | None, Query(description="By default the full hour seven days before `end`.")
     ] = None,
-    end: Annotated[AwareDatetime | None, Query(description="Now by default; exclusive.")] = None,
+    end: Annotated[Instant | None, Query(description="Now by default; exclusive.")] = None,
     model: Annotated[_Name, Query(description="Only this model.")] = None,
     engine: Annotated[_Name, Query(description="Only this engine.")] = None,
     family: Annotated[_Name, Query(description="Only this kind of problems.")] = None,

@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from datetime import datetime
-from types import NoneType, UnionType
-from typing import Any, TypeAlias, get_args, get_origin, get_type_hints
+from types import GenericAlias, NoneType, UnionType
+from typing import Any, TypeAlias, get_args, get_type_hints
 
 from api.exports import Row
 
@@ -41,7 +41,7 @@ def schema_of(kind: Kind, pyarrow: Any) -> Any:
 
 
 def _arrow(kind: Kind, pyarrow: Any) -> Any:
-    if get_origin(kind) is list:
+    if isinstance(kind, GenericAlias):  # list[...]
         return pyarrow.list_(_arrow(get_args(kind)[0], pyarrow))
     if is_dataclass(kind):
         return pyarrow.struct([(name, _arrow(field, pyarrow)) for name, field in _fields(kind)])

@@ -14,8 +14,10 @@ Locks are taken in one order, so that worker writes, rescue and expiry cannot de
 1. batch rows, ascending by id when there are several;
 2. problem rows, ascending by id; a problem in flight only by a holder of its batch's row;
 3. branch rows;
-4. the job row, one per transaction unless the scheduler alone writes.
+4. the job row, one per transaction unless the scheduler alone writes;
+5. hours of history, ascending, and shared but by the one who is first in an hour.
 
-Planning is the one exception: it updates a job row before it takes pending problems. Those it
-takes with SKIP LOCKED, so it never waits for a lock while it holds one.
+There are two exceptions. Planning updates a job row before it takes pending problems. Those it
+takes with SKIP LOCKED, so it never waits for a lock while it holds one. And a worker marks the
+hours of its branches before it takes its problems, which nobody takes without its batch's row.
 """

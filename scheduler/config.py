@@ -1,9 +1,25 @@
 """Settings of the scheduler process, read from the environment."""
 
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from scheduler.core.config import SchedulerConfig
+
+
+class RetentionConfig(BaseModel):
+    """How long rows of jobs that ended are kept; by default for ever.
+
+    `SLACKLINE_RETENTION__BRANCHES_DAYS=90` sets one. Reports on whole hours do not change by it.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    branches_days: float | None = Field(
+        default=None, ge=1, description="Days that the branches of a job outlive it."
+    )
+    events_days: float | None = Field(
+        default=None, ge=1, description="Days that the events of a job outlive it."
+    )
 
 
 class SchedulerSettings(BaseSettings):
@@ -21,6 +37,7 @@ class SchedulerSettings(BaseSettings):
     redis_url: str = Field(validation_alias="REDIS_URL")
     log_json: bool = Field(default=False, description="One JSON object per line, for collectors.")
     scheduler: SchedulerConfig = SchedulerConfig()
+    retention: RetentionConfig = RetentionConfig()
     learn_interval_s: float = Field(
         default=30.0, gt=0, description="How often finished branches are learned from at most."
     )

@@ -10,9 +10,8 @@ pass that is lost or doubled does no harm. The first pass of a process looks at 
 
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from contextlib import AbstractContextManager
+from datetime import datetime, timedelta
 
 import structlog
 from sqlalchemy.exc import DBAPIError
@@ -27,6 +26,7 @@ from db.learning import (
     store_profile,
 )
 from db.session import SessionFactory, transaction
+from scheduler.background import repeating
 from scheduler.core.accuracy import AnswerProfile
 from scheduler.core.fit_answers import fit_answers
 from scheduler.core.recorded import RecordedProblem
@@ -61,27 +61,9 @@ class Learner:
         self._news: dict[Family, float] = {}
         self._seen: dict[Family, int] = {}
 
-    @contextmanager
-    def running(self) -> Iterator[None]:
+    def running(self) -> AbstractContextManager[None]:
         """Learn in the background until the end of the block."""
-        stop = threading.Event()
-
-        def run() -> None:
-            while not stop.wait(self._interval_s):
-                try:
-                    self.refresh(datetime.now(UTC), stop)
-                except DBAPIError as error:
-                    _log.warning("learning.store_away", error=str(error.orig))
-                except Exception:
-                    _log.exception("learning.failed")
-
-        thread = threading.Thread(target=run, name="learner", daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            stop.set()
-            thread.join(BUDGET_S)
+        return repeating("learning", self.refresh, interval_s=self._interval_s, patience_s=BUDGET_S)
 
     def refresh(self, now: datetime, stop: threading.Event | None = None) -> list[Family]:
         """One pass; returns the families that were fitted.

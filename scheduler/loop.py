@@ -3,7 +3,8 @@
 Theory of operation: one connection listens for wake-ups and carries the leader's advisory lock, so
 losing it ends both at once and another process leads. A tick follows every wake-up, at most every
 `_MIN_INTERVAL_S`, and comes at least every `_MAX_INTERVAL_S` for what no message announces:
-deadlines, silent workers, lost messages. While a process leads, it also learns (`learn`).
+deadlines, silent workers, lost messages. While a process leads, it also learns (`learn`) and keeps
+the history (`history`).
 """
 
 import os
@@ -24,6 +25,7 @@ from scheduler import log
 from scheduler.config import SchedulerSettings
 from scheduler.core.decide import decide
 from scheduler.dispatch import celery_sender
+from scheduler.history import Historian
 from scheduler.learn import Learner
 from scheduler.tick import Decide, Scheduler
 
@@ -65,6 +67,7 @@ def serve(settings: SchedulerSettings, stop: threading.Event, *, policy: Decide 
         interval_s=settings.learn_interval_s,
         num_problems=settings.learn_problems,
     )
+    historian = Historian(sessions, settings.retention)
     retry_s = _FIRST_RETRY_S
     _log.info("scheduler.started", pid=os.getpid())
     try:
@@ -73,7 +76,7 @@ def serve(settings: SchedulerSettings, stop: threading.Event, *, policy: Decide 
                 with listen(settings.database_url) as listener:
                     if _stand_by(listener, stop):
                         retry_s = _FIRST_RETRY_S
-                        with learner.running():
+                        with learner.running(), historian.running():
                             _lead(scheduler, listener, stop)
             except (psycopg.Error, DBAPIError) as error:
                 _log.warning("store.away", error=str(error), retry_s=retry_s)

@@ -107,7 +107,7 @@ class _Jobs:
     ) -> None:
         self.rng, self.begin, self.num = rng, begin, num
         self.numbers = first + 1 + np.arange(num)
-        self.ids = np.array([f"job_{number:032x}" for number in self.numbers])
+        self.ids = np.array([f"job_f{number:031x}" for number in self.numbers])
         self.workers = rng.integers(len(_WORKERS), size=num)
         self.widths, self.drafts = rng.choice(_SPLITS, num).T
         self.deadlines_s = rng.choice(_DEADLINES_S, num)

@@ -6,11 +6,10 @@ from typing import Annotated, Any, Literal, NamedTuple, TypeAlias, TypeVar
 
 from fastapi import APIRouter, Query
 from fastapi.responses import StreamingResponse
-from pydantic import AwareDatetime
 
 from api import exports
 from api.dependencies import Sessions
-from api.report_questions import Asked, Layout, Question, Selected, check_range
+from api.report_questions import Asked, Instant, Layout, Question, Selected, check_range
 from api.report_tables import Change, changes, columns_of, schema_of, table_row
 from api.schemas.reports import (
     AccuracyReportOut,
@@ -134,10 +133,10 @@ def compare(
     sessions: Sessions,
     report: Annotated[Name, Query(description="What to compare.")] = "latency",
     before_start: Annotated[
-        AwareDatetime | None,
+        Instant | None,
         Query(description="By default the range before `start`, as long as the other."),
     ] = None,
-    before_end: Annotated[AwareDatetime | None, Query(description="`start` by default.")] = None,
+    before_end: Annotated[Instant | None, Query(description="`start` by default.")] = None,
     group_by: Annotated[
         Literal["model", "engine", "tenant", "family", "deadline_class", "split"] | None,
         Query(description="Compare each of these."),

@@ -4,8 +4,9 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import text
+from sqlalchemy import Row, text
 from sqlalchemy.orm import Session
 
 from db.reports.cells import Cell, GroupBy, Key, Selection, Subject, Where, read
@@ -67,7 +68,7 @@ def _cells(session: Session, since: datetime, until: datetime, where: Where) -> 
         yield Cell(row.hour, dimensions, record(_votes(row)))
 
 
-def _votes(row: object) -> Iterator[tuple[int, int, float]]:
+def _votes(row: Row[Any]) -> Iterator[tuple[int, int, float]]:
     """Sums of the problems of one kind over the widths that they have branches for."""
     right, others, silent = row.num_right, tuple(row.others), row.num_silent
     total = right + sum(others) + silent

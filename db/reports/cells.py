@@ -134,12 +134,11 @@ def read(
     found: dict[Key, list[bytes]] = {}
     for stretch in _stretches(session, selection, grouping.bucket):
         if stretch.rollups is None:
-            cells = subject.from_rows(session, stretch.since, stretch.until, where)
-            parts = ((grouping.key_of(cell), cell.sums) for cell in cells)
+            for cell in subject.from_rows(session, stretch.since, stretch.until, where):
+                found.setdefault(grouping.key_of(cell), []).append(cell.sums)
         else:
-            parts = _from_rollups(session, subject, stretch, where, grouping)
-        for key, sums in parts:
-            found.setdefault(key, []).append(sums)
+            for key, sums in _from_rollups(session, subject, stretch, where, grouping):
+                found.setdefault(key, []).append(sums)
     return {key: Sums(b"".join(found[key])) for key in sorted(found, key=order)}
 
 

@@ -52,7 +52,7 @@ class Sums:
         keys = raw["part"].astype(np.int64) << 16 | (raw["bin"].astype(np.int64) + 32_768)
         self._keys, places = np.unique(keys, return_inverse=True)
         weights = raw["weight"].astype(np.float64)
-        self._weights = np.bincount(places, weights, minlength=len(self._keys))
+        self._weights: FloatArray = np.bincount(places, weights, len(self._keys)).astype(float)
 
     def to_bytes(self) -> bytes:
         """The shortest string with these sums."""
@@ -85,7 +85,8 @@ class Sums:
             return Percentiles()
         weights = np.concatenate([weights for _, weights in found])
         distinct, places = np.unique(bins, return_inverse=True)
-        return Percentiles(*quantiles(distinct, np.bincount(places, weights), (0.5, 0.9, 0.99)))
+        counts = np.bincount(places, weights).astype(float)
+        return Percentiles(*quantiles(distinct, counts, (0.5, 0.9, 0.99)))
 
 
 def record(sums: Iterable[tuple[int, int, float]]) -> bytes:

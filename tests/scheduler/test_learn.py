@@ -165,4 +165,4 @@ def test_it_learns_in_the_background_until_told_to_stop(
             time.sleep(0.02)
     with sessions.begin() as session:
         assert len(learned_profiles(session)) == 1
-    assert "learner" not in {thread.name for thread in threading.enumerate()}
+    assert "learning" not in {thread.name for thread in threading.enumerate()}

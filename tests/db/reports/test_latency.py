@@ -33,7 +33,6 @@ from tests.factories import (
     unfinished_row,
 )
 
-
 DAY = Selection(NOW - timedelta(hours=1), NOW + timedelta(hours=23))
 
 
