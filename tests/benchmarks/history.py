@@ -2,8 +2,8 @@
 
 Questions: (1) What is the median time of each report of the page, over HTTP, at each size of the
 history? (2) What is it at the largest size as a multiple of the smallest? (3) How far are the
-percentiles from the exact ones, and how long does Postgres take for these? (4) How long does it take
-to sum up the history, and how large are the sums?
+percentiles from the exact ones, and how long does Postgres take for these? (4) How long does it
+take to sum up the history, and how large are the sums?
 
 Regimes: 30 made-up days (`tests/history.py`) at each size, with their own databases on one Postgres
 with its defaults, and one API process of the real command for each. Hours are summed up before, as
