@@ -5,7 +5,7 @@ from datetime import datetime
 
 from sqlalchemy.orm import Session
 
-from db.reports.cells import GroupBy, Key, Selection, Subject, read, rows, seconds
+from db.reports.cells import GroupBy, Key, Selection, Subject, read, seconds, summed
 from db.reports.facts import COLUMNS, JOB_DIMENSIONS, deadline_class, hour_of, sketch_bin
 from db.reports.periods import Every
 from db.reports.sums import Percentiles, Share, Sums
@@ -53,7 +53,7 @@ WHERE at >= :since AND at < :until
 GROUP BY 1, 2, 3, 6
 """
 
-SUBJECT = Subject("jobs", rows(_FACTS))
+SUBJECT = Subject("jobs", summed(_FACTS))
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from datetime import datetime
 
 from sqlalchemy.orm import Session
 
-from db.reports.cells import GroupBy, Key, Selection, Subject, read, rows
+from db.reports.cells import GroupBy, Key, Selection, Subject, read, summed
 from db.reports.facts import COLUMNS, JOB_DIMENSIONS, hour_of, sketch_bin
 from db.reports.periods import Every
 from db.reports.sums import Percentiles, Share, Sums
@@ -56,7 +56,7 @@ WHERE n > 0
 GROUP BY hour, {COLUMNS}, part, tenth
 """
 
-SUBJECT = Subject("forecasts", rows(_FACTS))
+SUBJECT = Subject("forecasts", summed(_FACTS))
 
 
 @dataclass(frozen=True, slots=True)

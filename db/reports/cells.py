@@ -101,7 +101,7 @@ class Subject(NamedTuple):
     from_rows: FromRows
 
 
-def rows(facts: str) -> FromRows:
+def summed(facts: str) -> FromRows:
     """Cells by one statement, whose rows are weights by hour, dimensions, part and bin."""
     statement = (
         f"SELECT hour, {COLUMNS}, string_agg({RECORD_SQL}, '') AS sums"

@@ -6,7 +6,7 @@ from datetime import datetime
 from sqlalchemy.orm import Session
 
 from db.reports.attainment import Ended, ended_jobs
-from db.reports.cells import GroupBy, Selection, Subject, order, read, rows
+from db.reports.cells import GroupBy, Selection, Subject, order, read, summed
 from db.reports.facts import BRANCH_DIMENSIONS, COLUMNS, FINISHED_BRANCHES, hour_of, sketch_bin
 from db.reports.periods import Every
 from db.reports.sums import Percentiles, Sums
@@ -32,7 +32,7 @@ WHERE bin IS NOT NULL
 GROUP BY hour, {COLUMNS}, part, bin
 """
 
-SUBJECT = Subject("latency", rows(_FACTS))
+SUBJECT = Subject("latency", summed(_FACTS))
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from sqlalchemy.orm import Session
 
-from db.reports.cells import GroupBy, Key, Selection, Subject, read, rows
+from db.reports.cells import GroupBy, Key, Selection, Subject, read, summed
 from db.reports.facts import BRANCH_DIMENSIONS, COLUMNS, FINISHED_BRANCHES, hour_of, sketch_bin
 from db.reports.periods import Every
 from db.reports.sums import Percentiles, Sums
@@ -49,7 +49,7 @@ CROSS JOIN LATERAL (VALUES (0, drafted), (1, accepted)) AS fact (side, weight)
 GROUP BY hour, {COLUMNS}, code, position, side
 """
 
-SUBJECT = Subject("speculation", rows(_FACTS))
+SUBJECT = Subject("speculation", summed(_FACTS))
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,6 +65,7 @@ def test_old_branches_go_in_chunks_and_reports_stay_as_they_were(
             select(func.min(Job.finished_at)).join(Branch, Branch.job_id == Job.id)
         ).one()
     # A branch of a job that ended later stays, as does what ended in the hour of the bound.
+    assert ended is not None
     assert ended >= bound.replace(minute=0)
     assert oldest >= bound - timedelta(hours=6)
     assert 0 < _count(sessions, Branch) < 1_500

@@ -136,7 +136,7 @@ def test_a_table_has_the_numbers_of_the_report(api: httpx.Client, name: str) -> 
 
 
 def _flat(row: dict[str, Any]) -> dict[str, Any]:
-    flat = {}
+    flat: dict[str, Any] = {}
     for name, value in row.items():
         if isinstance(value, dict):
             flat |= {f"{name}.{inner}": number for inner, number in value.items()}
