@@ -1,8 +1,8 @@
 """Admits a checked submission and stores its job, inside the caller's transaction.
 
 Theory of operation: admissions take turns under a lock that the caller takes. It also serializes
-retries: of concurrent requests with one `Idempotency-Key` the first stores a job and the others
-find it. What refuses raises, and the transaction leaves nothing behind.
+retries: of concurrent requests with one `Idempotency-Key`, or with one content, the first stores a
+job and the others find it. What refuses raises, and the transaction leaves nothing behind.
 """
 
 from dataclasses import dataclass, replace
@@ -12,10 +12,11 @@ import uuid_utils
 from sqlalchemy.orm import Session
 
 from api.deadlines import deadline_at
-from api.errors import ApiError, invalid
+from api.errors import invalid
 from api.problem_rows import insert_problem_set
 from api.prompts import check_fit, prompt_tokens
 from api.refusals import RefusedError
+from api.replays import BY_CONTENT, BY_KEY, replayed_by_content, replayed_by_key
 from api.schemas.submission import SetOptions
 from api.settings import ApiSettings
 from api.submission import Submission
@@ -36,10 +37,14 @@ _UNSOLVED = {"max_branches": 1, "max_tokens": 1, "min_accuracy": None}
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """The job of a submission; `is_replay` when an earlier request stored it."""
+    """The job of a submission.
+
+    Attributes:
+        replayed: How an earlier request that stored it was found; None when this one did.
+    """
 
     job_id: str
-    is_replay: bool
+    replayed: str | None = None
 
 
 def store(
@@ -63,18 +68,16 @@ def store(
         ApiError: 400 for a deadline, model or prompt that cannot be, 409 for a reused key.
         RefusedError: Admission refuses, which leaves no job.
     """
-    if idempotency_key is not None:
-        used = keys.find_idempotency_key(session, tenant_id=tenant_id, key=idempotency_key)
-        if used is not None:
-            if used.request_sha256 != submission.sha256:
-                raise ApiError(
-                    409,
-                    "idempotency_key_reused",
-                    f"This Idempotency-Key belongs to another request, which made {used.job_id}."
-                    " Use a new key for a new request.",
-                    param="Idempotency-Key",
-                )
-            return Stored(used.job_id, True)
+    sha256 = submission.sha256
+    found = replayed_by_key(session, tenant_id=tenant_id, key=idempotency_key, sha256=sha256)
+    if found is not None:
+        return Stored(found, BY_KEY)
+    if idempotency_key is None and submission.options.deduplicate:
+        found = replayed_by_content(
+            session, tenant_id=tenant_id, sha256=sha256, now=now, settings=settings
+        )
+        if found is not None:
+            return Stored(found, BY_CONTENT)
     snapshot = read_snapshot(session, now)
     options = submission.options
     due_at = deadline_at(options.deadline, received_at, settings)
@@ -89,7 +92,9 @@ def store(
         ),
         now=now,
     )
-    job = replace(job, grading=options.grading.grading(), solve=options.solve)
+    job = replace(
+        job, grading=options.grading.grading(), solve=options.solve, request_sha256=sha256
+    )
     check_model(session, job.model)
     fleet = fleet_of(snapshot, job.model, settings.scheduler)
     if fleet is not None:
@@ -100,13 +105,13 @@ def store(
             session,
             tenant_id=tenant_id,
             key=idempotency_key,
-            request_sha256=submission.sha256,
+            request_sha256=sha256,
             job_id=job.id,
             now=now,
         )
     insert_problem_set(session, job.id, problems)
     wake.notify(session)
-    return Stored(job.id, False)
+    return Stored(job.id)
 
 
 def new_job(

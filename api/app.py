@@ -6,12 +6,15 @@ from importlib.metadata import version
 from typing import Any
 
 from fastapi import FastAPI
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, Gauge
 
 from api import errors
+from api.feed import Feed
 from api.openai.clerk import Clerk
 from api.routes import (
     batches,
+    changes,
+    events,
     files,
     grades,
     health,
@@ -34,6 +37,7 @@ from db.session import connect, session_factory
 
 _TAGS = [
     {"name": "jobs", "description": "Submit problem sets with a deadline and follow them."},
+    {"name": "events", "description": "What happens to jobs, as pages or as a live stream."},
     {"name": "files", "description": "Files for batches and of them, as in the OpenAI API."},
     {"name": "batches", "description": "Files of requests, as in the OpenAI API."},
     {"name": "quotes", "description": "Ask what a deadline would buy before submitting."},
@@ -60,7 +64,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         deliverer = Deliverer(app.state.sessions, settings.webhooks)
         async with deliverer.running():
-            with app.state.clerk.running():
+            with app.state.clerk.running(), app.state.feed.running():
                 yield
         engine.dispose()
 
@@ -75,13 +79,20 @@ def create_app(settings: ApiSettings) -> FastAPI:
     app.state.settings = settings
     app.state.sessions = session_factory(engine)
     app.state.clerk = Clerk(app.state.sessions, settings)
+    app.state.feed = Feed(
+        app.state.sessions, settings.database_url, max_followers=settings.max_streams
+    )
     app.state.registry = registry
+    streams = Gauge("slackline_event_streams", "Open streams of events.", registry=registry)
+    streams.set_function(lambda: app.state.feed.num_followers)
     worker_timeout_s = settings.scheduler.worker_timeout_s
     registry.register(metrics.StoreCollector(app.state.sessions, worker_timeout_s=worker_timeout_s))
     app.add_middleware(Telemetry, metrics=RequestMetrics(registry))
     errors.install(app)
     for noun in (
         jobs,
+        changes,
+        events,
         files,
         batches,
         grades,

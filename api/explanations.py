@@ -28,6 +28,9 @@ from scheduler.core.states import LIVE, JobState
 HISTORY_SHOWN = 200
 _SHOWN_KINDS = (
     *(EventKind.of_job(state) for state in JobState),
+    EventKind.JOB_CHANGED,
+    EventKind.JOB_AT_RISK,
+    EventKind.JOB_ON_TRACK,
     EventKind.PLAN_STORED,
     EventKind.DEADLINE_STRUCK,
     EventKind.BATCH_LOST,
@@ -39,9 +42,9 @@ def explanation_of(
 ) -> ExplanationOut:
     """The explanation of a job at this moment."""
     found = events.list_events(session, job.id, kinds=_SHOWN_KINDS, limit=HISTORY_SHOWN + 1)
-    stored = next(
-        (event.data.get("decision") for event in found if event.kind == EventKind.JOB_QUEUED), None
-    )
+    admitted = (EventKind.JOB_QUEUED, EventKind.JOB_CHANGED)
+    decisions = [event.data.get("decision") for event in found if event.kind in admitted]
+    stored = next(filter(None, reversed(decisions)), None)
     live = None
     if job.state in LIVE:
         live = explain_live(read_snapshot(session, now), job.id, config)

@@ -1,6 +1,6 @@
 """What a client is told whose job is refused."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from api.deadlines import show
 from api.errors import ApiError
@@ -21,7 +21,13 @@ class RefusedError(Exception):
         super().__init__(rejected.reason)
         self.rejected = rejected
         self.job = job
-        self.error = _refusal(rejected, job, best_effort)
+        self.error = refusal(
+            rejected,
+            model=job.model,
+            deadline_at=job.deadline_at,
+            now=job.created_at,
+            best_effort=best_effort,
+        )
 
 
 def no_capacity(model: str) -> ApiError:
@@ -35,16 +41,23 @@ def no_capacity(model: str) -> ApiError:
     )
 
 
-def _refusal(rejected: Rejected, job: NewJob, best_effort: bool) -> ApiError:
+def refusal(
+    rejected: Rejected, *, model: str, deadline_at: datetime, now: datetime, best_effort: bool
+) -> ApiError:
+    """What a client is told whose deadline cannot be met.
+
+    Args:
+        best_effort: Whether the client would have done without a promise.
+    """
     if rejected.earliest_finish_s is None:
-        return no_capacity(job.model)
+        return no_capacity(model)
     # A best effort is refused where even its presence would make a promised job late.
     otherwise = "" if best_effort else ", or 'best_effort' to get what can be answered by then"
-    earliest_at = job.created_at + timedelta(seconds=rejected.earliest_finish_s)
+    earliest_at = now + timedelta(seconds=rejected.earliest_finish_s)
     return ApiError(
         422,
         rejected.reason.value,
-        f"The job cannot meet its deadline {show(job.deadline_at)}. The earliest feasible finish"
+        f"The job cannot meet its deadline {show(deadline_at)}. The earliest feasible finish"
         f" is {show(earliest_at)}, {rejected.earliest_finish_s:.1f} seconds from now: give a later"
         f" deadline or fewer problems{otherwise}.",
         param="deadline",

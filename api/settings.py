@@ -23,6 +23,12 @@ class ApiSettings(BaseSettings):
         max_enqueued_tokens: Prompt tokens of a tenant's unfinished jobs on one model.
         max_submissions: Answers of others to one problem.
         max_submission_chars: Characters of all of them together.
+        dedup_window_s: How long after a submission without a key the same one is its retry; 0
+            takes none for a retry.
+        max_streams: Open streams of events of a tenant, per process.
+        max_stream_s: Life of a stream, after which the client goes on in a new one: a revoked key
+            is noticed then.
+        stream_heartbeat_s: Between two comments on a stream, for proxies that cut silent ones.
         max_deadline_s: Longest time to a deadline.
         min_deadline_s: Shortest time to a deadline; below it not even one branch would fit.
         webhooks: How and where events are sent.
@@ -52,6 +58,10 @@ class ApiSettings(BaseSettings):
     max_submissions: int = 1000
     max_submission_chars: int = 500_000
     max_quoted_deadlines: int = 32
+    dedup_window_s: float = 10.0
+    max_streams: int = 32
+    max_stream_s: float = 3600.0
+    stream_heartbeat_s: float = 15.0
     max_deadline_s: float = 7 * 86_400
     min_deadline_s: float = 1.0
     pool_size: int = 10

@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from api.grade_views import grading_view, own_grade, own_reason, submission_view
 from api.schemas.forecasts import ForecastBasisOut
-from api.schemas.jobs import ForecastOut, JobOut, PlanOut, ProgressOut
+from api.schemas.jobs import AtRiskOut, ForecastOut, JobOut, PlanOut, ProgressOut
 from api.schemas.reports import WorkerOut
 from api.schemas.results import BranchOut, ResultOut
 from db.models import Branch, Job, Submission, Worker
@@ -16,7 +16,7 @@ from db.progress import JobProgress, jobs_progress
 from db.results import ProblemResult
 from db.traces import mean_acceptance_lengths
 from scheduler.core.branch_options import BranchOptions
-from scheduler.core.decisions import Verdict
+from scheduler.core.decisions import RiskReason, Verdict
 from scheduler.core.states import JobState
 
 
@@ -38,9 +38,6 @@ def _job_view(
         job.predicted_finish_at, job.predicted_finish_p95_at, job.predicted_accuracy
     )
     is_live = job.finished_at is None
-    slack_s = None
-    if is_live and predicted is not None:
-        slack_s = (job.deadline_at - max(predicted.finish_at, now)).total_seconds()
     return JobOut(
         id=job.id,
         name=job.name,
@@ -54,6 +51,7 @@ def _job_view(
         verdict=Verdict(job.verdict),
         promised=job.is_promised,
         met_deadline=_met_deadline(job),
+        retry_of=job.retry_of,
         num_problems=job.num_problems,
         progress=ProgressOut.model_validate(asdict(progress)),
         degraded=progress.degraded,
@@ -79,10 +77,28 @@ def _job_view(
             else ForecastBasisOut.model_validate(job.forecast_basis)
         ),
         accuracy=progress.accuracy,
-        slack_s=slack_s,
+        at_risk=_at_risk(job),
+        slack_s=slack_s(job, now),
         time_left_s=(job.deadline_at - now).total_seconds() if is_live else None,
         mean_acceptance_length=mean_acceptance_length,
         error=job.error,
+    )
+
+
+def slack_s(job: Job, now: datetime) -> float | None:
+    """Time left less the predicted remaining run time; None without a forecast or at the end."""
+    if job.finished_at is not None or job.predicted_finish_at is None:
+        return None
+    return (job.deadline_at - max(job.predicted_finish_at, now)).total_seconds()
+
+
+def _at_risk(job: Job) -> AtRiskOut | None:
+    if job.finished_at is not None or job.risk_reason is None or job.at_risk_since is None:
+        return None
+    return AtRiskOut(
+        reason=RiskReason(job.risk_reason),
+        since=job.at_risk_since,
+        finish_p95_at=job.risk_finish_p95_at,
     )
 
 

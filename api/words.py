@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from api.schemas.explanations import CandidateOut, DecisionOut, SecondsOut
-from scheduler.core.decisions import LossReason, PlanReason
+from scheduler.core.decisions import LossReason, PlanReason, RiskReason
 from scheduler.core.event_kinds import ENDS, EventKind
 from scheduler.core.explanation import Fate
 
@@ -28,6 +28,12 @@ _LOSSES = {
     LossReason.NOTHING_OPEN: "had nothing to do",
     LossReason.GIVEN_BACK: "shut down",
 }
+_RISKS = {
+    RiskReason.NO_WORKER: "no worker serves the model",
+    RiskReason.TOO_LATE: "even the quickest plan would end after the deadline with 5%",
+    RiskReason.OVERDUE: "the last problems take longer than predicted",
+}
+_TERMS = {"deadline_at": "deadline", "weight": "weight"}
 _ENDS = {"num_answered": "answered", "num_degraded": "of them cut short by the deadline"} | {
     f"num_{state}": state for state in ("expired", "failed", "cancelled")
 }
@@ -97,6 +103,17 @@ def event_words(kind: str, data: Mapping[str, Any]) -> str:
         return "A worker began"
     if kind == EventKind.JOB_CANCELLING:
         return "Asked to stop"
+    if kind == EventKind.JOB_CHANGED:
+        before, names = data.get("before", {}), ("deadline_at", "weight")
+        changed = [n for n in names if data.get(n) != before.get(n)]
+        new = [f"{_TERMS[name]} {data.get(name)}, was {before.get(name)}" for name in changed]
+        return f"Changed: {'; '.join(new) or 'nothing'}"
+    if kind == EventKind.JOB_AT_RISK:
+        reason = data.get("reason")
+        because = f": {_RISKS[RiskReason(reason)]}" if reason in set(RiskReason) else ""
+        return f"The deadline is at risk{because}"
+    if kind == EventKind.JOB_ON_TRACK:
+        return "On track again"
     if kind == EventKind.PLAN_STORED:
         before = data.get("before")
         instead = f" instead of {_split(before)}" if before else ""

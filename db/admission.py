@@ -1,4 +1,4 @@
-"""One admission at a time, so that two jobs are not promised the same capacity."""
+"""Requests that take turns: admissions, so that no capacity is promised twice, and equal ones."""
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -10,3 +10,9 @@ _LOCK_KEY = 0x534C4B41
 def hold_admission(session: Session) -> None:
     """Wait for the submissions before this one; held until the transaction ends."""
     session.execute(select(func.pg_advisory_xact_lock(_LOCK_KEY)))
+
+
+def hold_request(session: Session, request_sha256: str) -> None:
+    """Wait for equal requests before this one; held until the transaction ends."""
+    number = func.hashtextextended(request_sha256, 0)
+    session.execute(select(func.pg_advisory_xact_lock(number)))

@@ -9,7 +9,8 @@ from sqlalchemy.orm import Session
 from db import events
 from db.batches import cancel_job_batches
 from db.expiry import expire_job_problems, fail_job_problems
-from db.models import Job, JobEvent
+from db.leases import lock_batches
+from db.models import Batch, Job, JobEvent
 from db.problems import cancel_job_problems
 from db.reports.hours import mark_ended
 from scheduler.core.event_kinds import EventKind
@@ -162,14 +163,19 @@ def note_plan_failure(
 def expire_jobs(session: Session, job_ids: Sequence[str], *, now: datetime) -> list[str]:
     """Close batches and problems of live jobs whose deadline passed; returns those jobs' ids.
 
-    The jobs themselves end with `finish_jobs`, like all others.
+    The jobs themselves end with `finish_jobs`, like all others. A job whose deadline a client put
+    off meanwhile is left alone. Its batches are locked before it, as by those who claim them.
     """
-    due = session.scalars(
-        select(Job.id)
-        .where(Job.id.in_(job_ids), Job.state.in_(LIVE), Job.deadline_at <= now)
-        .order_by(Job.id)
-    ).all()
-    for job_id in due:
+    is_due = (Job.state.in_(LIVE), Job.deadline_at <= now)
+    struck = []
+    for job_id in session.scalars(
+        select(Job.id).where(Job.id.in_(job_ids), *is_due).order_by(Job.id)
+    ).all():
+        lock_batches(session, Batch.job_id == job_id, Batch.finished_at.is_(None))
+        held = select(Job.id).where(Job.id == job_id, *is_due).with_for_update(key_share=True)
+        if session.scalar(held) is None:
+            continue
+        struck.append(job_id)
         cancel_job_batches(session, job_id, now=now)
         outcomes = expire_job_problems(session, job_id, now=now)
         if outcomes:
@@ -180,4 +186,4 @@ def expire_jobs(session: Session, job_ids: Sequence[str], *, now: datetime) -> l
                 data={state.value: count for state, count in outcomes.items()},
                 now=now,
             )
-    return list(due)
+    return struck

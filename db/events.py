@@ -1,17 +1,25 @@
-"""Job events: one row per transition or decision, so that history and latency are plain SQL."""
+"""Job events: one row per transition or decision, so that history and latency are plain SQL.
+
+Theory of operation: ids of events grow in the order in which their transactions commit. Who has
+read up to an id has missed nothing, whatever commits later, so streams and pages go on from an id.
+For that, events wait in their session: they are written just before it commits, under
+a lock that is held to the end of the commit. Nothing else is locked after it, so it closes no
+circle of waits.
+"""
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import insert, select
-from sqlalchemy.orm import Session
+from sqlalchemy import bindparam, event, func, insert, or_, select
+from sqlalchemy.orm import Session, SessionTransaction
 
 from db.deliveries import Notice, announce
-from db.models import JobEvent
+from db.models import Job, JobEvent
 from scheduler.core.deliveries import OF_JOBS
-from scheduler.core.event_kinds import EventKind
+from scheduler.core.event_kinds import ENDS, EventKind
+from scheduler.core.messages import EVENT_CHANNEL
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,18 +41,51 @@ def record(
 def record_all(session: Session, events: Iterable[Event], *, now: datetime) -> None:
     """Add several events of one instant, in order, and tell the webhooks that asked for them."""
     happened = list(events)
-    rows = [
-        {"job_id": event.job_id, "at": now, "kind": event.kind, "data": event.data}
+    if not session.in_transaction():
+        session.begin()  # A rollback of nothing would not be heard of.
+    session.info.setdefault(_RECORDED, []).extend(
+        {"of_job": event.job_id, "at": now, "kind": event.kind, "data": event.data}
         for event in happened
-    ]
-    if rows:
-        session.execute(insert(JobEvent), rows)
+    )
     told = [
         Notice(event.job_id, OF_JOBS[event.kind], event.data)
         for event in happened
         if event.kind in OF_JOBS
     ]
     announce(session, told, now=now)
+
+
+_RECORDED = "recorded_events"
+
+_LOCK_KEY = 0x534C4B45
+"""Advisory lock of writers of events; any constant that no other lock of Slackline uses."""
+
+_INSERT = insert(JobEvent).values(
+    job_id=bindparam("of_job"),
+    tenant_id=select(Job.tenant_id).where(Job.id == bindparam("of_job")).scalar_subquery(),
+)
+
+
+@event.listens_for(Session, "before_commit")
+def _write_last(session: Session) -> None:
+    # A savepoint is released without what the whole transaction recorded.
+    if not session.in_nested_transaction():
+        _write(session)
+
+
+def _write(session: Session) -> None:
+    recorded = session.info.pop(_RECORDED, None)
+    if recorded:
+        session.flush()
+        session.execute(select(func.pg_advisory_xact_lock(_LOCK_KEY)))
+        session.connection().execute(_INSERT, recorded)
+        session.execute(select(func.pg_notify(EVENT_CHANNEL, "")))
+
+
+@event.listens_for(Session, "after_soft_rollback")
+def _forget(session: Session, ended: SessionTransaction) -> None:
+    if not ended.nested:
+        session.info.pop(_RECORDED, None)
 
 
 def list_events(
@@ -55,8 +96,60 @@ def list_events(
     limit: int = 1000,
     kinds: Collection[str] | None = None,
 ) -> list[JobEvent]:
-    """Events of the job with an id above `after`, oldest first; `kinds` filters."""
+    """Events of the job with an id above `after`, oldest first; `kinds` filters.
+
+    What this transaction recorded itself is among them.
+    """
+    _write(session)
     statement = select(JobEvent).where(JobEvent.job_id == job_id, JobEvent.id > after)
     if kinds is not None:
         statement = statement.where(JobEvent.kind.in_(kinds))
     return list(session.scalars(statement.order_by(JobEvent.id).limit(limit)))
+
+
+def list_tenant_events(
+    session: Session, tenant_id: str, *, after: int = 0, limit: int = 1000
+) -> list[JobEvent]:
+    """Events of all jobs of the tenant with an id above `after`, oldest first."""
+    return list(
+        session.scalars(
+            select(JobEvent)
+            .where(JobEvent.tenant_id == tenant_id, JobEvent.id > after)
+            .order_by(JobEvent.id)
+            .limit(limit)
+        )
+    )
+
+
+def list_new_events(
+    session: Session,
+    *,
+    after: int,
+    until: int,
+    job_ids: Collection[str],
+    tenant_ids: Collection[str],
+    limit: int,
+) -> list[JobEvent]:
+    """Events of these jobs and tenants with ids above `after` and up to `until`, oldest first."""
+    is_wanted = or_(JobEvent.job_id.in_(job_ids), JobEvent.tenant_id.in_(tenant_ids))
+    return list(
+        session.scalars(
+            select(JobEvent)
+            .where(JobEvent.id > after, JobEvent.id <= until, is_wanted)
+            .order_by(JobEvent.id)
+            .limit(limit)
+        )
+    )
+
+
+def last_event_id(session: Session) -> int:
+    """Id of the newest event of all; 0 before the first."""
+    return session.scalar(select(func.max(JobEvent.id))) or 0
+
+
+def is_told_in_full(session: Session, job_id: str, *, after: int) -> bool:
+    """Whether the job's last event has an id up to `after`."""
+    end = select(JobEvent.id).where(
+        JobEvent.job_id == job_id, JobEvent.kind.in_(ENDS), JobEvent.id <= after
+    )
+    return session.scalar(end) is not None

@@ -40,6 +40,8 @@ class NewJob:
     grading: Grading = BY_EQUIVALENCE
     solve: bool = True
     branch_options: BranchOptions = field(default_factory=BranchOptions)
+    request_sha256: str | None = None
+    retry_of: str | None = None
 
 
 def insert_job(
@@ -69,6 +71,8 @@ def insert_job(
             branch_options=job.branch_options.to_dict(),
             grading=job.grading.to_dict(),
             solve=job.solve,
+            request_sha256=job.request_sha256,
+            retry_of=job.retry_of,
             num_problems=job.num_problems,
             mean_prompt_tokens=job.mean_prompt_tokens,
             created_at=job.created_at,
@@ -91,6 +95,7 @@ def insert_job(
             "degraded": admitted.degraded,
             "verdict": admitted.verdict,
             "is_promised": admitted.is_promised,
+            "retry_of": job.retry_of,
             "decision": decision,
         },
         now=job.created_at,
@@ -100,6 +105,23 @@ def insert_job(
 def get_job(session: Session, tenant_id: str, job_id: str) -> Job | None:
     """The tenant's job; None when there is none, or it is another tenant's."""
     return session.scalar(select(Job).where(Job.id == job_id, Job.tenant_id == tenant_id))
+
+
+def find_equal(
+    session: Session, tenant_id: str, request_sha256: str, *, since: datetime
+) -> str | None:
+    """Id of a job that the same request made after an instant, if it is live or completed."""
+    return session.scalar(
+        select(Job.id)
+        .where(
+            Job.tenant_id == tenant_id,
+            Job.created_at > since,
+            Job.request_sha256 == request_sha256,
+            Job.state.in_((*LIVE, JobState.COMPLETED)),
+        )
+        .order_by(Job.created_at)
+        .limit(1)
+    )
 
 
 def list_jobs(

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import ColumnElement, select, update
 from sqlalchemy.orm import Session
 
-from db.models import Batch
+from db.models import Batch, Job
 from scheduler.core.states import BatchState
 
 
@@ -31,8 +31,12 @@ def hold_batch(session: Session, *, batch_id: int, epoch: int) -> HeldBatch | No
 
 def renew_leases(
     session: Session, batch_ids: Sequence[int], *, owner: str, lease_s: float, now: datetime
-) -> list[int]:
-    """Extend the leases among these that the owner still holds; returns them, the rest is lost."""
+) -> dict[int, datetime]:
+    """Extend the leases among these that the owner still holds; the rest is lost.
+
+    Returns:
+        The deadlines by batch, which may have been changed since the claim.
+    """
     is_held = (Batch.lease_owner == owner, Batch.state == BatchState.CLAIMED)
     held = lock_batches(session, Batch.id.in_(batch_ids), *is_held)
     session.execute(
@@ -40,7 +44,8 @@ def renew_leases(
         .where(Batch.id.in_(held), Batch.state == BatchState.CLAIMED)
         .values(lease_expires_at=now + timedelta(seconds=lease_s))
     )
-    return held
+    deadlines = select(Batch.id, Job.deadline_at).join(Job, Batch.job_id == Job.id)
+    return {row.id: row.deadline_at for row in session.execute(deadlines.where(Batch.id.in_(held)))}
 
 
 def lock_batches(session: Session, *conditions: ColumnElement[bool]) -> list[int]:

@@ -60,6 +60,25 @@ def insert_openai_batch(session: Session, batch: NewOpenaiBatch) -> OpenaiBatch:
     ).one()
 
 
+def find_equal_batch(
+    session: Session, tenant_id: str, request_sha256: str, *, since: datetime
+) -> OpenaiBatch | None:
+    """A batch that the same request made after an instant, if it is live or completed."""
+    return session.scalar(
+        select(OpenaiBatch)
+        .where(
+            OpenaiBatch.tenant_id == tenant_id,
+            OpenaiBatch.created_at > since,
+            OpenaiBatch.request_sha256 == request_sha256,
+            OpenaiBatch.state.in_(
+                (OpenaiBatchState.VALIDATING, *_RUNNING[:2], OpenaiBatchState.COMPLETED)
+            ),
+        )
+        .order_by(OpenaiBatch.created_at)
+        .limit(1)
+    )
+
+
 def get_openai_batch(session: Session, tenant_id: str, batch_id: str) -> OpenaiBatch | None:
     """The tenant's batch; None when there is none, or it is another tenant's."""
     return session.scalar(

@@ -1,12 +1,12 @@
 """Progress: how many problems of a job are in which state, and how many are right so far."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from db.models import Problem
+from db.models import Job, Problem
 from scheduler.core.states import ProblemState
 
 
@@ -53,3 +53,19 @@ def jobs_progress(session: Session, job_ids: Sequence[str]) -> dict[str, JobProg
         .group_by(Problem.job_id)
     )
     return {row.job_id: JobProgress(*row[1:]) for row in rows}
+
+
+def live_jobs(
+    session: Session,
+    *,
+    job_ids: Collection[str] | None = None,
+    tenant_id: str | None = None,
+    limit: int | None = None,
+) -> list[Job]:
+    """Unfinished jobs, nearest deadline first; of these ids, of one tenant."""
+    statement = select(Job).where(Job.finished_at.is_(None))
+    if job_ids is not None:
+        statement = statement.where(Job.id.in_(job_ids))
+    if tenant_id is not None:
+        statement = statement.where(Job.tenant_id == tenant_id)
+    return list(session.scalars(statement.order_by(Job.deadline_at, Job.id).limit(limit)))

@@ -14,6 +14,7 @@ from db.last_read import Views, Workers
 from db.learning import learned_profiles
 from db.models import Tenant, Worker
 from scheduler.core.accuracy import AnswerProfile
+from scheduler.core.decisions import RiskReason
 from scheduler.core.plan import Plan
 from scheduler.core.shrinkage import expected_answers
 from scheduler.core.snapshot import (
@@ -169,6 +170,7 @@ def _job_view(row: Row[tuple[object, ...]], answers: AnswerProfile | None, share
         predicted_at=row.predicted_finish_p95_at,
         answers=answers,
         is_promised=row.is_promised,
+        risk=None if row.risk_reason is None else RiskReason(row.risk_reason),
     )
 
 

@@ -1,10 +1,11 @@
-"""Wakes the scheduler: NOTIFY inside the sender's transaction, LISTEN on the scheduler's side."""
+"""Wakes who waits for news: NOTIFY inside the sender's transaction, LISTEN on the other side."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import psycopg
 from psycopg.conninfo import make_conninfo
+from psycopg.sql import SQL, Identifier
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
@@ -20,12 +21,13 @@ def notify(session: Session) -> None:
 class Listener:
     """Waits for wake-ups on a connection of its own.
 
-    The connection also carries the leader's lock: while it lives, both do.
+    That of a scheduler also carries the leader's lock: while it lives, both do.
     """
 
-    def __init__(self, connection: psycopg.Connection) -> None:
+    def __init__(self, connection: psycopg.Connection, channels: Sequence[str]) -> None:
         self.connection = connection
-        connection.execute(f"LISTEN {WAKE_CHANNEL}")
+        for channel in channels:
+            connection.execute(SQL("LISTEN {}").format(Identifier(channel)))
 
     def wait(self, timeout_s: float) -> bool:
         """Block until a wake-up or the timeout; True for a wake-up. Swallows all that are queued.
@@ -40,8 +42,8 @@ class Listener:
 
 
 @contextmanager
-def listen(url: str) -> Iterator[Listener]:
+def listen(url: str, channels: Sequence[str] = (WAKE_CHANNEL,)) -> Iterator[Listener]:
     """Open a listener on a connection of its own."""
     conninfo = make_conninfo(driver_url(url), **DEAD_PEER)
     with psycopg.connect(conninfo, autocommit=True) as connection:
-        yield Listener(connection)
+        yield Listener(connection, channels)

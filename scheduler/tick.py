@@ -21,6 +21,7 @@ from db.endings import (
     note_plan_failure,
 )
 from db.jobs import store_plan
+from db.risks import note_risk
 from db.session import SessionFactory, transaction
 from db.snapshot import read_snapshot
 from scheduler.core.config import SchedulerConfig
@@ -59,6 +60,7 @@ class Scheduler:
         self._expire(decisions, now)
         self._note_failures(decisions, now)
         messages = self._plan(decisions, now)
+        self._note_risks(decisions, now)
         with transaction(self._sessions) as session:
             ended = finish_jobs(session, now=now)
         for job_id in ended:
@@ -113,6 +115,14 @@ class Scheduler:
             _log.error(
                 "job.not_planned", job_id=failure.job_id, error=failure.error, given_up=is_over
             )
+
+    def _note_risks(self, decisions: Decisions, now: datetime) -> None:
+        if not decisions.risks:
+            return
+        with transaction(self._sessions) as session:
+            for risk in sorted(decisions.risks, key=lambda risk: risk.job_id):
+                if note_risk(session, risk, now=now):
+                    _log.info("job.risk_changed", job_id=risk.job_id, reason=risk.reason)
 
     def _plan(self, decisions: Decisions, now: datetime) -> list[tuple[str, int]]:
         """Store plans, then batches that carry their forecasts; returns the messages to send."""

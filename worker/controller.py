@@ -10,7 +10,8 @@ number, if the plan allows; branches that wait too long to end in time are not s
 is a vote already. Where the job has a closing text, branches are made to say their answers shortly
 before the votes are taken (`worker.requests`). At `deadline_at - reserve_s` every problem with a
 vote is answered from the votes it has. One without any waits for its first finisher for part of the
-reserve; then its branches are cut, and count like branches that were cut by their caps.
+reserve; then its branches are cut, and count like branches that were cut by their caps. The
+deadline is that of the lease, which follows changes.
 
 Results are written in grouped transactions guarded by the batch's epoch. When the batch is no
 longer ours (rescued, cancelled, expired) everything is aborted and nothing more is written. When
@@ -20,6 +21,7 @@ the store is away, results wait in memory and the deadline guard goes on.
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from enum import StrEnum
 
@@ -34,6 +36,7 @@ from worker.deadline import Deadline, Phase
 from worker.engines.base import BranchRequest, Engine
 from worker.equivalence import Equivalence
 from worker.inbox import Inbox, Message
+from worker.lease import Lease
 from worker.marking import Compared, Marker
 from worker.outbox import RETRY_INTERVAL_S, Outbox
 from worker.voting import Verdict
@@ -58,7 +61,7 @@ class BatchController:
 
     Args:
         answers: What the model's branches look like.
-        lost: Set by the heartbeat when the lease could not be renewed.
+        lease: Kept by the heartbeat.
         stopping: Set when the worker shuts down.
         reserve_s: Time before the deadline kept for voting and committing.
         rows_in_use: Of the engine, by all batches.
@@ -72,30 +75,26 @@ class BatchController:
         answers: AnswerProfile,
         equivalence: Equivalence,
         sessions: SessionFactory,
-        lost: threading.Event,
+        lease: Lease,
         stopping: threading.Event,
         reserve_s: float,
         rows_in_use: Callable[[], int],
     ) -> None:
         self._batch = batch
-        self._engine = engine
-        self._equivalence = equivalence
-        self._lost, self._stopping = lost, stopping
-        self._rows_in_use = rows_in_use
-        is_closing = batch.options.closing_text is not None
-        self._deadline = Deadline.of(batch.deadline_at, reserve_s, is_closing=is_closing)
+        self._engine, self._equivalence = engine, equivalence
+        self._lost, self._stopping, self._rows_in_use = lease.lost, stopping, rows_in_use
+        self._deadline = Deadline(lease, reserve_s, closing_text=batch.options.closing_text)
         self._inbox = Inbox()
         self._contests = {p.id: Contest.open(p, batch, answers) for p in batch.problems}
         self._open = dict(self._contests)
         self._in_flight: dict[str, tuple[Contest, int]] = {}
         self._aborts: list[str] = []
-        self._outbox = Outbox(batch, sessions, lost)
+        self._outbox = Outbox(batch, sessions, lease.lost)
         self._marker = Marker(
             batch.problems, equivalence=equivalence, outbox=self._outbox, tell=self._inbox.put
         )
         self._ending, self._phase = False, Phase.DECODING
-        self._answers = answers
-        self._pace = Pace()
+        self._answers, self._pace = answers, Pace()
 
     @property
     def num_running_branches(self) -> int:
@@ -130,7 +129,8 @@ class BatchController:
             self._settle(contest)
 
     def _submit(self, branches: Sequence[tuple[Contest, int]]) -> None:
-        self._send([(c, c.request(self._batch, branch_index)) for c, branch_index in branches])
+        batch = replace(self._batch, deadline_at=self._deadline.at)
+        self._send([(c, c.request(batch, branch_index)) for c, branch_index in branches])
 
     def _send(self, requests: Sequence[tuple[Contest, BranchRequest]]) -> None:
         for contest, request in requests:
@@ -142,7 +142,7 @@ class BatchController:
         guard_s = self._deadline.time_left_s - self._deadline.reserve_s
         self._take(min(TURN_S, guard_s if guard_s > 0 else 0.02, self._outbox.due_in_s()))
         tpot_s = self._pace.tpot_s
-        before, self._phase = self._phase, max(self._phase, self._deadline.phase(tpot_s))
+        before, self._phase = self._phase, self._deadline.phase(tpot_s)
         if self._phase >= Phase.VOTING:
             for contest in tuple(self._open.values()):
                 contest.close_degraded(datetime.now(UTC))

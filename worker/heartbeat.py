@@ -16,6 +16,7 @@ from db import workers
 from db.leases import renew_leases
 from db.session import SessionFactory, transaction
 from db.wake import notify
+from worker.lease import Lease
 from worker.live_profile import LiveProfile
 
 log = structlog.get_logger(__name__)
@@ -34,9 +35,9 @@ class Identity:
 class Heartbeat:
     """Renews the leases of the batches that run here, from a thread of its own.
 
-    A renewal that does not return a batch means that it was rescued, cancelled or expired; its
-    `lost` event is set and the controller drops it. While the store is away nothing is decided:
-    every write is guarded by the epoch anyway.
+    A renewal brings the deadline as it stands. One that does not return a batch means that it was
+    rescued, cancelled or expired; it is lost and the controller drops it. While the store is away
+    nothing is decided: every write is guarded by the epoch anyway.
 
     Args:
         num_running_branches: Called for each beat.
@@ -61,7 +62,7 @@ class Heartbeat:
         self._live_profile = live_profile
         self._on_replaced = on_replaced
         self._lock = threading.Lock()
-        self._held: dict[int, threading.Event] = {}
+        self._held: dict[int, Lease] = {}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
 
@@ -75,12 +76,12 @@ class Heartbeat:
         if self._thread.is_alive():
             self._thread.join()
 
-    def hold(self, batch_id: int) -> threading.Event:
-        """Renew the batch from the next beat on; the event is set when it is lost."""
-        lost = threading.Event()
+    def hold(self, batch_id: int, deadline_at: datetime) -> Lease:
+        """Renew the batch from the next beat on."""
+        lease = Lease(deadline_at)
         with self._lock:
-            self._held[batch_id] = lost
-        return lost
+            self._held[batch_id] = lease
+        return lease
 
     def drop(self, batch_id: int) -> None:
         """The batch is closed."""
@@ -122,9 +123,11 @@ class Heartbeat:
             )
         if due is not None:
             self._live_profile.told(due)
-        for batch_id, lost in before.items():
-            if batch_id not in held:
-                lost.set()
+        for batch_id, lease in before.items():
+            if batch_id in held:
+                lease.deadline_at = held[batch_id]
+            else:
+                lease.lost.set()
         return alive
 
     def _run(self) -> None:

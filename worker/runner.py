@@ -13,6 +13,7 @@ from worker.controller import BatchController, Outcome
 from worker.engines.base import Engine
 from worker.equivalence import Equivalence
 from worker.heartbeat import Heartbeat, Identity
+from worker.lease import Lease
 
 log = structlog.get_logger(__name__)
 
@@ -80,9 +81,11 @@ class BatchRunner:
         if batch is None:
             log.info("batch not claimed", batch_id=batch_id)
             return None
-        lost = self._heartbeat.hold(batch.id) if self._heartbeat else threading.Event()
+        lease = Lease(batch.deadline_at)
+        if self._heartbeat:
+            lease = self._heartbeat.hold(batch.id, batch.deadline_at)
         try:
-            outcome = self._solve(batch, lost)
+            outcome = self._solve(batch, lease)
         finally:
             with self._lock:
                 self._running.pop(batch.id, None)
@@ -91,7 +94,7 @@ class BatchRunner:
         log.info("batch left", batch_id=batch.id, outcome=str(outcome))
         return outcome
 
-    def _solve(self, batch: ClaimedBatch, lost: threading.Event) -> Outcome:
+    def _solve(self, batch: ClaimedBatch, lease: Lease) -> Outcome:
         log.info(
             "batch claimed",
             batch_id=batch.id,
@@ -106,7 +109,7 @@ class BatchRunner:
             answers=best_known(self._answers, batch.answers),
             equivalence=self._equivalence,
             sessions=self._sessions,
-            lost=lost,
+            lease=lease,
             stopping=self._stopping,
             reserve_s=self._reserve_s,
             rows_in_use=self._rows_in_use,

@@ -39,6 +39,8 @@ def clock_text(job: Job) -> str:
         parts.append(f"{max(job['time_left_s'], 0.0):.1f} s left")
     if job["slack_s"] is not None:
         parts.append(f"slack {job['slack_s']:+.1f} s")
+    if job["at_risk"] is not None:
+        parts.append(f"AT RISK ({job['at_risk']['reason'].replace('_', ' ')})")
     return ", ".join(parts)
 
 

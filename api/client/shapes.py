@@ -87,6 +87,14 @@ class Forecast(TypedDict):
     accuracy: float
 
 
+class AtRisk(TypedDict):
+    """Why a promised deadline may be missed: `too_late`, `no_worker` or `overdue`."""
+
+    reason: str
+    since: str
+    finish_p95_at: str | None
+
+
 class LatencySource(TypedDict):
     """Where the step times of some workers come from."""
 
@@ -122,6 +130,7 @@ class Job(TypedDict):
     verdict: str
     promised: bool
     met_deadline: bool | None
+    retry_of: str | None
     num_problems: int
     progress: Progress
     degraded: int
@@ -146,6 +155,7 @@ class Job(TypedDict):
     admitted: Forecast
     forecast_basis: ForecastBasis | None
     accuracy: float | None
+    at_risk: AtRisk | None
     slack_s: float | None
     time_left_s: float | None
     mean_acceptance_length: float | None
@@ -153,8 +163,10 @@ class Job(TypedDict):
 
 
 class Event(TypedDict):
-    """One transition or decision in a job's life."""
+    """One transition or decision in a job's life; `id` is None for `job.progress`."""
 
+    id: int | None
+    job_id: str
     at: str
     kind: str
     data: dict[str, Any]

@@ -14,11 +14,13 @@ from api.openai.creation import new_batch
 from api.openai.preview import check_feasible, check_rate
 from api.openai.views import batch_views
 from api.refusals import RefusedError
+from api.replays import BY_CONTENT, BY_KEY, replayed_batch
 from api.routes.jobs import IdempotencyKey
 from api.schemas.batches import BatchIn, BatchOut, BatchPage
 from api.schemas.openapi import body_of
 from api.schemas.operations import ErrorOut
 from db import wake
+from db.admission import hold_request
 from db.models import OpenaiBatch
 from db.openai_batches import get_openai_batch, insert_openai_batch, list_openai_batches
 from db.openai_endings import request_batch_cancel
@@ -69,7 +71,11 @@ def create_batch(
     batch = new_batch(body, settings, tenant_id=caller, idempotency_key=idempotency_key, now=now)
     try:
         with transaction(sessions) as session:
-            stored = insert_openai_batch(session, batch)
+            hold_request(session, f"{caller} {batch.request_sha256}")
+            stored = None
+            if idempotency_key is None and _is_retry(request):
+                stored = replayed_batch(session, batch, settings)
+            stored = stored or insert_openai_batch(session, batch)
             if stored.request_sha256 != batch.request_sha256:
                 raise ApiError(
                     409,
@@ -87,10 +93,15 @@ def create_batch(
             insert_refusal(session, refused.job, refused.rejected)
         raise refused.error from None
     if stored.id != batch.id:
-        response.headers["Idempotent-Replayed"] = "true"
+        response.headers["Idempotent-Replayed"] = BY_KEY if idempotency_key else BY_CONTENT
     clerk: Clerk = request.app.state.clerk
     clerk.wake()
     return view
+
+
+def _is_retry(request: Request) -> bool:
+    """Whether the official client says that it sends a request again; it sends no key with it."""
+    return request.headers.get("x-stainless-retry-count", "0") != "0"
 
 
 @router.get("", summary="List batches, newest first")

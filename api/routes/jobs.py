@@ -14,12 +14,12 @@ from api.errors import ApiError, invalid, not_found
 from api.explanations import explanation_of
 from api.refusals import RefusedError
 from api.schemas.explanations import ExplanationOut
-from api.schemas.jobs import EventOut, EventPage, JobOut, JobPage
+from api.schemas.jobs import JobOut, JobPage
 from api.schemas.operations import ErrorOut
 from api.schemas.submission import openapi_request
 from api.submission import read_submission
 from api.views import job_views
-from db import events, jobs, wake
+from db import jobs, wake
 from db.admission import hold_admission
 from db.models import Job
 from db.refusals import insert_refusal
@@ -70,7 +70,11 @@ def own_job(session: Session, tenant_id: str, job_id: str) -> Job:
     summary="Submit a problem set with a deadline",
     openapi_extra=openapi_request(),
     responses={
-        200: {"model": JobOut, "description": "A retry: the job that was made before."},
+        200: {
+            "model": JobOut,
+            "description": "A retry: the job that was made before. `Idempotent-Replayed` is `true`"
+            " by its key, or `content`: without a key the same submission made it a moment ago.",
+        },
         409: {"model": ErrorOut, "description": "The Idempotency-Key made another job."},
         413: {"model": ErrorOut, "description": "Too many bytes or problems."},
         415: {"model": ErrorOut, "description": "Neither JSON, JSON Lines nor an upload."},
@@ -110,9 +114,9 @@ def submit(
         with transaction(sessions) as session:
             insert_refusal(session, refused.job, refused.rejected)
         raise refused.error from None
-    if stored.is_replay:
+    if stored.replayed is not None:
         response.status_code = 200
-        response.headers["Idempotent-Replayed"] = "true"
+        response.headers["Idempotent-Replayed"] = stored.replayed
     response.headers["Location"] = f"/v1/jobs/{stored.job_id}"
     return view
 
@@ -143,28 +147,6 @@ def read_job(job_id: JobId, caller: Caller, sessions: Sessions) -> JobOut:
     with transaction(sessions) as session:
         (view,) = job_views(session, [own_job(session, caller, job_id)], utc_now())
     return view
-
-
-@router.get("/{job_id}/events", summary="History of a job", responses=NOT_FOUND)
-def list_events(
-    job_id: JobId,
-    caller: Caller,
-    sessions: Sessions,
-    limit: Annotated[int, Query(ge=1, le=1000)] = 1000,
-    after: Annotated[
-        int, Query(ge=0, lt=2**63, description="`next_after` of the page before.")
-    ] = 0,
-) -> EventPage:
-    """A page of transitions and decisions, oldest first."""
-    with transaction(sessions) as session:
-        own_job(session, caller, job_id)
-        found = events.list_events(session, job_id, after=after, limit=limit + 1)
-    page, has_more = found[:limit], len(found) > limit
-    return EventPage(
-        data=[EventOut(at=event.at, kind=event.kind, data=event.data) for event in page],
-        has_more=has_more,
-        next_after=str(page[-1].id) if has_more else None,
-    )
 
 
 @router.get("/{job_id}/explain", summary="Why a job is run as it is", responses=NOT_FOUND)

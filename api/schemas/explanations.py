@@ -95,7 +95,8 @@ class ExplanationOut(BaseModel):
     state: JobState
     verdict: str
     admission: DecisionOut | None = Field(
-        description="The decision at submission; null for a job of another release."
+        description="The decision at submission, or at the last change of the deadline; null for a"
+        " job of another release."
     )
     now: DecisionOut | None = Field(
         description="The plan in force as the next tick sees it; null without pending problems."

@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field
 
 from api.schemas.forecasts import ForecastBasisOut
 from scheduler.core.branch_options import AnswerFormat, PromptFormat
-from scheduler.core.decisions import Verdict
+from scheduler.core.decisions import RiskReason, Verdict
 from scheduler.core.states import JobState
 
 
@@ -40,6 +40,20 @@ class ForecastOut(BaseModel):
     accuracy: float
 
 
+class AtRiskOut(BaseModel):
+    """Why a promised deadline may be missed."""
+
+    reason: RiskReason = Field(
+        description="`too_late`: even the quickest plan would end after the deadline with 5%;"
+        " `no_worker`: nobody serves the model; `overdue`: its last problems are with workers and"
+        " take longer than predicted (95%)."
+    )
+    since: datetime
+    finish_p95_at: datetime | None = Field(
+        description="When it would end with 95% if the deadline cut nothing; null if not known."
+    )
+
+
 class JobOut(BaseModel):
     """One submission with its deadline, progress, plan and forecasts."""
 
@@ -63,6 +77,9 @@ class JobOut(BaseModel):
     met_deadline: bool | None = Field(
         description="Completed by the deadline: no problem expired, and not all of them failed."
         " Null while live or cancelled."
+    )
+    retry_of: str | None = Field(
+        description="The job whose problems without an answer these are; null for most."
     )
     num_problems: int
     progress: ProgressOut
@@ -92,6 +109,9 @@ class JobOut(BaseModel):
     accuracy: float | None = Field(
         description="Fraction right of the problems graded so far; null without references."
     )
+    at_risk: AtRiskOut | None = Field(
+        description="Null while the deadline is not at risk, and once finished."
+    )
     slack_s: float | None = Field(
         description="Time left less predicted remaining run time; null once finished."
     )
@@ -107,22 +127,5 @@ class JobPage(BaseModel):
 
     object: Literal["list"] = "list"
     data: list[JobOut]
-    has_more: bool
-    next_after: str | None = Field(description="Pass as `after` for the next page.")
-
-
-class EventOut(BaseModel):
-    """One transition or decision in a job's life."""
-
-    at: datetime
-    kind: str
-    data: dict[str, Any]
-
-
-class EventPage(BaseModel):
-    """Events of one job, oldest first."""
-
-    object: Literal["list"] = "list"
-    data: list[EventOut]
     has_more: bool
     next_after: str | None = Field(description="Pass as `after` for the next page.")

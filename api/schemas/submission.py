@@ -105,6 +105,12 @@ class JobOptions(SetOptions):
         description="How answers are graded, unless a problem says else. The method's name alone is"
         " enough for one without options.",
     )
+    deduplicate: bool = Field(
+        True,
+        description="Without an `Idempotency-Key`, the same submission within a few seconds is a"
+        " retry and gets the first job, unless that was cancelled or has failed or expired. False"
+        " makes another job.",
+    )
     solve: bool = Field(
         True, description="False grades the submissions only; every problem needs a reference."
     )

@@ -37,6 +37,7 @@ class Job(Base):
         CheckConstraint(
             "(num_branches IS NULL) = (predicted_accuracy IS NULL)", name="plan_has_forecast"
         ),
+        CheckConstraint("(risk_reason IS NULL) = (at_risk_since IS NULL)", name="risk_has_instant"),
         Index("ix_jobs_live", "deadline_at", postgresql_where=text("finished_at IS NULL")),
         Index("ix_jobs_tenant_id_created_at", "tenant_id", "created_at"),
         Index("ix_jobs_created_at", "created_at"),
@@ -66,6 +67,10 @@ class Job(Base):
     )
     # False for a job that only grades the answers of others.
     solve: Mapped[bool] = mapped_column(server_default=text("true"))
+    # Digest of options and problems; NULL for jobs that no request of their own made.
+    request_sha256: Mapped[str | None]
+    # The job whose problems without an answer these are.
+    retry_of: Mapped[str | None] = mapped_column(ForeignKey("jobs.id", ondelete="SET NULL"))
     num_problems: Mapped[int] = mapped_column(Integer)
     mean_prompt_tokens: Mapped[float]
     # The verdict at submit: `accepted` or `accepted_degraded`, with the forecast of that moment.
@@ -87,6 +92,11 @@ class Job(Base):
     predicted_finish_at: Mapped[datetime | None]
     predicted_finish_p95_at: Mapped[datetime | None]
     predicted_accuracy: Mapped[float | None]
+    # `scheduler.core.decisions.RiskReason`; NULL while the deadline is not at risk.
+    risk_reason: Mapped[str | None]
+    at_risk_since: Mapped[datetime | None]
+    # When it would end then, whatever the deadline cuts; NULL where that is not known.
+    risk_finish_p95_at: Mapped[datetime | None]
     created_at: Mapped[datetime]
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
@@ -97,10 +107,16 @@ class JobEvent(Base):
     """One row per transition or decision, so that history and latency are plain SQL."""
 
     __tablename__ = "job_events"
-    __table_args__ = (Index("ix_job_events_job_id_at", "job_id", "at"),)
+    __table_args__ = (
+        Index("ix_job_events_job_id_id", "job_id", "id"),
+        Index("ix_job_events_tenant_id_id", "tenant_id", "id"),
+    )
 
+    # Grows in the order of commits; see `db.events`.
     id: Mapped[int] = mapped_column(Identity(), primary_key=True)
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
+    # That of its job, so that a tenant's history needs no join.
+    tenant_id: Mapped[str] = mapped_column(ForeignKey("tenants.id"))
     at: Mapped[datetime]
     kind: Mapped[str]
     data: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))

@@ -97,6 +97,34 @@ def weigh(
     return refused
 
 
+def weigh_again(
+    snapshot: Snapshot, job: JobView, config: SchedulerConfig, *, best_effort: bool = False
+) -> Weighed:
+    """`weigh` for a live job on other terms, as if none of its open problems had been handed out.
+
+    What its batches have done already is not counted on: they may be lost. So a verdict errs on the
+    side of refusing.
+
+    Args:
+        job: The job on its new terms; the snapshot has it on the old ones.
+    """
+    others = replace(
+        snapshot,
+        jobs=tuple(other for other in snapshot.jobs if other.id != job.id),
+        batches=tuple(batch for batch in snapshot.batches if batch.job_id != job.id),
+    )
+    anew = replace(
+        job,
+        num_pending=job.num_pending + job.num_in_flight,
+        num_in_flight=0,
+        plan=None,
+        promised_at=None,
+        predicted_at=None,
+        is_promised=True,
+    )
+    return weigh(others, anew, config, best_effort=best_effort)
+
+
 def _admitted(bounds: Bounds, job: JobView) -> Weighed:
     """The verdict on a job that is taken, with its plan among all others."""
     upgrade(bounds)

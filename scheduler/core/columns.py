@@ -15,6 +15,7 @@ import numpy as np
 
 from scheduler.core.accuracy import AnswerProfile
 from scheduler.core.config import SchedulerConfig
+from scheduler.core.decisions import RISKS
 from scheduler.core.fleet import Fleet
 from scheduler.core.kinds import Kind
 from scheduler.core.menus import Menus, code_of
@@ -46,6 +47,7 @@ _JOB = np.dtype(
         ("plan_code", np.int64),  # of the plan in force, -1 before the first
         ("promised_s", float),
         ("predicted_s", float),
+        ("risk", np.int64),  # position in `RISKS`
         ("is_live", bool),
         ("is_promised", bool),
         ("model", np.int64),  # a name
@@ -120,6 +122,7 @@ class Memory:
             code_of(plan) if plan else -1,
             job.promised_at.timestamp() if job.promised_at else np.inf,
             job.predicted_at.timestamp() if job.predicted_at else np.nan,
+            RISKS.index(job.risk),
             job.state in LIVE,
             job.is_promised,
             self.names.of(job.model),

@@ -36,7 +36,9 @@ class SchedulerConfig:
             many take few milliseconds; of ten thousand jobs half have their turn within 20 s.
         refresh_s: A stored P95 finish is written anew when it is off by this much, or by a
             twentieth of the time left when that is more.
-        max_refreshed: Bound on such writes in one tick.
+        max_refreshed: Bound on such writes in one tick, and on jobs told to be at risk or not.
+        recovery_share: Share of the time left that the quickest plan must leave free before a job
+            whose deadline was at risk is on track again.
         tenant_headroom: Share of the time until any deadline that only tenants below their share of
             the row-seconds may fill; with one tenant it changes nothing.
         max_losses: A problem on which so many workers were lost fails: it may well be the cause.
@@ -59,6 +61,7 @@ class SchedulerConfig:
     num_reviewed: int = 200
     refresh_s: float = 1.0
     max_refreshed: int = 64
+    recovery_share: float = 0.1
     tenant_headroom: float = 0.1
     max_losses: int = 5
     max_plan_failures: int = 20

@@ -20,6 +20,7 @@ from scheduler.core.dispatching import hand_out
 from scheduler.core.fleet import alive_workers, fleets_by_model
 from scheduler.core.losses import NO_LOSS, REASONS, losses
 from scheduler.core.planning import plan_jobs
+from scheduler.core.risks import risks_of_others, risks_of_planned
 from scheduler.core.snapshot import Snapshot
 
 
@@ -33,7 +34,9 @@ def decide(snapshot: Snapshot, config: SchedulerConfig) -> Decisions:
     plans: list[JobPlanned] = []
     new_batches: list[NewBatch] = []
     failures: list[PlanFailure] = []
-    for model, fleet in fleets_by_model(alive).items():
+    fleets = fleets_by_model(alive)
+    risks = risks_of_others(jobs, fleets, now, config)
+    for model, fleet in fleets.items():
         mine = serving(kept, model)
         arrivals = snapshot.arrivals_of(model)
         planned = plan_jobs(
@@ -42,6 +45,8 @@ def decide(snapshot: Snapshot, config: SchedulerConfig) -> Decisions:
         new_batches += hand_out(fleet, planned.in_line(), mine, config)
         plans += planned.decisions()
         failures += planned.failures
+        if planned.bounds is not None:
+            risks += risks_of_planned(planned.bounds)
     return Decisions(
         lost_batches=tuple(
             LostBatch(batches[index].id, REASONS[loss[index]]) for index in lost.tolist()
@@ -51,6 +56,7 @@ def decide(snapshot: Snapshot, config: SchedulerConfig) -> Decisions:
         new_batches=tuple(new_batches),
         resend_batches=_unheard(kept, now, config),
         plan_failures=tuple(sorted(failures, key=attrgetter("job_id"))),
+        risks=tuple(risks),
     )
 
 

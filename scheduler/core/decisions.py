@@ -53,6 +53,21 @@ class LossReason(StrEnum):
     """The worker shut down and let go by itself."""
 
 
+class RiskReason(StrEnum):
+    """Why a promised deadline is at risk."""
+
+    NO_WORKER = "no_worker"
+    """Nobody serves the model now."""
+    TOO_LATE = "too_late"
+    """Even the plan that needs the least time would end after the deadline with 5%."""
+    OVERDUE = "overdue"
+    """All problems are with workers, and take longer than 95% of such jobs."""
+
+
+RISKS = (None, *RiskReason)
+"""What a job may have been told, in the order of their numbers in columns."""
+
+
 @dataclass(frozen=True, slots=True)
 class Admitted:
     """The job is taken.
@@ -101,6 +116,21 @@ class JobPlanned:
 
 
 @dataclass(frozen=True, slots=True)
+class Risk:
+    """The deadline of a job has come at risk, for another reason than before, or is no longer.
+
+    Attributes:
+        reason: None when it is on track again.
+        finish_p95_s: Seconds from now until it would end with 95%, whatever the deadline cuts, with
+            the plan that needs the least time; None where that is not known.
+    """
+
+    job_id: str
+    reason: RiskReason | None
+    finish_p95_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class PlanFailure:
     """The job could not be planned in this tick: `error` says why. A later tick tries again."""
 
@@ -137,6 +167,7 @@ class Decisions:
         new_batches: Batches to create and send.
         resend_batches: Ids of planned batches whose message seems lost.
         plan_failures: Jobs that could not be planned, by id.
+        risks: What is to be told of promised deadlines.
     """
 
     lost_batches: tuple[LostBatch, ...] = ()
@@ -145,3 +176,4 @@ class Decisions:
     new_batches: tuple[NewBatch, ...] = ()
     resend_batches: tuple[int, ...] = ()
     plan_failures: tuple[PlanFailure, ...] = ()
+    risks: tuple[Risk, ...] = ()

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from scheduler.core.accuracy import AnswerProfile
+from scheduler.core.decisions import RiskReason
 from scheduler.core.latency import LatencyProfile
 from scheduler.core.plan import EngineSpec, Plan
 from scheduler.core.shrinkage import expected_answers
@@ -38,6 +39,7 @@ class JobView:
         answers: What was learned of its model on its task family; None where the workers' own
             profile is all there is.
         is_promised: False for a best effort, which gets what jobs with a promise leave.
+        risk: Why its deadline was told to be at risk; None while it was not.
     """
 
     id: str
@@ -60,6 +62,7 @@ class JobView:
     predicted_at: datetime | None = None
     answers: AnswerProfile | None = None
     is_promised: bool = True
+    risk: RiskReason | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -196,14 +196,14 @@ def test_a_lease_is_renewed_only_while_it_is_held(sessions: SessionFactory) -> N
     with sessions.begin() as session:
         both = [first.id, second.id]
         held = renew_leases(session, both, owner="w1-1", lease_s=4.0, now=after(2))
-        assert held == [first.id, second.id]
+        assert held == {first.id: after(60), second.id: after(60)}
         assert session.get_one(Batch, first.id).lease_expires_at == after(6)
         assert lose_batches(session, [first.id], now=after(3)) == [first.id]
         renewed = {
             owner: renew_leases(session, both, owner=owner, lease_s=4.0, now=after(4))
             for owner in ("w1-1", "w1-2")
         }
-    assert renewed == {"w1-1": [second.id], "w1-2": []}
+    assert renewed == {"w1-1": {second.id: after(60)}, "w1-2": {}}
 
 
 def test_a_rescued_problem_keeps_its_finished_branches(sessions: SessionFactory) -> None:

@@ -1,6 +1,7 @@
 """The deadline: every problem with a finished branch is answered from what is stored."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import count
 
@@ -11,8 +12,10 @@ from sqlalchemy import select
 
 from db.batches import lose_batches
 from db.branches import insert_branches
+from db.changes import change_job, hold_job
 from db.endings import expire_jobs, finish_jobs
 from db.events import list_events
+from db.keys import LOCAL_TENANT
 from db.models import Batch, Job, Problem
 from db.problems import answer_problems
 from db.session import SessionFactory
@@ -196,3 +199,35 @@ def test_an_answer_wins_the_race_against_the_deadline(sessions: SessionFactory) 
         assert finish_jobs(session, now=DEADLINE) == [job_id]
         job = session.get_one(Job, job_id)
     assert (job.state, job.finished_at) == ("completed", after(59))
+
+
+def test_a_deadline_put_off_at_the_last_moment_does_not_strike(sessions: SessionFactory) -> None:
+    with sessions.begin() as session:
+        job_id = stored_job(session, num_problems=1)
+        claimed_batch(session, job_id)
+
+    def strike() -> list[str]:
+        with sessions.begin() as session:
+            return expire_jobs(session, [job_id], now=DEADLINE)
+
+    with ThreadPoolExecutor(1) as pool:
+        with sessions.begin() as session:
+            job = hold_job(session, LOCAL_TENANT, job_id)
+            assert job is not None
+            change_job(
+                session,
+                job,
+                deadline_at=after(90),
+                weight=1.0,
+                admitted=None,
+                decision=None,
+                now=after(59),
+            )
+            struck = pool.submit(strike)
+            # It waits for who was first.
+            with pytest.raises(TimeoutError):
+                struck.result(0.2)
+        assert struck.result(10) == []
+    with sessions() as session:
+        assert session.scalars(select(Problem.state)).all() == ["running"]
+        assert session.scalars(select(Batch.state)).all() == ["claimed"]

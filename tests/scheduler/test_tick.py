@@ -278,3 +278,46 @@ def test_a_job_that_cannot_be_planned_fails_after_some_tries(
     assert job.state == JobState.FAILED
     assert kinds.count("plan.failed") == tries
     assert all(error is not None and "no such length" in error for error in errors)
+
+
+def test_a_deadline_at_risk_is_told_once_and_taken_back_once(
+    sessions: SessionFactory, scheduler: Scheduler
+) -> None:
+    with sessions.begin() as session:
+        job_id = stored_job(session, num_problems=2, deadline_at=after(3600))
+    for seconds in (0, 1):
+        scheduler.tick(after(seconds))
+    with sessions.begin() as session:
+        job = session.get_one(Job, job_id)
+        assert (job.risk_reason, job.at_risk_since) == ("no_worker", NOW)
+        stored_worker(session, now=after(2))
+    for seconds in (2, 3):
+        scheduler.tick(after(seconds))
+
+    with sessions.begin() as session:
+        job = session.get_one(Job, job_id)
+        assert (job.risk_reason, job.at_risk_since) == (None, None)
+        told = list_events(session, job_id, kinds=["job.at_risk", "job.on_track"])
+        assert [(event.kind, event.at) for event in told] == [
+            ("job.at_risk", NOW),
+            ("job.on_track", after(2)),
+        ]
+        assert told[0].data["reason"] == "no_worker"
+
+
+def test_a_deadline_that_no_plan_keeps_is_told_with_the_finish_that_is_predicted(
+    sessions: SessionFactory, scheduler: Scheduler
+) -> None:
+    with sessions.begin() as session:
+        stored_worker(session, now=NOW)
+        job_id = stored_job(session, num_problems=500, deadline_at=after(3))
+    scheduler.tick(NOW)
+
+    with sessions.begin() as session:
+        job = session.get_one(Job, job_id)
+        assert job.risk_reason == "too_late"
+        assert job.risk_finish_p95_at is not None
+        assert job.risk_finish_p95_at > after(3)
+        (told,) = list_events(session, job_id, kinds=["job.at_risk"])
+        assert told.data["predicted_finish_p95_at"] == job.risk_finish_p95_at.isoformat()
+        assert told.data["deadline_at"] == after(3).isoformat()

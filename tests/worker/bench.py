@@ -19,6 +19,7 @@ from worker.controller import BatchController, Outcome
 from worker.engines.base import Engine
 from worker.engines.replay import ReplayEngine, load_recordings
 from worker.equivalence import Equivalence
+from worker.lease import Lease
 from worker.live_profile import LiveProfile
 
 OWNER = "w1-1"
@@ -31,7 +32,8 @@ class Bench:
         self.sessions = sessions
         self.equivalence = Equivalence(limit_s=30)
         self.engine: Engine | None = None
-        self.lost, self.stopping = threading.Event(), threading.Event()
+        self.lease: Lease | None = None
+        self.stopping = threading.Event()
         self.rows_in_use = 1
         self.job_id = ""
         self._folder = folder
@@ -77,7 +79,7 @@ class Bench:
             answers=answer_profile(),
             equivalence=self.equivalence,
             sessions=self.sessions,
-            lost=self.lost,
+            lease=self.lease or Lease(batch.deadline_at),
             stopping=self.stopping,
             reserve_s=reserve_s,
             rows_in_use=lambda: self.rows_in_use,

@@ -14,6 +14,7 @@ from tests.worker.recorded import branches_of, problems_of, store_job
 from worker.controller import Outcome
 from worker.deadline import Deadline, Phase
 from worker.engines.torch.engine import TorchEngine
+from worker.lease import Lease
 from worker.requests import CLOSING_TOKENS, branch_request
 
 NUM_PROBLEMS, NUM_BRANCHES = 2, 3
@@ -87,20 +88,36 @@ def test_what_is_cut_at_the_last_moment_is_not_closed(endless: Bench) -> None:
         assert (problem.state, problem.answer) == ("answered", None)
 
 
+def _deadline(left_s: float, closing_text: str | None = CLOSING) -> tuple[Lease, Deadline]:
+    """One that leaves ten seconds for decoding, most of which have passed."""
+    lease = Lease(datetime.now(UTC) + timedelta(seconds=left_s))
+    began_at = lease.deadline_at - timedelta(seconds=10.5)
+    return lease, Deadline(lease, 0.5, closing_text=closing_text, began_at=began_at)
+
+
 def test_the_phases_of_a_deadline_follow_each_other() -> None:
-    def phase(left_s: float, *, is_closing: bool = True, tpot_s: float | None = 0.01) -> Phase:
-        at = datetime.now(UTC) + timedelta(seconds=left_s)
-        return Deadline(at, 0.5, 10.0, is_closing).phase(tpot_s)
+    def phase(left_s: float, closing: str | None = CLOSING, tpot_s: float | None = 0.01) -> Phase:
+        return _deadline(left_s, closing)[1].phase(tpot_s)
 
     assert phase(9.0) is Phase.DECODING
     assert phase(1.3) is Phase.CLOSING
-    assert phase(1.3, is_closing=False) is Phase.DECODING
+    assert phase(1.3, closing=None) is Phase.DECODING
     # Slow branches are closed earlier, but most of the time stays theirs.
     assert phase(3.0, tpot_s=0.1) is Phase.CLOSING
     assert phase(4.0, tpot_s=9.0) is Phase.DECODING
     assert phase(0.45) is Phase.VOTING
     assert phase(0.2) is Phase.CUTTING
     assert phase(-1.0) is Phase.CUTTING
+
+
+def test_a_phase_is_left_for_an_earlier_one_only_when_the_deadline_is_put_off() -> None:
+    lease, deadline = _deadline(1.3)
+    assert deadline.phase(0.01) is Phase.CLOSING
+    assert deadline.phase(0.0001) is Phase.CLOSING
+    lease.deadline_at += timedelta(seconds=60)
+    assert deadline.phase(0.01) is Phase.DECODING
+    lease.deadline_at -= timedelta(seconds=61)
+    assert deadline.phase(0.01) >= Phase.VOTING
 
 
 def test_each_branch_has_a_seed_of_its_own_which_is_the_same_in_every_job(bench: Bench) -> None:

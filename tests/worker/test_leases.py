@@ -1,11 +1,12 @@
 """A batch that is lost, given back or cut off from the store ends well, and no branch is lost."""
 
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import text
+from sqlalchemy import text, update
 
 from db.batches import lose_batches
+from db.models import Job
 from db.session import connect, session_factory, transaction
 from infra.servers import free_port
 from tests.worker.bench import OWNER, Bench, batches, run_in_thread
@@ -44,14 +45,14 @@ def test_a_lease_that_is_not_renewed_aborts_the_batch_within_a_second(bench: Ben
         on_replaced=lambda: None,
     )
     batch = bench.claim(num_branches=4, max_tokens=1000)
-    bench.lost = heartbeat.hold(batch.id)
+    bench.lease = heartbeat.hold(batch.id, batch.deadline_at)
     outcome = run_in_thread(bench.controller(batch))
     assert heartbeat.beat()
-    assert not bench.lost.is_set()
+    assert not bench.lease.lost.is_set()
     with transaction(bench.sessions) as session:
         lose_batches(session, [batch.id], now=datetime.now(UTC))
     assert heartbeat.beat()
-    assert bench.lost.is_set()
+    assert bench.lease.lost.is_set()
     struck = time.monotonic()
     assert outcome() is Outcome.LOST
     assert time.monotonic() - struck < 1
@@ -145,3 +146,29 @@ def test_a_stop_does_not_wait_for_a_store_that_is_away(bench: Bench) -> None:
     asked = time.monotonic()
     assert outcome() is Outcome.LOST
     assert time.monotonic() - asked < 5
+
+
+def test_a_batch_goes_by_the_deadline_that_the_heartbeat_brings(bench: Bench) -> None:
+    bench.job([[("7", 20)] + [("8", 100_000)] * 3], deadline_s=600.0)
+    heartbeat = Heartbeat(
+        bench.sessions,
+        Identity("w1", OWNER),
+        lease_s=60.0,
+        num_running_branches=lambda: 4,
+        live_profile=bench.live_profile(),
+        on_replaced=lambda: None,
+    )
+    batch = bench.claim(num_branches=4, max_tokens=100_000)
+    bench.lease = heartbeat.hold(batch.id, batch.deadline_at)
+    outcome = run_in_thread(bench.controller(batch))
+    wait_until(lambda: len(branches_of(bench.sessions, bench.job_id, "stop")) == 1)
+    sooner = datetime.now(UTC) + timedelta(seconds=2)
+    with transaction(bench.sessions) as session:
+        session.execute(update(Job).values(deadline_at=sooner))
+    assert heartbeat.beat()
+
+    assert outcome() is Outcome.DONE
+    (problem,) = problems_of(bench.sessions, bench.job_id)
+    assert (problem.state, problem.answer, problem.degraded) == ("answered", "7", True)
+    assert problem.finished_at is not None
+    assert problem.finished_at <= sooner

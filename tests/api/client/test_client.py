@@ -187,7 +187,7 @@ def test_events_come_from_all_pages(client: Client, sessions: SessionFactory) ->
     with transaction(sessions) as session:
         events.record_all(session, numbered, now=NOW)
 
-    found = [e["data"]["n"] for e in client.events(job_id) if e["kind"] == "plan.stored"]
+    found = [e["data"]["number"] for e in client.events(job_id) if e["kind"] == "plan.stored"]
 
     assert found == list(range(1500))
 

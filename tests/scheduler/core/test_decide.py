@@ -13,7 +13,7 @@ from scheduler.core import columns, menus
 from scheduler.core.candidates import Candidates, all_candidates
 from scheduler.core.config import SchedulerConfig
 from scheduler.core.decide import decide
-from scheduler.core.decisions import Decisions, LossReason, LostBatch, PlanFailure
+from scheduler.core.decisions import Decisions, LossReason, LostBatch, PlanFailure, RiskReason
 from scheduler.core.fleet import Fleet
 from scheduler.core.plan import Plan
 from scheduler.core.snapshot import BatchView, JobView, Snapshot, WorkerView
@@ -78,8 +78,10 @@ def test_a_job_that_is_being_cancelled_gets_nothing_more() -> None:
 
 
 def test_a_job_without_workers_waits() -> None:
-    assert decide(snapshot((job(),), workers=()), CONFIG) == Decisions()
-    assert decide(snapshot((job(model="other"),)), CONFIG) == Decisions()
+    for world in (snapshot((job(),), workers=()), snapshot((job(model="other"),))):
+        decisions = decide(world, CONFIG)
+        assert [risk.reason for risk in decisions.risks] == [RiskReason.NO_WORKER]
+        assert replace(decisions, risks=()) == Decisions()
 
 
 @pytest.mark.parametrize(

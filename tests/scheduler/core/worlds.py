@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scheduler.core.accuracy import CONCENTRATION_GRID, DIFFICULTY_GRID, AnswerProfile
+from scheduler.core.decisions import RiskReason
 from scheduler.core.latency import FloatArray, LatencyProfile
 from scheduler.core.plan import EngineSpec, Plan
 from scheduler.core.snapshot import BatchView, JobView, Snapshot, WorkerView
@@ -126,6 +127,7 @@ def job(
     plan: Plan | None = None,
     tenant_id: str = "ten_1",
     tenant_share: float = 1.0,
+    risk: RiskReason | None = None,
 ) -> JobView:
     """A queued job, due `deadline_s` after `NOW`."""
     return JobView(
@@ -144,6 +146,7 @@ def job(
         num_in_flight=num_in_flight,
         tenant_share=tenant_share,
         plan=plan,
+        risk=risk,
     )
 
 

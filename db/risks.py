@@ -1,0 +1,48 @@
+"""What is told of promised deadlines that are at risk."""
+
+from datetime import datetime, timedelta
+
+from sqlalchemy import func, literal, null, update
+from sqlalchemy.orm import Session
+
+from db import events
+from db.models import Job
+from scheduler.core.decisions import Risk
+from scheduler.core.event_kinds import EventKind
+from scheduler.core.states import LIVE
+
+
+def note_risk(session: Session, risk: Risk, *, now: datetime) -> bool:
+    """Store that a live job is at risk, or is on track again; False when that is known."""
+    finish_at = None
+    if risk.finish_p95_s is not None:
+        finish_at = now + timedelta(seconds=risk.finish_p95_s)
+    is_over = risk.reason is None
+    changed = session.execute(
+        update(Job)
+        .where(
+            Job.id == risk.job_id,
+            Job.state.in_(LIVE),
+            Job.risk_reason.is_distinct_from(risk.reason),
+        )
+        .values(
+            risk_reason=risk.reason,
+            at_risk_since=null() if is_over else func.coalesce(Job.at_risk_since, literal(now)),
+            risk_finish_p95_at=None if is_over else finish_at,
+        )
+        .returning(Job.deadline_at)
+    ).first()
+    if changed is None:
+        return False
+    data = {
+        "deadline_at": changed.deadline_at.isoformat(),
+        "predicted_finish_p95_at": finish_at.isoformat() if finish_at else None,
+    }
+    events.record(
+        session,
+        job_id=risk.job_id,
+        kind=EventKind.JOB_ON_TRACK if is_over else EventKind.JOB_AT_RISK,
+        data=data if is_over else {"reason": risk.reason, **data},
+        now=now,
+    )
+    return True
