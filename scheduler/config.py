@@ -38,6 +38,9 @@ class SchedulerSettings(BaseSettings):
     log_json: bool = Field(default=False, description="One JSON object per line, for collectors.")
     scheduler: SchedulerConfig = SchedulerConfig()
     retention: RetentionConfig = RetentionConfig()
+    history_interval_s: float = Field(
+        default=20.0, gt=0, description="How often hours that are over are summed up."
+    )
     learn_interval_s: float = Field(
         default=30.0, gt=0, description="How often finished branches are learned from at most."
     )

@@ -67,7 +67,7 @@ def serve(settings: SchedulerSettings, stop: threading.Event, *, policy: Decide 
         interval_s=settings.learn_interval_s,
         num_problems=settings.learn_problems,
     )
-    historian = Historian(sessions, settings.retention)
+    historian = Historian(sessions, settings.retention, interval_s=settings.history_interval_s)
     retry_s = _FIRST_RETRY_S
     _log.info("scheduler.started", pid=os.getpid())
     try:

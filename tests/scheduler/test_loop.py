@@ -16,7 +16,8 @@ import redis
 from sqlalchemy import select
 
 from db.leader import is_led
-from db.models import Batch, Job
+from db.models import Batch, HistoryHour, Job
+from db.reports.hours import mark_ended
 from db.session import SessionFactory, driver_url
 from db.wake import notify
 from infra.processes import bound
@@ -105,6 +106,23 @@ def test_another_policy_may_decide(
                 return session.get_one(Job, job_id).num_branches == 7
 
         _wait_for(is_planned)
+
+
+def test_the_leader_sums_up_hours_that_are_over(
+    sessions: SessionFactory, database_url: str, redis_url: str
+) -> None:
+    settings = SchedulerSettings(
+        database_url=database_url, redis_url=redis_url, history_interval_s=0.05
+    )
+    with sessions.begin() as session:
+        mark_ended(session, [datetime.now(UTC) - timedelta(hours=2)])
+
+    def is_summed_up() -> bool:
+        with sessions() as session:
+            return session.scalars(select(HistoryHour.state)).all() == ["rolled"]
+
+    with contextmanager(_serve)(settings):
+        _wait_for(is_summed_up)
 
 
 @pytest.mark.usefixtures("served")
