@@ -15,6 +15,9 @@ import numpy as np
 from scheduler.core.intervals import Interval
 from scheduler.core.sketch import FloatArray, IntArray, quantiles
 
+_BINS = 4096
+"""Bins of a part are numbered from minus half of this on; `sketch.MAX_BIN` is within."""
+
 _RECORD = np.dtype([("part", ">i2"), ("bin", ">i2"), ("weight", ">f8")])
 
 RECORD_SQL = "int2send(part::int2) || int2send(bin::int2) || float8send(weight::float8)"
@@ -49,27 +52,27 @@ class Sums:
 
     def __init__(self, records: bytes = b"") -> None:
         raw = np.frombuffer(records, _RECORD)
-        keys = raw["part"].astype(np.int64) << 16 | (raw["bin"].astype(np.int64) + 32_768)
-        self._keys, places = np.unique(keys, return_inverse=True)
+        keys = raw["part"].astype(np.int64) * _BINS + (raw["bin"].astype(np.int64) + _BINS // 2)
+        self._keys, places = _distinct(keys)
         weights = raw["weight"].astype(np.float64)
         self._weights: FloatArray = np.bincount(places, weights, len(self._keys)).astype(float)
 
     def to_bytes(self) -> bytes:
         """The shortest string with these sums."""
         records = np.empty(len(self._keys), _RECORD)
-        records["part"] = self._keys >> 16
-        records["bin"] = (self._keys & 65_535) - 32_768
+        records["part"] = self._keys // _BINS
+        records["bin"] = self._keys % _BINS - _BINS // 2
         records["weight"] = self._weights
         return records.tobytes()
 
     def parts(self) -> list[int]:
         """Parts with any sum, in order."""
-        return [int(part) for part in np.unique(self._keys >> 16)]
+        return [int(part) for part in np.unique(self._keys // _BINS)]
 
     def part(self, part: int) -> tuple[IntArray, FloatArray]:
         """Bins and weights of one part, by bin."""
-        first, last = np.searchsorted(self._keys, [part << 16, part + 1 << 16])
-        bins: IntArray = (self._keys[first:last] & 65_535) - 32_768
+        first, last = np.searchsorted(self._keys, [part * _BINS, (part + 1) * _BINS])
+        bins: IntArray = self._keys[first:last] % _BINS - _BINS // 2
         return bins, self._weights[first:last]
 
     def counts(self, part: int) -> dict[int, float]:
@@ -87,6 +90,20 @@ class Sums:
         distinct, places = np.unique(bins, return_inverse=True)
         counts = np.bincount(places, weights).astype(float)
         return Percentiles(*quantiles(distinct, counts, (0.5, 0.9, 0.99)))
+
+
+def _distinct(keys: IntArray) -> tuple[IntArray, IntArray]:
+    """Distinct keys in order, and where each key is among them."""
+    if not len(keys):
+        return keys, keys
+    first, last = int(keys.min()), int(keys.max())
+    if last - first > 8 * len(keys):
+        distinct, places = np.unique(keys, return_inverse=True)
+        return distinct, places
+    # Many keys of few kinds, as of a month: no need to sort them.
+    occurs = np.zeros(last - first + 1, dtype=bool)
+    occurs[keys - first] = True
+    return np.flatnonzero(occurs) + first, (np.cumsum(occurs) - 1)[keys - first]
 
 
 def record(sums: Iterable[tuple[int, int, float]]) -> bytes:

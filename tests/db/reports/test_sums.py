@@ -1,0 +1,42 @@
+"""Sums are the same however their records are ordered, repeated or written."""
+
+from collections import Counter
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from db.reports.sums import Sums, record
+from scheduler.core.sketch import MAX_BIN
+
+keys = st.tuples(st.integers(-1100, 1100), st.integers(-MAX_BIN, MAX_BIN))
+few_keys = st.tuples(st.integers(-1, 1), st.integers(-3, 3))
+records = st.lists(st.tuples(st.one_of(keys, few_keys), st.integers(0, 100)), max_size=300)
+
+
+@given(records, records)
+def test_strings_are_added_by_concatenation(
+    one: list[tuple[tuple[int, int], int]], other: list[tuple[tuple[int, int], int]]
+) -> None:
+    expected: Counter[tuple[int, int]] = Counter()
+    for key, weight in one + other:
+        expected[key] += weight
+    strings = [record((*key, weight) for key, weight in part) for part in (one, other)]
+
+    sums = Sums(b"".join(strings))
+    again = Sums(Sums(strings[1]).to_bytes() + Sums(strings[0]).to_bytes())
+
+    for found in (sums, again):
+        assert found.parts() == sorted({part for part, _ in expected})
+        assert {
+            (part, place): weight
+            for part in found.parts()
+            for place, weight in found.counts(part).items()
+        } == expected
+    assert again.to_bytes() == sums.to_bytes()
+    assert len(sums.to_bytes()) == 12 * len(expected)
+
+
+def test_nothing_has_no_parts() -> None:
+    assert Sums().parts() == []
+    assert Sums().counts(0) == {}
+    assert Sums().percentiles(1).p50 is None
