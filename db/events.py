@@ -12,11 +12,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import bindparam, event, func, insert, or_, select
+from sqlalchemy import bindparam, event, func, or_, select, text
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session, SessionTransaction
 
 from db.deliveries import Notice, announce
-from db.models import Job, JobEvent
+from db.models import JobEvent
 from scheduler.core.deliveries import OF_JOBS
 from scheduler.core.event_kinds import ENDS, EventKind
 from scheduler.core.messages import EVENT_CHANNEL
@@ -44,7 +45,7 @@ def record_all(session: Session, events: Iterable[Event], *, now: datetime) -> N
     if not session.in_transaction():
         session.begin()  # A rollback of nothing would not be heard of.
     session.info.setdefault(_RECORDED, []).extend(
-        {"of_job": event.job_id, "at": now, "kind": event.kind, "data": event.data}
+        {"job_id": event.job_id, "at": now.isoformat(), "kind": event.kind, "data": event.data}
         for event in happened
     )
     told = [
@@ -60,10 +61,20 @@ _RECORDED = "recorded_events"
 _LOCK_KEY = 0x534C4B45
 """Advisory lock of writers of events; any constant that no other lock of Slackline uses."""
 
-_INSERT = insert(JobEvent).values(
-    job_id=bindparam("of_job"),
-    tenant_id=select(Job.tenant_id).where(Job.id == bindparam("of_job")).scalar_subquery(),
+# One statement, as the lock is held for every round trip more. A row comes out of the join when the
+# lock is held, and gets its id then.
+_WRITE = text("""
+WITH held AS MATERIALIZED (SELECT pg_advisory_xact_lock(:lock_key))
+INSERT INTO job_events (job_id, tenant_id, at, kind, data)
+SELECT new.job_id, jobs.tenant_id, new.at, new.kind, new.data
+FROM held
+CROSS JOIN jsonb_to_recordset(:recorded) AS new (
+    position integer, job_id text, at timestamptz, kind text, data jsonb
 )
+JOIN jobs ON jobs.id = new.job_id
+ORDER BY new.position
+RETURNING pg_notify(:channel, '')
+""").bindparams(bindparam("recorded", type_=JSONB))
 
 
 @event.listens_for(Session, "before_commit")
@@ -77,9 +88,10 @@ def _write(session: Session) -> None:
     recorded = session.info.pop(_RECORDED, None)
     if recorded:
         session.flush()
-        session.execute(select(func.pg_advisory_xact_lock(_LOCK_KEY)))
-        session.connection().execute(_INSERT, recorded)
-        session.execute(select(func.pg_notify(EVENT_CHANNEL, "")))
+        numbered = [{"position": number, **row} for number, row in enumerate(recorded)]
+        session.execute(
+            _WRITE, {"lock_key": _LOCK_KEY, "recorded": numbered, "channel": EVENT_CHANNEL}
+        )
 
 
 @event.listens_for(Session, "after_soft_rollback")
