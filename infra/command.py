@@ -6,12 +6,17 @@ fast and only a worker imports an engine.
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from api.client.commands import app
+from api.client.errors import SlacklineError
+from api.client.screen import ExitCode, Screen
 from infra import server_commands, worker_commands
+
+if TYPE_CHECKING:
+    from infra.state import Running
 
 server_commands.add_to(app)
 worker_commands.add_to(app)
@@ -25,6 +30,7 @@ DataOption = Annotated[
 
 @app.command()
 def up(
+    screen: Screen,
     data: DataOption = Path(".slackline"),
     engine: Annotated[
         list[str] | None,
@@ -35,12 +41,15 @@ def up(
 ) -> None:
     """Run everything on this machine: Postgres, Redis, API, scheduler and workers.
 
-    DATABASE_URL and REDIS_URL name servers of your own to use instead.
+    DATABASE_URL and REDIS_URL name servers of your own to use instead. With --json nothing is
+    shown but one object, when everything is ready.
     """
     from rich.console import Console
 
     from infra.demo_engines import DEMO_SETTINGS
     from infra.local import LocalOptions, run_local
+    from infra.state import DataFolderBusyError
+    from infra.supervisor import StackFailedError
 
     engines = tuple(engine or ["torch"])
     kinds = (*DEMO_SETTINGS, "openai")
@@ -56,21 +65,34 @@ def up(
         database_url=os.environ.get("DATABASE_URL"),
         redis_url=os.environ.get("REDIS_URL"),
     )
-    raise typer.Exit(run_local(options, Console()))
+
+    def on_ready(running: "Running") -> None:
+        if screen.as_json:
+            screen.write(
+                {"api_url": running.api_url, "api_key": running.api_key, "pid": running.pid}
+            )
+
+    try:
+        run_local(options, Console(quiet=screen.as_json), on_ready)
+    except (DataFolderBusyError, StackFailedError) as error:
+        raise _not_started(error) from None
 
 
 @app.command()
-def down(data: DataOption = Path(".slackline")) -> None:
+def down(screen: Screen, data: DataOption = Path(".slackline")) -> None:
     """Stop the Slackline that `up` runs on a data folder."""
-    from rich.console import Console
+    from infra.local import NotStoppedError, stop_local
 
-    from infra.local import stop_local
-
-    raise typer.Exit(stop_local(data, Console()))
+    try:
+        folder = stop_local(data)
+    except NotStoppedError as error:
+        raise SlacklineError(str(error), code="not_stopped") from None
+    screen.show({"stopped": str(folder)}, lambda _: f"Stopped the Slackline on {folder}.")
 
 
 @app.command()
 def demo(
+    screen: Screen,
     data: Annotated[
         Path | None, typer.Option(help="Folder to keep; a temporary one by default.")
     ] = None,
@@ -79,15 +101,30 @@ def demo(
     ] = None,
 ) -> None:
     """Run two jobs through everything on this machine and show what came out."""
-    from infra.demo import run_demo
+    from rich.console import Console
 
-    raise typer.Exit(run_demo(data, problems))
+    from infra.demo import DemoError, is_well, run_demo
+
+    console = Console(quiet=screen.as_json, highlight=False)
+    try:
+        summaries = run_demo(data, problems, console)
+    except DemoError as error:
+        console.print(str(error), style="red", soft_wrap=True)
+        raise _not_started(error) from None
+    # Whoever runs it: the last line is for programs.
+    screen.write({"jobs": summaries})
+    if not all(map(is_well, summaries)):
+        raise typer.Exit(ExitCode.MISSED_DEADLINE)
+
+
+def _not_started(error: Exception) -> SlacklineError:
+    """The first line of the error; the last lines of a log stand below it."""
+    reason = str(error).partition("\n")[0].rstrip(":")
+    return SlacklineError(reason, code="not_started")
 
 
 def main() -> None:
     """Entry point of the installed command."""
-    # Logs of servers want plain tracebacks, and people want messages rather than either.
-    app.pretty_exceptions_enable = False
     app(prog_name="slackline")
 
 

@@ -61,30 +61,27 @@ class DemoError(Exception):
     """Slackline did not start; its own words follow."""
 
 
-def run_demo(data: Path | None, num_problems: int | None = None) -> int:
-    """Run the demo; returns the exit code, 0 only when every problem was answered in time.
+def run_demo(data: Path | None, num_problems: int | None, console: Console) -> list[JobSummary]:
+    """Run the demo; returns what became of each job.
 
     Args:
         data: Folder to keep; a temporary one is removed at the end when None.
         num_problems: Submit only this many problems per job.
+
+    Raises:
+        DemoError: Slackline did not start, or refused a job.
     """
-    console = Console(highlight=False)
     folder = DataFolder(data or Path(tempfile.mkdtemp(prefix="slackline-demo-")))
     folder.log_dir.mkdir(parents=True, exist_ok=True)
     child = Child(_up_spec(folder), folder.log_dir / "up.log")
     try:
         running = _start(child, folder, Terminal(console))
         with Client(running.api_url, running.api_key) as client:
-            summaries = _run_jobs(client, num_problems, console)
-    except DemoError as failure:
-        console.print(str(failure), style="red", soft_wrap=True)
-        return 1
+            return _run_jobs(client, num_problems, console)
     finally:
         child.stop()
         if data is None:
             shutil.rmtree(folder.path, ignore_errors=True)
-    print(orjson.dumps({"jobs": summaries}).decode(), flush=True)  # noqa: T201
-    return 0 if all(_is_well(summary) for summary in summaries) else 1
 
 
 def _up_spec(folder: DataFolder) -> ChildSpec:
@@ -151,6 +148,6 @@ def _submit(client: Client, job: DemoJob, model: str, num_problems: int | None) 
             deadline_s = SLOW_MACHINE_FACTOR * earliest.total_seconds()
 
 
-def _is_well(summary: JobSummary) -> bool:
+def is_well(summary: JobSummary) -> bool:
     """Whether every problem was answered by the deadline."""
     return summary["met_deadline"] and summary["answered"] == summary["problems"]

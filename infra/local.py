@@ -10,6 +10,7 @@ import secrets
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +24,7 @@ from db.session import connect, session_factory
 from infra.processes import ChildSpec, identity
 from infra.servers import Postgres, Redis, free_port, is_port_free
 from infra.services import api_child, scheduler_child, worker_child, worker_names
-from infra.state import DataFolder, DataFolderBusyError, Running
+from infra.state import DataFolder, Running
 from infra.supervisor import POLL_S, StackFailedError, Supervisor
 from infra.terminal import Terminal
 
@@ -36,6 +37,10 @@ ALLOW_PRIVATE_WEBHOOKS = "SLACKLINE_WEBHOOKS__ALLOW_PRIVATE"
 
 QUIET_CHILDREN = ("postgres", "redis")
 """Their logs stay in the files: they talk about themselves only."""
+
+
+class NotStoppedError(Exception):
+    """There is nothing to stop, or it does not stop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,18 +77,22 @@ class LocalStack:
         self._running = Running(os.getpid(), "", "", "", "")
         self._supervisor.listen_for_signals()
 
-    def run(self) -> int:
-        """Start everything, keep it alive until a signal, stop it; returns the exit code."""
+    def run(self, on_ready: Callable[[Running], None]) -> None:
+        """Start everything, keep it alive until a signal, stop it.
+
+        Raises:
+            StackFailedError: Something did not start, or keeps dying.
+        """
         started_at = time.monotonic()
         try:
             if self._start():
                 self._announce(time.monotonic() - started_at)
+                on_ready(self._running)
                 self._supervisor.run()
             self._say("up", "stopping")
-            return 0
         except StackFailedError as failure:
             self._say("up", str(failure))
-            return 1
+            raise
         finally:
             self._supervisor.stop()
             self._closing.close()
@@ -202,30 +211,33 @@ class LocalStack:
         self._folder.write(replace(self._running, children=children, created=created))
 
 
-def run_local(options: LocalOptions, console: Console) -> int:
-    """Run an embedded Slackline until it is stopped; returns the exit code."""
-    terminal = Terminal(console)
-    try:
-        with DataFolder(options.data) as folder:
-            return LocalStack(options, folder, terminal).run()
-    except DataFolderBusyError as refusal:
-        console.print(str(refusal), style="red", soft_wrap=True, highlight=False)
-        return 1
+def run_local(
+    options: LocalOptions, console: Console, on_ready: Callable[[Running], None] = lambda _: None
+) -> None:
+    """Run an embedded Slackline until it is stopped.
+
+    Raises:
+        DataFolderBusyError: Another one runs on the folder.
+        StackFailedError: Something did not start, or keeps dying.
+    """
+    with DataFolder(options.data) as folder:
+        LocalStack(options, folder, Terminal(console)).run(on_ready)
 
 
-def stop_local(data: Path, console: Console, timeout_s: float = 60.0) -> int:
-    """Stop the Slackline that runs on a data folder; returns the exit code."""
+def stop_local(data: Path, timeout_s: float = 60.0) -> Path:
+    """Stop the Slackline that runs on a data folder; returns the folder.
+
+    Raises:
+        NotStoppedError: Nothing runs there, or it does not stop.
+    """
     folder = DataFolder(data)
     running = folder.read() if folder.is_locked() else None
     if running is None:
-        console.print(f"Nothing runs on {folder.path}.", highlight=False)
-        return 1
+        raise NotStoppedError(f"Nothing runs on {folder.path}.")
     os.kill(running.pid, signal.SIGTERM)
     give_up_at = time.monotonic() + timeout_s
     while folder.is_locked():
         if time.monotonic() > give_up_at:
-            console.print(f"Process {running.pid} did not stop within {timeout_s:.0f} s.")
-            return 1
+            raise NotStoppedError(f"Process {running.pid} did not stop within {timeout_s:.0f} s.")
         time.sleep(POLL_S)
-    console.print(f"Stopped the Slackline on {folder.path}.", highlight=False)
-    return 0
+    return folder.path

@@ -5,6 +5,10 @@ from typing import Annotated
 
 import typer
 
+from api.client.app import App
+from api.client.errors import SlacklineError
+from api.client.screen import Screen
+
 DatabaseUrl = Annotated[str, typer.Option(envvar="DATABASE_URL", help="Postgres of Slackline.")]
 RedisUrl = Annotated[str, typer.Option(envvar="REDIS_URL", help="Redis of Slackline.")]
 WorkerName = Annotated[str, typer.Option(help="Name of the worker, and of its queue.")]
@@ -13,11 +17,11 @@ API_DRAIN_LIMIT_S = 3
 """A stop waits so long for requests in progress, an upload that stalls say; supervisors kill
 after 8 s, containers after 10 s."""
 
-keys_app = typer.Typer(help="API keys of a server.", no_args_is_help=True)
-health_app = typer.Typer(help="Exit code 0 when a process works, else 1.", no_args_is_help=True)
+keys_app = App(help="API keys of a server.")
+health_app = App(help="Exit code 0 when a process works, else 1.")
 
 
-def add_to(app: typer.Typer) -> None:
+def add_to(app: App) -> None:
     """Add these commands to the `slackline` command."""
     for command in (migrate, api, scheduler):
         app.command()(command)
@@ -25,11 +29,12 @@ def add_to(app: typer.Typer) -> None:
     app.add_typer(health_app, name="health")
 
 
-def migrate(database_url: DatabaseUrl) -> None:
+def migrate(screen: Screen, database_url: DatabaseUrl) -> None:
     """Bring the database to the schema of this version."""
-    from db.migrate import upgrade
+    from db.migrate import current, upgrade
 
     upgrade(database_url)
+    screen.show({"revision": current(database_url)}, lambda it: f"schema {it['revision']}")
 
 
 def api(
@@ -64,6 +69,7 @@ def scheduler(database_url: DatabaseUrl, redis_url: RedisUrl) -> None:
 
 @keys_app.command("create")
 def create_key(
+    screen: Screen,
     database_url: DatabaseUrl,
     label: Annotated[str, typer.Option(help="What the key is for.")],
     tenant: Annotated[
@@ -88,14 +94,16 @@ def create_key(
             )
     except IntegrityError:
         message = f"No tenant has the id {tenant!r}. Leave out --tenant to make a new one."
-        raise SystemExit(message) from None
+        raise SlacklineError(message, code="not_found", param="tenant") from None
     finally:
         engine.dispose()
-    typer.echo(f"{secret}  # {tenant_id} {key_id}")
+    created = {"id": key_id, "tenant_id": tenant_id, "label": label, "secret": secret}
+    screen.show(created, lambda key: f"{key['secret']}  # {key['tenant_id']} {key['id']}")
 
 
 @keys_app.command("revoke")
 def revoke_key(
+    screen: Screen,
     database_url: DatabaseUrl,
     key: Annotated[str, typer.Argument(help="Id of the key, key_..., as `create` showed it.")],
 ) -> None:
@@ -108,35 +116,42 @@ def revoke_key(
         revoked = keys.revoke_api_key(session, key, now=datetime.now(UTC))
     engine.dispose()
     if not revoked:
-        raise SystemExit(f"No key in force has the id {key!r}.")
-    typer.echo(f"{key} revoked")
+        raise SlacklineError(f"No key in force has the id {key!r}.", code="not_found", param="key")
+    screen.show({"id": key, "revoked": True}, lambda _: f"{key} revoked")
 
 
 @health_app.command("api")
 def api_health(
+    screen: Screen,
     url: Annotated[str, typer.Option(help="Address of the API.")] = "http://127.0.0.1:8000",
 ) -> None:
     """Whether the API can serve."""
     from infra.readiness import api_is_ready
 
-    raise typer.Exit(0 if api_is_ready(url) else 1)
+    _tell(screen, api_is_ready(url), f"The API at {url} cannot serve.")
 
 
 @health_app.command("scheduler")
-def scheduler_health(database_url: DatabaseUrl) -> None:
+def scheduler_health(screen: Screen, database_url: DatabaseUrl) -> None:
     """Whether a scheduler leads."""
     from db.session import connect, session_factory
     from infra.readiness import scheduler_leads
 
     sessions = session_factory(connect(database_url, pool_size=1))
-    raise typer.Exit(0 if scheduler_leads(sessions) else 1)
+    _tell(screen, scheduler_leads(sessions), "No scheduler leads.")
 
 
 @health_app.command("worker")
-def worker_health(database_url: DatabaseUrl, name: WorkerName) -> None:
+def worker_health(screen: Screen, database_url: DatabaseUrl, name: WorkerName) -> None:
     """Whether the worker is registered and its heart beats."""
     from db.session import connect, session_factory
     from infra.readiness import worker_is_ready
 
     sessions = session_factory(connect(database_url, pool_size=1))
-    raise typer.Exit(0 if worker_is_ready(sessions, name) else 1)
+    _tell(screen, worker_is_ready(sessions, name), f"The worker {name} shows no sign of life.")
+
+
+def _tell(screen: Screen, is_healthy: bool, trouble: str) -> None:
+    if not is_healthy:
+        raise SlacklineError(trouble, code="unhealthy")
+    screen.show({"healthy": True}, lambda _: "healthy")

@@ -19,7 +19,7 @@ POLL_S = 0.05
 
 
 class StackFailedError(Exception):
-    """A child cannot be kept alive; the message names it, says why and shows its last lines."""
+    """A child cannot be kept alive; the message says which and why, then its last lines."""
 
 
 class Supervisor:
@@ -144,7 +144,7 @@ class Supervisor:
 
     def _story(self, child: Child, what: str) -> str:
         tail = child.log_tail() or "(empty)"
-        return f"{child.spec.name} {what}. Last lines of {child.log_path}:\n{tail}"
+        return f"{child.spec.name} {what}, says {child.log_path}:\n{tail}"
 
 
 def describe_exit(returncode: int | None) -> str:

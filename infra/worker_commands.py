@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 from pydantic import ValidationError
 
+from api.client.app import App
+from api.client.errors import SlacklineError
+from api.client.screen import Screen
 from infra.demo_engines import demo_settings
 from infra.server_commands import DatabaseUrl, RedisUrl, WorkerName
 
@@ -38,7 +41,7 @@ Device = Annotated[str | None, typer.Option(help="cpu or cuda.")]
 MaxNumSeqs = Annotated[int | None, typer.Option(help="Branches that decode together in one step.")]
 
 
-def add_to(app: typer.Typer) -> None:
+def add_to(app: App) -> None:
     """Add these commands to the `slackline` command."""
     app.command()(worker)
     app.command()(calibrate)
@@ -92,10 +95,11 @@ def worker(
         max_num_seqs=max_num_seqs,
         endpoint=_given(base_url=base_url, api=api, max_model_len=max_model_len),
     )
-    raise typer.Exit(_or_exit(run, settings))
+    raise typer.Exit(_or_fail(run, settings))
 
 
 def calibrate(
+    screen: Screen,
     engine: Annotated[str | None, typer.Option(help="torch (default), vllm or openai.")] = None,
     model: Model = None,
     model_dir: ModelDir = None,
@@ -127,7 +131,8 @@ def calibrate(
         max_num_seqs=max_num_seqs,
         endpoint=_given(base_url=base_url, api=api, max_model_len=max_model_len),
     )
-    typer.echo(_or_exit(lambda it: calibrate_engine(it, out), settings))
+    measured = _or_fail(lambda it: calibrate_engine(it, out), settings)
+    screen.show({"latency_profile": str(measured)}, lambda it: it["latency_profile"])
 
 
 def _settings(**options: Any) -> "WorkerSettings":
@@ -142,18 +147,19 @@ def _settings(**options: Any) -> "WorkerSettings":
     except ValidationError as error:
         wrong = error.errors(include_url=False)[0]
         name = ".".join(map(str, wrong["loc"]))
-        raise SystemExit(f"Wrong setting {name}: {wrong['msg']}") from None
+        message = f"Wrong setting {name}: {wrong['msg']}"
+        raise SlacklineError(message, code="invalid_setting", param=name) from None
 
 
 def _given(**options: Any) -> dict[str, Any]:
     return {key: value for key, value in options.items() if value is not None}
 
 
-def _or_exit(act: Callable[["WorkerSettings"], Outcome], settings: "WorkerSettings") -> Outcome:
-    """What `act` returns; a setting that is missing ends the program with its message."""
+def _or_fail(act: Callable[["WorkerSettings"], Outcome], settings: "WorkerSettings") -> Outcome:
+    """What `act` returns; a setting that is missing ends the command with its message."""
     from worker.engines.factory import SettingsError
 
     try:
         return act(settings)
     except SettingsError as error:
-        raise SystemExit(str(error)) from None
+        raise SlacklineError(str(error), code="invalid_setting") from None

@@ -8,12 +8,14 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from api.client import display, quotes, shell
-from api.client.client import DEFAULT_API_KEY, DEFAULT_URL
-from api.client.follow import follow
+from api.client import completion, display, quotes, shell
+from api.client.app import App
+from api.client.client import Client
+from api.client.follow import follow, outcome
 from api.client.grade_command import grade
+from api.client.screen import Screen
 
-app = typer.Typer(no_args_is_help=True, add_completion=False)
+app = App()
 app.command()(grade)
 
 
@@ -32,14 +34,15 @@ class Format(StrEnum):
     TABLE = "table"
 
 
-Url = Annotated[str, typer.Option(envvar="SLACKLINE_URL", help="Address of the server.")]
-Key = Annotated[str, typer.Option(envvar="SLACKLINE_API_KEY", help="Your API key.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Write JSON for programs.")]
-JobId = Annotated[str, typer.Argument(help="Id of the job, job_...")]
+JobId = Annotated[
+    str, typer.Argument(help="Id of the job, job_...", autocompletion=completion.job_ids)
+]
 
 
 @app.command()
 def submit(
+    client: Client,
+    screen: Screen,
     file: Annotated[Path, typer.Argument(help="Problems: .jsonl, .json, or - for JSON Lines.")],
     deadline: Annotated[
         str, typer.Option(help='"90s", "10m", "2h", "1d", or an RFC 3339 time with an offset.')
@@ -74,39 +77,34 @@ def submit(
         typer.Option("--best-effort", help="Accept without a promise rather than be refused."),
     ] = False,
     watch: Annotated[bool, typer.Option("--watch", help="Follow the job to its end.")] = False,
-    as_json: AsJson = False,
-    url: Url = DEFAULT_URL,
-    api_key: Key = DEFAULT_API_KEY,
 ) -> None:
     """Submit a problem set that is due at a deadline."""
-    with shell.connected(url, api_key) as client:
-        job = client.submit(
-            shell.standard_input() if str(file) == "-" else file,
-            model=model or shell.only_model(client),
-            deadline=deadline,
-            name=name,
-            max_branches=branches,
-            max_tokens=max_tokens,
-            min_accuracy=min_accuracy,
-            temperature=temperature,
-            seed=seed,
-            stop=stop,
-            system_prompt=system_prompt,
-            answer_format=answer_format,
-            closing_text=closing_text,
-            family=family,
-            best_effort=best_effort,
-        )
-        if watch:
-            follow(client, job["id"], as_json=as_json)
-        elif as_json:
-            shell.write_json(job)
-        else:
-            typer.echo(display.accepted(job))
+    job = client.submit(
+        shell.standard_input() if str(file) == "-" else file,
+        model=model or shell.only_model(client),
+        deadline=deadline,
+        name=name,
+        max_branches=branches,
+        max_tokens=max_tokens,
+        min_accuracy=min_accuracy,
+        temperature=temperature,
+        seed=seed,
+        stop=stop,
+        system_prompt=system_prompt,
+        answer_format=answer_format,
+        closing_text=closing_text,
+        family=family,
+        best_effort=best_effort,
+    )
+    if watch:
+        raise typer.Exit(outcome(follow(client, screen, job["id"])))
+    screen.show(job, display.accepted)
 
 
 @app.command()
 def quote(
+    client: Client,
+    screen: Screen,
     file: Annotated[
         Path | None, typer.Argument(help="Problems: .jsonl, .json, or - for JSON Lines.")
     ] = None,
@@ -128,118 +126,98 @@ def quote(
     family: Annotated[
         str | None, typer.Option(help="Kind of problems, such as algebra; learned by it.")
     ] = None,
-    as_json: AsJson = False,
-    url: Url = DEFAULT_URL,
-    api_key: Key = DEFAULT_API_KEY,
 ) -> None:
     """Show what each deadline would buy. Nothing is submitted."""
-    with shell.connected(url, api_key) as client:
-        found = client.quote(
-            shell.standard_input() if str(file) == "-" else file,
-            model=model or shell.only_model(client),
-            deadlines=deadline or (),
-            num_problems=num_problems,
-            prompt_chars=prompt_chars,
-            family=family,
-            max_branches=branches,
-            max_tokens=max_tokens,
-            min_accuracy=min_accuracy,
-        )
-        shell.show(found, quotes.quote_view, as_json=as_json)
+    found = client.quote(
+        shell.standard_input() if str(file) == "-" else file,
+        model=model or shell.only_model(client),
+        deadlines=deadline or (),
+        num_problems=num_problems,
+        prompt_chars=prompt_chars,
+        family=family,
+        max_branches=branches,
+        max_tokens=max_tokens,
+        min_accuracy=min_accuracy,
+    )
+    screen.show(found, quotes.quote_view)
 
 
 @app.command()
-def explain(
-    job: JobId, as_json: AsJson = False, url: Url = DEFAULT_URL, api_key: Key = DEFAULT_API_KEY
-) -> None:
+def explain(client: Client, screen: Screen, job: JobId) -> None:
     """Show why a job is run as it is: the plans weighed, what spoke against each, the history."""
-    with shell.connected(url, api_key) as client:
-        found = client.explain(job)
-        shell.show(found, quotes.explanation_view, as_json=as_json)
+    found = client.explain(job)
+    screen.show(found, quotes.explanation_view)
 
 
 @app.command(name="watch")
-def watch_job(
-    job: JobId, as_json: AsJson = False, url: Url = DEFAULT_URL, api_key: Key = DEFAULT_API_KEY
-) -> None:
+def watch_job(client: Client, screen: Screen, job: JobId) -> None:
     """Follow a job to its end. Ctrl-C stops watching, not the job."""
-    with shell.connected(url, api_key) as client:
-        follow(client, job, as_json=as_json)
+    raise typer.Exit(outcome(follow(client, screen, job)))
 
 
 @app.command()
 def results(
+    client: Client,
+    screen: Screen,
     job: JobId,
     out: Annotated[Path | None, typer.Option(help="File to write instead of the screen.")] = None,
     layout: Annotated[Format, typer.Option("--format", help="jsonl or table.")] = Format.JSONL,
     branches: Annotated[
         bool, typer.Option("--branches", help="With the latency trace of every branch.")
     ] = False,
-    as_json: AsJson = False,
-    url: Url = DEFAULT_URL,
-    api_key: Key = DEFAULT_API_KEY,
 ) -> None:
     """Write the answers of a job, also while it runs."""
-    with shell.connected(url, api_key) as client:
-        answers = client.results(job, branches=branches)
-        as_table = layout is Format.TABLE and not (as_json or branches)
-        with shell.output(out, answers) as (stream, found):
-            if as_table:
-                Console(file=stream).print(display.results_table(found))
-            else:
-                for result in found:
-                    shell.write_json(result, stream)
+    answers = client.results(job, branches=branches)
+    as_table = layout is Format.TABLE and not (screen.as_json or branches)
+    with shell.output(out, answers) as (stream, found):
+        if as_table:
+            Console(file=stream).print(display.results_table(found))
+            return
+        num_results = 0
+        for num_results, result in enumerate(found, start=1):  # noqa: B007
+            screen.write(result, stream)
+    if out is not None and screen.as_json:
+        screen.write({"job_id": job, "output": str(out), "num_results": num_results})
 
 
 @app.command()
 def jobs(
-    state: Annotated[str | None, typer.Option(help="Only jobs in this state.")] = None,
+    client: Client,
+    screen: Screen,
+    state: Annotated[
+        str | None,
+        typer.Option(help="Only jobs in this state.", autocompletion=completion.job_states),
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, help="How many, newest first.")] = 20,
-    as_json: AsJson = False,
-    url: Url = DEFAULT_URL,
-    api_key: Key = DEFAULT_API_KEY,
 ) -> None:
     """List your jobs, newest first."""
-    with shell.connected(url, api_key) as client:
-        found = list(client.jobs(state=state, limit=limit))
-        shell.show(found, display.jobs_table, as_json=as_json)
+    found = list(client.jobs(state=state, limit=limit))
+    screen.show(found, display.jobs_table)
 
 
 @app.command()
-def cancel(
-    job: JobId, as_json: AsJson = False, url: Url = DEFAULT_URL, api_key: Key = DEFAULT_API_KEY
-) -> None:
+def cancel(client: Client, screen: Screen, job: JobId) -> None:
     """Stop a job; the answers that are in stay."""
-    with shell.connected(url, api_key) as client:
-        cancelled = client.cancel(job)
-        if as_json:
-            shell.write_json(cancelled)
-        else:
-            typer.echo(f"{cancelled['id']} {cancelled['state']}")
+    screen.show(client.cancel(job), lambda job: f"{job['id']} {job['state']}")
 
 
 @app.command()
 def report(
+    client: Client,
+    screen: Screen,
     by: Annotated[Grouping | None, typer.Option(help="Split by model, hour or tenant.")] = None,
     start: Annotated[datetime | None, typer.Option(help="From this time on, UTC.")] = None,
     end: Annotated[datetime | None, typer.Option(help="Up to this time, UTC.")] = None,
-    as_json: AsJson = False,
-    url: Url = DEFAULT_URL,
-    api_key: Key = DEFAULT_API_KEY,
 ) -> None:
     """Latency percentiles per stage and deadline attainment, of the last seven days."""
-    with shell.connected(url, api_key) as client:
-        found = client.report(
-            group_by=by.value if by else None, start=shell.utc(start), end=shell.utc(end)
-        )
-        shell.show(found, display.report_table, as_json=as_json)
+    found = client.report(
+        group_by=by.value if by else None, start=shell.utc(start), end=shell.utc(end)
+    )
+    screen.show(found, display.report_table)
 
 
 @app.command()
-def workers(
-    as_json: AsJson = False, url: Url = DEFAULT_URL, api_key: Key = DEFAULT_API_KEY
-) -> None:
+def workers(client: Client, screen: Screen) -> None:
     """List the workers and what they serve."""
-    with shell.connected(url, api_key) as client:
-        found = client.workers()
-        shell.show(found, display.workers_table, as_json=as_json)
+    found = client.workers()
+    screen.show(found, display.workers_table)

@@ -9,6 +9,7 @@ class SlacklineError(Exception):
 
     Attributes:
         status: HTTP status; None when no response came.
+        kind: The server's class of the error; `client_error` when none came.
         code: The server's word for the error; `connection_error` when no response came.
         param: Field at fault, if one is.
         details: Further fields of the error, such as `earliest_finish_at` of
@@ -20,6 +21,7 @@ class SlacklineError(Exception):
         message: str,
         *,
         status: int | None = None,
+        kind: str = "client_error",
         code: str = "error",
         param: str | None = None,
         details: Mapping[str, Any] | None = None,
@@ -27,6 +29,18 @@ class SlacklineError(Exception):
         super().__init__(message)
         self.message = message
         self.status = status
+        self.kind = kind
         self.code = code
         self.param = param
         self.details = dict(details or {})
+
+    def envelope(self) -> dict[str, Any]:
+        """The error as the server words one."""
+        error = {
+            "message": self.message,
+            "type": self.kind,
+            "param": self.param,
+            "code": self.code,
+            **self.details,
+        }
+        return {"error": error}

@@ -1,29 +1,26 @@
 """Follows a job in the terminal to its end."""
 
 import typer
-from rich.console import Console
 
-from api.client import display, shell
+from api.client import display
 from api.client.client import Client
+from api.client.screen import ExitCode, Screen
+from api.client.shapes import Job
 
-INTERRUPTED = 130
-"""Exit code of a program that SIGINT ended."""
 
+def follow(client: Client, screen: Screen, job_id: str) -> Job:
+    """Show progress until the job ends, then a summary; returns the job as it ended.
 
-def follow(client: Client, job_id: str, *, as_json: bool) -> None:
-    """Show progress until the job ends, then a summary. Ctrl-C stops watching, not the job.
-
-    As JSON: one line per look at the job, the final one last.
+    As JSON: one line per look at the job, the final one last. Ctrl-C stops watching, not the job.
     """
-    console = Console(stderr=True)
     try:
-        if as_json:
+        if screen.as_json:
             for job in client.watch(job_id):
-                shell.write_json(job)
-            return
+                screen.write(job)
+            return job
         # The first look comes before the bar, so an unknown job draws none.
         job = client.job(job_id)
-        with display.progress_bar(console) as bar:
+        with display.progress_bar(screen.console()) as bar:
             task = bar.add_task("", state=job["state"], clock="", split="")
             for job in client.watch(job_id):
                 bar.update(
@@ -34,10 +31,17 @@ def follow(client: Client, job_id: str, *, as_json: bool) -> None:
                     clock=display.clock_text(job),
                     split=display.split_text(job),
                 )
-        typer.echo(display.summary(job))
+        screen.show(job, display.summary)
+        return job
     except KeyboardInterrupt:
-        typer.echo(
-            f"Stopped watching; {job_id} goes on. 'slackline watch {job_id}' takes it up again.",
-            err=True,
+        screen.remark(
+            f"Stopped watching; {job_id} goes on. 'slackline watch {job_id}' takes it up again."
         )
-        raise typer.Exit(INTERRUPTED) from None
+        raise typer.Exit(ExitCode.INTERRUPTED) from None
+
+
+def outcome(job: Job) -> ExitCode:
+    """The exit code that tells how a watched job ended."""
+    if job["state"] == "completed":
+        return ExitCode.DONE if job["met_deadline"] else ExitCode.MISSED_DEADLINE
+    return ExitCode.MISSED_DEADLINE if job["state"] == "expired" else ExitCode.NOT_COMPLETED

@@ -8,9 +8,10 @@ from typing import Annotated, Any
 import typer
 
 from api.client import shell
-from api.client.client import DEFAULT_API_KEY, DEFAULT_URL, Client
+from api.client.client import Client
 from api.client.errors import SlacklineError
-from api.client.follow import follow
+from api.client.follow import follow, outcome
+from api.client.screen import Screen
 from api.client.tables import read_problems
 
 _GRADES = ("right", "wrong", "ungradable")
@@ -35,6 +36,8 @@ class BookFormat(StrEnum):
 
 
 def grade(
+    client: Client,
+    screen: Screen,
     file: Annotated[
         Path, typer.Argument(help="Problems with submissions: .csv, .jsonl, .json, or -.")
     ],
@@ -66,45 +69,40 @@ def grade(
     ] = None,
     branches: Annotated[int | None, typer.Option(help="Most branches per problem.")] = None,
     name: Annotated[str | None, typer.Option(help="A label of your own.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Write JSON for programs.")] = False,
-    url: Annotated[
-        str, typer.Option(envvar="SLACKLINE_URL", help="Address of the server.")
-    ] = DEFAULT_URL,
-    api_key: Annotated[
-        str, typer.Option(envvar="SLACKLINE_API_KEY", help="Your API key.")
-    ] = DEFAULT_API_KEY,
 ) -> None:
     """Grade the answers of others by a deadline, against references or else against ours."""
-    with shell.connected(url, api_key) as client:
-        problems: Any = file
-        if str(file) == "-":
-            problems = shell.standard_input()
-        elif file.suffix.lower() == ".csv":
-            problems = read_problems(file)
-        layout = layout or _layout_of(output)
-        book = output or _book_of(file, layout)
-        options = {"absolute": absolute, "relative": relative, "pattern": pattern}
-        given = {key: value for key, value in options.items() if value is not None}
-        if given and method is None:
-            raise SlacklineError(f"--{next(iter(given))} needs a --method that reads it.")
-        job = client.submit(
-            problems,
-            model=model or shell.only_model(client),
-            deadline=deadline,
-            name=name,
-            max_branches=branches,
-            grading={"method": method.value, **given} if method else None,
-            solve=None if solve else False,
-        )
-        follow(client, job["id"], as_json=as_json)
-        _write(client, job["id"], layout, book)
-        counts = Counter(row["grade"] for row in client.grades(job["id"]) if row["submission_id"])
-        told = {key: counts[key] for key in _GRADES}
-        if as_json:
-            shell.write_json({"job_id": job["id"], "output": str(book), "submissions": told})
-        else:
-            summary = ", ".join(f"{count} {key}" for key, count in told.items())
-            typer.echo(f"  submissions: {summary}\n  grade book in {book}")
+    problems: Any = file
+    if str(file) == "-":
+        problems = shell.standard_input()
+    elif file.suffix.lower() == ".csv":
+        problems = read_problems(file)
+    layout = layout or _layout_of(output)
+    book = output or _book_of(file, layout)
+    options = {"absolute": absolute, "relative": relative, "pattern": pattern}
+    given = {key: value for key, value in options.items() if value is not None}
+    if given and method is None:
+        raise SlacklineError(f"--{next(iter(given))} needs a --method that reads it.")
+    job = client.submit(
+        problems,
+        model=model or shell.only_model(client),
+        deadline=deadline,
+        name=name,
+        max_branches=branches,
+        grading={"method": method.value, **given} if method else None,
+        solve=None if solve else False,
+    )
+    ended = follow(client, screen, job["id"])
+    _write(client, job["id"], layout, book)
+    counts = Counter(row["grade"] for row in client.grades(job["id"]) if row["submission_id"])
+    told = {key: counts[key] for key in _GRADES}
+    screen.show(
+        {"job_id": job["id"], "output": str(book), "submissions": told},
+        lambda _: (
+            f"  submissions: {', '.join(f'{count} {key}' for key, count in told.items())}\n"
+            f"  grade book in {book}"
+        ),
+    )
+    raise typer.Exit(outcome(ended))
 
 
 def _layout_of(output: Path | None) -> BookFormat:

@@ -199,10 +199,10 @@ def _failure(response: httpx.Response) -> SlacklineError:
             code="http_error",
         )
     code, param = error.pop("code", None), error.pop("param", None)
-    error.pop("type", None)
     return SlacklineError(
         message,
         status=response.status_code,
+        kind=str(error.pop("type", None) or "error"),
         code=str(code or "error"),
         param=param,
         details=error,

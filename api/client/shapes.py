@@ -1,7 +1,7 @@
 """JSON objects of the API as typed dictionaries; a newer server may add keys."""
 
 from collections.abc import Sequence
-from typing import Any, NotRequired, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict
 
 
 class Submission(TypedDict):
@@ -56,6 +56,9 @@ class JobOptions(TypedDict, total=False):
     best_effort: bool | None
     grading: str | dict[str, Any] | None
     solve: bool | None
+
+
+JobState = Literal["queued", "running", "cancelling", "completed", "expired", "failed", "cancelled"]
 
 
 class Progress(TypedDict):
@@ -122,7 +125,7 @@ class Job(TypedDict):
     name: str
     model: str
     family: str
-    state: str
+    state: JobState
     created_at: str
     deadline_at: str
     started_at: str | None

@@ -1,35 +1,18 @@
-"""What every command does around its request: connect, read, write, and fail in one line."""
+"""What several commands do around a request: read problems, find the model, write a file."""
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, TextIO, TypeVar
 
-import typer
-from rich.console import Console, RenderableType
-
 from api.client.client import Client
 from api.client.errors import SlacklineError
 
-_RETRY_FOR_S = 3.0
-"""Someone sits in front of a command: give up on a server that is down sooner than a program."""
-
 Item = TypeVar("Item")
-
-
-@contextmanager
-def connected(url: str, api_key: str) -> Iterator[Client]:
-    """A client; a failure inside is one line on stderr and exit code 1."""
-    try:
-        with Client(url, api_key, retry_for_s=_RETRY_FOR_S) as client:
-            yield client
-    except SlacklineError as error:
-        typer.echo(f"Error: {' '.join(error.message.split())}", err=True)
-        raise typer.Exit(1) from None
 
 
 def standard_input() -> list[Any]:
@@ -77,19 +60,6 @@ def output(path: Path | None, items: Iterable[Item]) -> Iterator[tuple[TextIO, I
         raise SlacklineError(f"Cannot write {path}: {error.strerror}.") from None
     with stream:
         yield stream, found
-
-
-def write_json(value: Any, stream: TextIO | None = None) -> None:
-    """One line of JSON."""
-    print(json.dumps(value), file=stream or sys.stdout, flush=True)
-
-
-def show(found: Item, view: Callable[[Item], RenderableType], *, as_json: bool) -> None:
-    """What was asked for, as one line of JSON or drawn for people."""
-    if as_json:
-        write_json(found)
-    else:
-        Console().print(view(found))
 
 
 def utc(at: datetime | None) -> datetime | None:

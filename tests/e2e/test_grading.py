@@ -1,6 +1,7 @@
 """Answers of others are graded by a real worker, through HTTP."""
 
 import csv
+import json
 import os
 import subprocess
 from collections.abc import Iterator
@@ -126,3 +127,14 @@ def test_a_sheet_goes_in_and_a_grade_book_comes_out(stack: Stack, tmp_path: Path
         ("p0", "ann", "right"), ("p0", "bob", "wrong"),
         ("p1", "ann", "right"), ("p1", "bob", "wrong"),
     ]  # fmt: skip
+    told = subprocess.run(
+        slackline("grade", str(sheet), "--deadline", "30s", "--no-solve", "--json"),
+        env={**os.environ, **env},
+        capture_output=True,
+        text=True,
+    )
+    assert (told.returncode, told.stderr) == (0, "")
+    *looks, last = map(json.loads, told.stdout.splitlines())
+    assert looks[-1]["state"] == "completed"
+    assert last["submissions"] == {"right": 2, "wrong": 2, "ungradable": 0}
+    assert last["output"] == str(tmp_path / "answers.grades.csv")

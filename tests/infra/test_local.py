@@ -46,8 +46,8 @@ def test_up_runs_until_ctrl_c_and_leaves_nothing(folder: Path) -> None:
             slackline("up", "--data", str(folder / "data")), capture_output=True, text=True
         )
         assert second.returncode == 1
-        assert "already runs" in second.stdout
-        assert stack.running.api_url in second.stdout
+        assert "already runs" in second.stderr
+        assert stack.running.api_url in second.stderr
         processes = processes_of(stack)
         assert stack.stop(signal.SIGINT) == 0
         wait_for_the_end_of(processes)
@@ -68,7 +68,7 @@ def test_down_stops_it_and_a_taken_port_is_replaced(folder: Path) -> None:
             assert (stopped.returncode, stack.process.wait(timeout=1)) == (0, 0)
     again = subprocess.run(down, capture_output=True, text=True)
     assert again.returncode == 1
-    assert "Nothing runs" in again.stdout
+    assert "Nothing runs" in again.stderr
 
 
 def test_a_worker_that_cannot_start_ends_everything_with_its_words(folder: Path) -> None:

@@ -4,12 +4,14 @@ import json
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import cast
 
 import pytest
 from typer.testing import CliRunner, Result
 
-from api.client import follow
 from api.client.commands import app
+from api.client.follow import outcome
+from api.client.screen import ExitCode
 from api.client.shapes import Job
 from db.endings import finish_cancelled
 from db.session import SessionFactory, transaction
@@ -155,10 +157,26 @@ def test_watch_follows_to_the_end_and_sums_up(
     as_json = run("watch", job_id, "--json")
     explained = run("explain", job_id)
 
-    assert shown.exit_code == 0
+    assert shown.exit_code == as_json.exit_code == ExitCode.NOT_COMPLETED
     assert f"{job_id} cancelled: 0 of 2 answered, 2 cancelled" in shown.stdout
     assert json.loads(as_json.stdout.splitlines()[-1])["state"] == "cancelled"
     assert explained.stdout.rstrip().endswith("Ended cancelled.")
+
+
+@pytest.mark.parametrize(
+    ("state", "met_deadline", "code"),
+    [
+        ("completed", True, ExitCode.DONE),
+        ("completed", False, ExitCode.MISSED_DEADLINE),
+        ("expired", False, ExitCode.MISSED_DEADLINE),
+        ("failed", False, ExitCode.NOT_COMPLETED),
+        ("cancelled", None, ExitCode.NOT_COMPLETED),
+    ],
+)
+def test_the_exit_code_tells_how_a_watched_job_ended(
+    state: str, met_deadline: bool | None, code: ExitCode
+) -> None:
+    assert outcome(cast(Job, {"state": state, "met_deadline": met_deadline})) == code
 
 
 def test_interrupting_a_watch_says_that_the_job_goes_on(
@@ -172,7 +190,7 @@ def test_interrupting_a_watch_says_that_the_job_goes_on(
     monkeypatch.setattr("api.client.client.time.sleep", interrupted)
     result = run("watch", job_id)
 
-    assert result.exit_code == follow.INTERRUPTED
+    assert result.exit_code == ExitCode.INTERRUPTED
     assert f"{job_id} goes on" in result.stderr
     assert json.loads(run("jobs", "--json").stdout)[0]["state"] == "queued"
 
@@ -198,7 +216,7 @@ def test_interrupting_a_watch_says_that_the_job_goes_on(
 def test_a_failure_is_one_line_and_exit_code_1(
     run: Run, arguments: tuple[str, ...], words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("api.client.shell._RETRY_FOR_S", 0.2)
+    monkeypatch.setattr("api.client.app.RETRY_FOR_S", 0.2)
 
     result = run(*arguments, stdin=LINES)
 
