@@ -7,9 +7,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from api.client import Client
-from api.client.client import TERMINAL_STATES
 from api.client.display import num_finished
-from api.client.shapes import Job
+from api.client.shapes import TERMINAL_STATES, Job
 
 POLL_S = 0.5
 PLAIN_LINE_EVERY_S = 5.0
@@ -50,7 +49,7 @@ def watch_jobs(client: Client, jobs: Sequence[Job], console: Console) -> list[Jo
 
 def status_line(job: Job) -> str:
     """State, split, time left, slack and accuracy so far, in a few words."""
-    parts = [job["state"]]
+    parts: list[str] = [job["state"]]
     if job["plan"] is not None:
         plan = job["plan"]
         parts.append(f"{plan['num_branches']} branches, draft {plan['num_speculative_tokens']}")

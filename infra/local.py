@@ -18,7 +18,7 @@ from pathlib import Path
 from rich.console import Console
 from sqlalchemy.exc import OperationalError
 
-from api.client.client import DEFAULT_API_KEY, DEFAULT_URL
+from api.client.transport import DEFAULT_API_KEY, DEFAULT_URL
 from db import migrate
 from db.session import connect, session_factory
 from infra.processes import ChildSpec, identity

@@ -1,8 +1,17 @@
-"""Python client and command of the HTTP API; imports nothing of the server."""
+"""Python clients and command of the HTTP API; imports nothing of the server."""
 
+from api.client.async_client import AsyncClient
 from api.client.client import Client
 from api.client.errors import SlacklineError
-from api.client.explanations import Explanation, Quote
-from api.client.shapes import Job, Problem, Result
+from api.client.shapes import Explanation, Job, Problem, Quote, Result
 
-__all__ = ["Client", "Explanation", "Job", "Problem", "Quote", "Result", "SlacklineError"]
+__all__ = [
+    "AsyncClient",
+    "Client",
+    "Explanation",
+    "Job",
+    "Problem",
+    "Quote",
+    "Result",
+    "SlacklineError",
+]

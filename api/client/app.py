@@ -16,9 +16,10 @@ from typing import Annotated, Any, TypeVar
 import typer
 from typer.core import TyperGroup
 
-from api.client.client import DEFAULT_API_KEY, DEFAULT_URL, Client
+from api.client.client import Client
 from api.client.errors import SlacklineError
 from api.client.screen import ExitCode, Screen
+from api.client.transport import DEFAULT_API_KEY, DEFAULT_URL
 
 RETRY_FOR_S = 3.0
 """Someone sits in front of a command: give up on a server that is down sooner than a program."""

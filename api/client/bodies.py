@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from api.client.errors import SlacklineError
-from api.client.http import Content
+from api.client.requests import Content
 from api.client.shapes import Problem
 
 Deadline = str | timedelta | datetime

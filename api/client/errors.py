@@ -12,6 +12,7 @@ class SlacklineError(Exception):
         kind: The server's class of the error; `client_error` when none came.
         code: The server's word for the error; `connection_error` when no response came.
         param: Field at fault, if one is.
+        retry_after_s: Pause that the server asks for before the same again, if it does.
         details: Further fields of the error, such as `earliest_finish_at` of
             `deadline_infeasible` or `line` of `invalid_json_line`.
     """
@@ -24,6 +25,7 @@ class SlacklineError(Exception):
         kind: str = "client_error",
         code: str = "error",
         param: str | None = None,
+        retry_after_s: float | None = None,
         details: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(message)
@@ -32,6 +34,7 @@ class SlacklineError(Exception):
         self.kind = kind
         self.code = code
         self.param = param
+        self.retry_after_s = retry_after_s
         self.details = dict(details or {})
 
     def envelope(self) -> dict[str, Any]:

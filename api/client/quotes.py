@@ -7,8 +7,7 @@ from rich.console import Group, RenderableType
 from rich.table import Column, Table
 from rich.text import Text
 
-from api.client.explanations import Decision, Explanation, Quote
-from api.client.shapes import ForecastBasis
+from api.client.shapes import Decision, Explanation, ForecastBasis, Quote
 
 _BAR_CHARS = 10
 

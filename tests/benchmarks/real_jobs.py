@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 
 from api.client import Client
-from api.client.client import TERMINAL_STATES
-from api.client.shapes import Job, Problem
+from api.client.shapes import TERMINAL_STATES, Job, Problem
 from worker.demo_model.problems import (
     TRAINING_SEED,
     held_out_problems,

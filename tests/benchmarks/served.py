@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from api.client import Client
-from api.client.client import TERMINAL_STATES
-from api.client.shapes import Job, Plan, Problem, Result
+from api.client.shapes import TERMINAL_STATES, Job, Plan, Problem, Result
 from tests.stack import open_folder, running_stack
 
 DEMO_MODEL = Path("worker/demo_model")

@@ -6,7 +6,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,7 @@ from db.endings import finish_cancelled
 from db.session import SessionFactory, transaction
 from infra.servers import free_port
 from scheduler.core.event_kinds import EventKind
+from tests.api.client.scripted import STOPPING, Script, scripted
 from tests.api.live import LOCAL_KEY
 from tests.factories import MODEL, NOW
 
@@ -129,39 +129,44 @@ def test_a_submission_whose_answer_is_lost_is_sent_again_and_makes_one_job(
 
 def test_a_server_that_is_down_is_a_clear_error() -> None:
     address = f"http://127.0.0.1:{free_port()}"
-    for bad_url, words in ((address, "slackline up"), ("localhost:8000", "Cannot reach")):
+    for bad_url, words, code in (
+        (address, "slackline up", "connection_error"),
+        ("localhost:8000", "Cannot reach", "invalid_url"),
+    ):
         with (
             Client(bad_url, LOCAL_KEY, retry_for_s=0.2) as client,
             pytest.raises(SlacklineError, match=words) as caught,
         ):
             client.workers()
-        assert (caught.value.status, caught.value.code) == (None, "connection_error")
+        assert (caught.value.status, caught.value.code) == (None, code)
 
 
 def test_a_server_that_stops_is_asked_again_when_it_is_back() -> None:
-    refusal = {"error": {"message": "Wait.", "code": "server_stopping"}}
-    answers = [(503, refusal), (200, {"id": "job_1"})]
+    script: Script = [(503, STOPPING, {}), (200, {"id": "job_1"}, {})]
+    with scripted(script) as url, Client(url, LOCAL_KEY) as client:
+        assert client.job("job_1")["id"] == "job_1"
+    assert script == []
 
-    def serve(server: HTTPServer) -> None:
-        while answers:
-            server.handle_request()
 
-    class Restarting(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            status, body = answers.pop(0)
-            self.send_response(status)
-            self.end_headers()
-            self.wfile.write(json.dumps(body).encode())
+def test_a_stream_is_opened_again_too() -> None:
+    script: Script = [(503, STOPPING, {}), (200, {"id": "a"}, {})]
+    with scripted(script) as url, Client(url, LOCAL_KEY) as client:
+        assert [result["id"] for result in client.results("job_1")] == ["a"]
+    assert script == []
 
-        def log_message(self, *_: object) -> None:
-            pass
 
-    with HTTPServer(("127.0.0.1", 0), Restarting) as server:
-        thread = threading.Thread(target=serve, args=(server,))
-        thread.start()
-        with Client(f"http://127.0.0.1:{server.server_port}", LOCAL_KEY) as client:
-            assert client.job("job_1")["id"] == "job_1"
-        thread.join()
+def test_a_pause_that_the_server_asks_for_is_kept_or_told() -> None:
+    limited = {"error": {"message": "Slow down.", "code": "rate_limit_exceeded"}}
+    script: Script = [(429, limited, {"Retry-After": "0"}), (429, limited, {"Retry-After": "60"})]
+    with (
+        scripted(script) as url,
+        Client(url, LOCAL_KEY) as client,
+        pytest.raises(SlacklineError, match="Slow down") as caught,
+    ):
+        client.job("job_1")
+    # The first was tried again, the second would have been too late.
+    assert script == []
+    assert caught.value.retry_after_s == 60.0
 
 
 def test_watching_ends_with_the_jobs_end(client: Client, sessions: SessionFactory) -> None:

@@ -47,6 +47,6 @@ def test_without_a_server_there_is_nothing_to_choose_and_nothing_said() -> None:
 
 def test_states_are_those_of_jobs() -> None:
     url = f"http://127.0.0.1:{free_port()}"
-    assert completed(url, "slackline jobs --state c") == ["completed", "cancelling", "cancelled"]
+    assert completed(url, "slackline jobs --state c") == ["cancelling", "completed", "cancelled"]
     assert set(get_args(JobState)) == set(states.JobState)
     assert "--install-completion" in CliRunner().invoke(app, ["--help"]).stdout

@@ -1,8 +1,8 @@
-"""Quotes and explanations as typed dictionaries; a newer server may add keys."""
+"""Quotes and explanations."""
 
 from typing import Any, TypedDict
 
-from api.client.shapes import ForecastBasis, Plan
+from api.client.shapes.jobs import ForecastBasis, Plan
 
 
 class QuotedDeadline(TypedDict):

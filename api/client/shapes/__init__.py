@@ -1,0 +1,80 @@
+"""JSON objects of the API as typed dictionaries; a newer server may add keys.
+
+Instants are RFC 3339 strings, durations seconds.
+"""
+
+from api.client.shapes.explanations import (
+    Candidate,
+    Decision,
+    Explanation,
+    HistoryEntry,
+    Outcome,
+    Quote,
+    QuotedDeadline,
+    Seconds,
+    Stops,
+)
+from api.client.shapes.jobs import (
+    TERMINAL_STATES,
+    AtRisk,
+    Event,
+    Forecast,
+    ForecastBasis,
+    Job,
+    JobState,
+    LatencySource,
+    Plan,
+    Progress,
+)
+from api.client.shapes.problems import (
+    JobOptions,
+    Problem,
+    Submission,
+)
+from api.client.shapes.reports import (
+    LatencyGroup,
+    LatencyReport,
+    Percentiles,
+)
+from api.client.shapes.results import (
+    Branch,
+    GradedSubmission,
+    GradeRow,
+    Result,
+)
+from api.client.shapes.workers import (
+    Worker,
+)
+
+__all__ = [
+    "TERMINAL_STATES",
+    "AtRisk",
+    "Branch",
+    "Candidate",
+    "Decision",
+    "Event",
+    "Explanation",
+    "Forecast",
+    "ForecastBasis",
+    "GradeRow",
+    "GradedSubmission",
+    "HistoryEntry",
+    "Job",
+    "JobOptions",
+    "JobState",
+    "LatencyGroup",
+    "LatencyReport",
+    "LatencySource",
+    "Outcome",
+    "Percentiles",
+    "Plan",
+    "Problem",
+    "Progress",
+    "Quote",
+    "QuotedDeadline",
+    "Result",
+    "Seconds",
+    "Stops",
+    "Submission",
+    "Worker",
+]
