@@ -14,6 +14,7 @@ from api.openai.clerk import Clerk
 from api.routes import (
     batches,
     changes,
+    costs,
     events,
     files,
     grades,
@@ -92,6 +93,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
     for noun in (
         jobs,
         changes,
+        costs,
         events,
         files,
         batches,

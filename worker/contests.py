@@ -161,8 +161,8 @@ class Contest:
         else:
             self._error = event.error or "the engine ended the branch"
             self._num_cut += event.finish_reason is FinishReason.ABORT
-            if event.finish_reason is FinishReason.ERROR:
-                self._keep(request, event, FinishReason.ERROR)
+            if event.finish_reason is FinishReason.ERROR or event.metrics.started_at is not None:
+                self._keep(request, event, event.finish_reason)
 
     def judge(self, verdict: Finding | None) -> None:
         """Take the verdict on `pending_pair`; None when it did not come in time."""

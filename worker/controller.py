@@ -237,7 +237,7 @@ class BatchController:
             self._outbox.flush()
         self._send_aborts()
         give_up_at_s = time.monotonic() + ABORT_GRACE_S
-        while self._in_flight and time.monotonic() < give_up_at_s and not self._lost.is_set():
+        while self._in_flight and time.monotonic() < give_up_at_s:
             self._take(0.05)
         released = released and self._is_open
         close = self._outbox.give_back if released else self._outbox.finish
@@ -247,4 +247,5 @@ class BatchController:
             if self._stopping.is_set() or self._deadline.time_left_s < -self._deadline.reserve_s:
                 break
             self._stopping.wait(RETRY_INTERVAL_S)
+        self._outbox.write_off()
         return Outcome.LOST

@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.orm import Session
 
 from db.batches import finish_batch, lose_batches
-from db.branches import BranchRow, insert_branches
+from db.branches import BranchRow, insert_branches, write_off_branches
 from db.claims import ClaimedBatch
 from db.problems import ProblemAnswer, answer_problems
 from db.session import SessionFactory, transaction
@@ -77,6 +77,14 @@ class Outbox:
         return self._store(
             lambda session, now: bool(lose_batches(session, [self._batch.id], now=now))
         )
+
+    def write_off(self) -> None:
+        """Store what branches cost that end with a lost batch, if the store is there."""
+        try:
+            with transaction(self._sessions) as session:
+                write_off_branches(session, batch_id=self._batch.id, rows=self.rows)
+        except DBAPIError as error:
+            log.warning("cost not stored", batch_id=self._batch.id, error=str(error.orig))
 
     def _store(self, close: _CloseBatch | None) -> bool:
         lease = {"batch_id": self._batch.id, "epoch": self._batch.epoch}

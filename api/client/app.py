@@ -9,7 +9,6 @@ envelope, and an exit code. `App` registers commands no other way, so none can g
 import inspect
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from functools import wraps
 from typing import Annotated, Any, TypeVar
 
@@ -106,26 +105,26 @@ class App(typer.Typer):
 def _framed(function: Callable[..., Any]) -> Callable[..., None]:
     """The function as typer calls it."""
     signature = inspect.signature(function, eval_str=True)
-    screens = [p.name for p in signature.parameters.values() if p.annotation is Screen]
-    clients = [p.name for p in signature.parameters.values() if p.annotation is Client]
-    own = [p for p in signature.parameters.values() if p.name not in (*screens, *clients)]
-    options = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own] + [
-        _JSON,
-        *(_CONNECTION if clients else ()),
-    ]
+    own, given = [], {}
+    for parameter in signature.parameters.values():
+        if parameter.annotation in (Screen, Client):
+            given[parameter.annotation] = parameter.name
+        else:
+            own.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
+    options = [*own, _JSON, *(_CONNECTION if Client in given else ())]
 
     @wraps(function)
     def framed(*, as_json: bool, **values: Any) -> None:
         screen = Screen(as_json=as_json)
-        given = dict.fromkeys(screens, screen)
+        if Screen in given:
+            values[given[Screen]] = screen
         try:
-            with ExitStack() as open_clients:
-                for name in clients:
-                    client = Client(
-                        values.pop("url"), values.pop("api_key"), retry_for_s=RETRY_FOR_S
-                    )
-                    values[name] = open_clients.enter_context(client)
-                function(**values, **given)
+            if Client in given:
+                url, api_key = values.pop("url"), values.pop("api_key")
+                with Client(url, api_key, retry_for_s=RETRY_FOR_S) as client:
+                    function(**values, **{given[Client]: client})
+            else:
+                function(**values)
         except SlacklineError as error:
             screen.fail(error)
             raise typer.Exit(ExitCode.of(error)) from None

@@ -80,6 +80,7 @@ class AsyncClient:
     grade_book = _stream(calls.grade_book)
     events = _items(calls.events)
     cancel = _answer(calls.cancel)
+    cost = _answer(calls.cost)
     report = _answer(calls.report)
     workers = _answer(calls.workers)
 

@@ -15,6 +15,7 @@ from api.client.shapes import (
     Explanation,
     GradeRow,
     Job,
+    JobCost,
     JobOptions,
     LatencyReport,
     Problem,
@@ -150,6 +151,11 @@ def events(job_id: str) -> Pages[Event]:
 def cancel(job_id: str) -> Call[Job]:
     """Ask the job to stop; answers that are in stay."""
     return Call(Request("POST", f"{job_path(job_id)}/cancel"), _as_it_is)
+
+
+def cost(job_id: str) -> Call[JobCost]:
+    """Row-seconds and tokens that the job took so far, split by what they brought."""
+    return Call(Request("GET", f"{job_path(job_id)}/cost"), _as_it_is)
 
 
 def report(

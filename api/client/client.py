@@ -85,6 +85,7 @@ class Client:
     grade_book = _stream(calls.grade_book)
     events = _items(calls.events)
     cancel = _answer(calls.cancel)
+    cost = _answer(calls.cost)
     report = _answer(calls.report)
     workers = _answer(calls.workers)
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from api.client import completion, display, quotes, shell
+from api.client import completion, costs, display, quotes, shell
 from api.client.app import App
 from api.client.client import Client
 from api.client.follow import follow, outcome
@@ -199,6 +199,12 @@ def jobs(
 def cancel(client: Client, screen: Screen, job: JobId) -> None:
     """Stop a job; the answers that are in stay."""
     screen.show(client.cancel(job), lambda job: f"{job['id']} {job['state']}")
+
+
+@app.command()
+def cost(client: Client, screen: Screen, job: JobId) -> None:
+    """Show what a job took of the engines: useful, cancelled, rejected drafts and retried."""
+    screen.show(client.cost(job), costs.cost_view)
 
 
 @app.command()

@@ -3,13 +3,19 @@
 from typing import Any
 
 import httpx
-from tenacity import RetryCallState, retry_if_exception, stop_before_delay, wait_exponential_jitter
+from tenacity import (
+    RetryCallState,
+    retry_if_exception,
+    stop_before_delay,
+    wait_exponential,
+    wait_random,
+)
 
 from api.client.errors import SlacklineError
 
 _PASSING_CODES = frozenset({"store_unavailable", "server_stopping", "connection_error"})
 _GATEWAY_STATUSES = frozenset({502, 504})
-_BACKOFF = wait_exponential_jitter(initial=0.1, max=2.0, jitter=0.1)
+_BACKOFF = wait_exponential(multiplier=0.1, max=2.0) + wait_random(0.0, 0.1)
 
 
 def retrying(retry_for_s: float) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from sqlalchemy import (
     Index,
     Integer,
     UniqueConstraint,
+    literal_column,
     text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
@@ -185,4 +186,7 @@ class Branch(Base):
     accepted_by_position: Mapped[list[int]]
     # Rows that the engine had in use when it ended, its own included; NULL in older releases.
     num_rows: Mapped[int | None] = mapped_column(Integer)
+    # What earlier tries of the same index cost, of which nothing else is kept.
+    retried_row_s: Mapped[float] = mapped_column(server_default=literal_column("0"))
+    retried_tokens: Mapped[int] = mapped_column(server_default=literal_column("0"))
     error: Mapped[str | None]

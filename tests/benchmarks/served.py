@@ -28,9 +28,10 @@ def first_problems(num_problems: int) -> list[Problem]:
     lines = (DEMO_MODEL / "arithmetic.jsonl").read_text().splitlines()
     problems: list[Problem] = [json.loads(line) for line in lines]
     again = range(-(-num_problems // len(problems)))
-    return [{**problem, "id": f"{problem['id']}-{turn}"} for turn in again for problem in problems][
-        :num_problems
+    repeated: list[Problem] = [
+        {**problem, "id": f"{problem['id']}-{turn}"} for turn in again for problem in problems
     ]
+    return repeated[:num_problems]
 
 
 def run_job(

@@ -5,7 +5,8 @@ from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import text, update
 
-from db.batches import lose_batches
+from db.batches import cancel_job_batches, lose_batches
+from db.costs import job_cost
 from db.models import Job
 from db.session import connect, session_factory, transaction
 from infra.servers import free_port
@@ -18,6 +19,7 @@ from tests.worker.recorded import (
 )
 from worker.controller import Outcome
 from worker.heartbeat import Heartbeat, Identity
+from worker.lease import Lease
 
 
 def test_a_batch_that_was_rescued_writes_nothing_more_and_frees_its_rows(bench: Bench) -> None:
@@ -27,9 +29,9 @@ def test_a_batch_that_was_rescued_writes_nothing_more_and_frees_its_rows(bench: 
     wait_until(lambda: len(branches_of(bench.sessions, bench.job_id)) >= 1)
     with transaction(bench.sessions) as session:
         lose_batches(session, [batch.id], now=datetime.now(UTC))
-    kept = {branch.id for branch in branches_of(bench.sessions, bench.job_id)}
+    voted = {branch.id for branch in branches_of(bench.sessions, bench.job_id, "stop")}
     assert outcome() is Outcome.LOST
-    assert {branch.id for branch in branches_of(bench.sessions, bench.job_id)} == kept
+    assert {branch.id for branch in branches_of(bench.sessions, bench.job_id, "stop")} == voted
     (problem,) = problems_of(bench.sessions, bench.job_id)
     assert problem.state == "pending"
 
@@ -78,6 +80,24 @@ def test_a_lease_of_a_batch_that_does_not_run_here_is_left_to_end(bench: Bench) 
     assert left.lease_expires_at == claimed.lease_expires_at
 
 
+def test_what_was_cut_with_a_cancelled_job_is_known_as_its_cost(bench: Bench) -> None:
+    bench.job([[("7", 1000)] * 4])
+    batch = bench.claim(num_branches=4, max_tokens=1000)
+    bench.lease = Lease(batch.deadline_at)
+    outcome = run_in_thread(bench.controller(batch))
+    time.sleep(0.3)
+    with transaction(bench.sessions) as session:
+        cancel_job_batches(session, bench.job_id, now=datetime.now(UTC))
+    bench.lease.lost.set()
+    assert outcome() is Outcome.LOST
+    with transaction(bench.sessions) as session:
+        cost = job_cost(session, bench.job_id)
+    assert cost.num_branches == 4
+    assert cost.row_s.cancelled == cost.row_s.total > 4 * 0.1
+    assert cost.tokens.cancelled == cost.tokens.total > 0
+    assert problems_of(bench.sessions, bench.job_id)[0].num_branches_finished == 0
+
+
 def test_kept_branches_decide_without_running_any(bench: Bench) -> None:
     bench.job([[("7", 10 + 10 * i) for i in range(5)]], rows=1)
     first = bench.claim(num_branches=5)
@@ -111,6 +131,11 @@ def test_a_stop_gives_the_batch_back_and_the_rest_runs_in_the_next(bench: Bench)
     finished = branches_of(bench.sessions, bench.job_id, "stop")
     assert problem.num_branches_finished == len(finished) > len(kept)
     assert len({branch.branch_index for branch in finished}) == len(finished)
+    with transaction(bench.sessions) as session:
+        cost = job_cost(session, bench.job_id)
+    # Two rows were taken by branches that the stop cut.
+    assert cost.row_s.retried > 0
+    assert cost.row_s.useful > cost.row_s.retried
 
 
 def test_a_store_that_drops_every_connection_loses_nothing(bench: Bench) -> None:

@@ -3,6 +3,7 @@
 Instants are RFC 3339 strings, durations seconds.
 """
 
+from api.client.shapes.costs import CostParts, JobCost
 from api.client.shapes.explanations import (
     Candidate,
     Decision,
@@ -51,6 +52,7 @@ __all__ = [
     "AtRisk",
     "Branch",
     "Candidate",
+    "CostParts",
     "Decision",
     "Event",
     "Explanation",
@@ -60,6 +62,7 @@ __all__ = [
     "GradedSubmission",
     "HistoryEntry",
     "Job",
+    "JobCost",
     "JobOptions",
     "JobState",
     "LatencyGroup",

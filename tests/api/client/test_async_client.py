@@ -15,6 +15,7 @@ from db import events
 from db.endings import finish_cancelled
 from db.session import SessionFactory, transaction
 from infra.servers import free_port
+from scheduler.core.event_kinds import EventKind
 from tests.api.client.scripted import STOPPING, Script, scripted
 from tests.api.live import LOCAL_KEY
 from tests.factories import MODEL, NOW
@@ -82,11 +83,14 @@ def test_lists_come_from_all_pages_and_requests_run_beside_each_other(
             jobs = await asyncio.gather(
                 *(client.submit(PROBLEMS, model=MODEL, deadline="1h") for _ in range(4))
             )
-            numbered = [events.Event(jobs[0]["id"], "note", {"number": n}) for n in range(1_500)]
+            numbered = [
+                events.Event(jobs[0]["id"], EventKind.PLAN_STORED, {"number": n})
+                for n in range(1_500)
+            ]
             with transaction(sessions) as session:
                 events.record_all(session, numbered, now=NOW)
             found = client.events(jobs[0]["id"])
-            notes = [e["data"]["number"] async for e in found if e["kind"] == "note"]
+            notes = [e["data"]["number"] async for e in found if e["kind"] == EventKind.PLAN_STORED]
             assert notes == list(range(1_500))
             assert {job["id"] async for job in client.jobs()} == {job["id"] for job in jobs}
             assert len([job async for job in client.jobs(limit=3)]) == 3

@@ -22,6 +22,7 @@ LINES = '{"id": "a", "prompt": "1+1="}\n{"id": "b", "prompt": "1+2="}\n'
 
 ARGUMENTS = {
     "cancel": ["JOB"],
+    "cost": ["JOB"],
     "explain": ["JOB"],
     "jobs": [],
     "quote": ["FILE"],
