@@ -10,38 +10,41 @@ its mark, and makes later ones wait until it is done.
 from collections.abc import Iterable
 from datetime import datetime
 
-from sqlalchemy import func, select, text
+from sqlalchemy import func, select, text, update
 from sqlalchemy.orm import Session
 
 from db.models import HistoryHour
 from db.reports.periods import HOUR, Every
 
+# In one statement: most marks are there already, and each row that ends pays for it.
 _MARK = text("""
-WITH late AS (
-    UPDATE history_hours SET state = 'stale' WHERE hour = ANY(:hours) AND state = 'rolled'
+WITH made AS (
+    INSERT INTO history_hours (hour, state)
+    SELECT hour, 'stale' FROM unnest(CAST(:hours AS timestamptz[])) AS hour
+    ON CONFLICT DO NOTHING
+    RETURNING hour, state
+), held AS (
+    SELECT hour, state FROM history_hours WHERE hour = ANY(:hours) ORDER BY hour FOR SHARE
 )
-INSERT INTO history_hours (hour, state)
-SELECT hour, 'stale' FROM unnest(CAST(:hours AS timestamptz[])) AS hour
-ON CONFLICT DO NOTHING
+SELECT hour, state FROM made UNION ALL SELECT hour, state FROM held
 """)
 
 
 def mark_ended(session: Session, instants: Iterable[datetime]) -> None:
     """Let reports know of rows that ended at these instants; call it in their transaction."""
-    hours = sorted({Every.HOUR.begin(at) for at in instants})
-    if not hours:
-        return
-    session.execute(_MARK, {"hours": hours})
-    # Two who share a mark do not wait for each other.
-    states = session.execute(
-        select(HistoryHour.hour, HistoryHour.state)
-        .where(HistoryHour.hour.in_(hours))
-        .order_by(HistoryHour.hour)
-        .with_for_update(read=True)
-    )
-    if any(state == "rolled" for _, state in states):
-        # It was being summed up when we looked first.
-        session.execute(_MARK, {"hours": hours})
+    hours = {Every.HOUR.begin(at) for at in instants}
+    while hours:
+        marks = session.execute(_MARK, {"hours": sorted(hours)})
+        states = {mark.hour: mark.state for mark in marks}
+        late = [hour for hour, state in states.items() if state == "rolled"]
+        if late:
+            session.execute(
+                update(HistoryHour)
+                .where(HistoryHour.hour.in_(late), HistoryHour.state == "rolled")
+                .values(state="stale")
+            )
+        # One that another writer made in the same moment was not seen: look again, and hold it.
+        hours -= states.keys()
 
 
 def stale_between(session: Session, since: datetime, until: datetime) -> set[datetime]:
