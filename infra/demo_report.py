@@ -7,7 +7,7 @@ from typing import TypedDict
 
 from rich.table import Table
 
-from api.client.shapes import Job, LatencyReport, Percentiles, Result
+from api.client.shapes import Job, Percentiles, Report, Result
 
 
 class JobSummary(TypedDict):
@@ -66,7 +66,7 @@ def most_common(counts: Counter[int]) -> int | None:
     return counts.most_common(1)[0][0] if counts else None
 
 
-def job_table(job: Job, summary: JobSummary, report: LatencyReport) -> Table:
+def job_table(job: Job, summary: JobSummary, report: Report) -> Table:
     """Planned beside actual, and the latency of its branches by stage."""
     table = Table(title=f"{job['name']} ({job['model']})", title_justify="left")
     table.add_column("")
@@ -88,7 +88,7 @@ def job_table(job: Job, summary: JobSummary, report: LatencyReport) -> Table:
     return table
 
 
-def _stages(job: Job, report: LatencyReport) -> dict[str, Percentiles]:
+def _stages(job: Job, report: Report) -> dict[str, Percentiles]:
     for group in report["data"]:
         if group["group"] == job["model"]:
             return {

@@ -82,6 +82,7 @@ class AsyncClient:
     cancel = _answer(calls.cancel)
     cost = _answer(calls.cost)
     report = _answer(calls.report)
+    comparison = _answer(calls.comparison)
     workers = _answer(calls.workers)
 
     async def watch(self, job_id: str, *, poll_s: float = 0.5) -> AsyncIterator[Job]:

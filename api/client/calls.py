@@ -11,15 +11,17 @@ from uuid import uuid4
 from api.client.bodies import Deadline, deadline_text, grading_text, json_lines, stop_text
 from api.client.requests import Call, Pages, Request, Stream, job_path
 from api.client.shapes import (
+    Comparison,
     Event,
     Explanation,
     GradeRow,
     Job,
     JobCost,
     JobOptions,
-    LatencyReport,
     Problem,
     Quote,
+    Report,
+    ReportFilters,
     Result,
     Worker,
 )
@@ -159,18 +161,63 @@ def cost(job_id: str) -> Call[JobCost]:
 
 
 def report(
+    kind: str = "latency",
+    *,
+    group_by: str | None = None,
+    every: str | None = None,
+    start: datetime | None = None,
+    end: datetime | None = None,
+    **filters: Unpack[ReportFilters],
+) -> Call[Report]:
+    """What happened in a range of time; in the last seven days by default.
+
+    Args:
+        kind: `latency`, `attainment`, `calibration`, `accuracy` or `speculation`.
+        group_by: `model`, `engine`, `tenant`, `family`, `deadline_class`, `split`, `hour` or `day`.
+        every: `hour` or `day`, for rows over time within each group.
+        filters: See `ReportFilters`.
+    """
+    params = {
+        "group_by": group_by,
+        "every": every,
+        "start": _text(start),
+        "end": _text(end),
+        **filters,
+    }
+    return Call(Request("GET", f"/v1/reports/{kind}", params), _as_it_is)
+
+
+def comparison(
+    kind: str = "latency",
     *,
     group_by: str | None = None,
     start: datetime | None = None,
     end: datetime | None = None,
-) -> Call[LatencyReport]:
-    """Latency percentiles and attainment; of the last seven days by default."""
+    before_start: datetime | None = None,
+    before_end: datetime | None = None,
+    **filters: Unpack[ReportFilters],
+) -> Call[Comparison]:
+    """Every number of a report beside that of an earlier range.
+
+    Args:
+        kind: As for `report`.
+        before_start: By default the range before `start`, as long as the other.
+        filters: See `ReportFilters`.
+    """
     params = {
+        "report": kind,
         "group_by": group_by,
-        "start": start.isoformat() if start else None,
-        "end": end.isoformat() if end else None,
+        "start": _text(start),
+        "end": _text(end),
+        "before_start": _text(before_start),
+        "before_end": _text(before_end),
+        **filters,
     }
-    return Call(Request("GET", "/v1/reports/latency", params), _as_it_is)
+    return Call(Request("GET", "/v1/reports/compare", params), _as_it_is)
+
+
+def _text(at: datetime | None) -> str | None:
+    return None if at is None else at.isoformat()
 
 
 def workers() -> Call[list[Worker]]:

@@ -87,6 +87,7 @@ class Client:
     cancel = _answer(calls.cancel)
     cost = _answer(calls.cost)
     report = _answer(calls.report)
+    comparison = _answer(calls.comparison)
     workers = _answer(calls.workers)
 
     def watch(self, job_id: str, *, poll_s: float = 0.5) -> Iterator[Job]:

@@ -1,6 +1,5 @@
-"""The client's commands; `grade` has a file of its own."""
+"""The client's commands; `grade` and `report` have files of their own."""
 
-from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -13,18 +12,12 @@ from api.client.app import App
 from api.client.client import Client
 from api.client.follow import follow, outcome
 from api.client.grade_command import grade
+from api.client.report_command import report
 from api.client.screen import Screen
 
 app = App()
 app.command()(grade)
-
-
-class Grouping(StrEnum):
-    """What a report is split by."""
-
-    MODEL = "model"
-    HOUR = "hour"
-    TENANT = "tenant"
+app.command()(report)
 
 
 class Format(StrEnum):
@@ -205,21 +198,6 @@ def cancel(client: Client, screen: Screen, job: JobId) -> None:
 def cost(client: Client, screen: Screen, job: JobId) -> None:
     """Show what a job took of the engines: useful, cancelled, rejected drafts and retried."""
     screen.show(client.cost(job), costs.cost_view)
-
-
-@app.command()
-def report(
-    client: Client,
-    screen: Screen,
-    by: Annotated[Grouping | None, typer.Option(help="Split by model, hour or tenant.")] = None,
-    start: Annotated[datetime | None, typer.Option(help="From this time on, UTC.")] = None,
-    end: Annotated[datetime | None, typer.Option(help="Up to this time, UTC.")] = None,
-) -> None:
-    """Latency percentiles per stage and deadline attainment, of the last seven days."""
-    found = client.report(
-        group_by=by.value if by else None, start=shell.utc(start), end=shell.utc(end)
-    )
-    screen.show(found, display.report_table)
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""Draws jobs, results and reports in the terminal."""
+"""Draws jobs, results and workers in the terminal."""
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Column, Table
 
-from api.client.shapes import Job, LatencyReport, Percentiles, Result, Worker
+from api.client.shapes import Job, Result, Worker
 
 _JOB_ID_CHARS = len("job_") + 32
 
@@ -147,29 +147,6 @@ def results_table(results: Iterable[Result]) -> Table:
     return table
 
 
-def report_table(report: LatencyReport) -> Table:
-    """One row per group, P50 / P90 / P99 per stage."""
-    table = Table(
-        report["group_by"] or "all", "jobs", "in time", "refused", "branches",
-        "queue s", "TTFT s", "TPOT ms", "end to end s",
-        caption="P50 / P90 / P99",
-    )  # fmt: skip
-    for group in report["data"]:
-        attainment = group["slo_attainment"]
-        table.add_row(
-            group["group"] or "all",
-            str(group["num_jobs"]),
-            "" if attainment is None else f"{attainment:.1%}",
-            str(group["num_refused"]),
-            str(group["num_branches"]),
-            _percentiles(group["queue_time_s"]),
-            _percentiles(group["ttft_s"]),
-            _percentiles(group["tpot_s"], scale=1000, digits=1),
-            _percentiles(group["e2e_latency_s"]),
-        )
-    return table
-
-
 def workers_table(workers: Iterable[Worker]) -> Table:
     """One row per worker."""
     table = Table(
@@ -189,13 +166,6 @@ def workers_table(workers: Iterable[Worker]) -> Table:
             " ".join(str(length) for length in worker["draft_lengths"]),
         )
     return table
-
-
-def _percentiles(values: Percentiles, scale: float = 1.0, digits: int = 2) -> str:
-    if values["p50"] is None:
-        return ""
-    ordered = (values["p50"], values["p90"], values["p99"])
-    return " / ".join("" if v is None else f"{v * scale:.{digits}f}" for v in ordered)
 
 
 def _instant(text: str) -> datetime:

@@ -5,7 +5,7 @@ from typing import cast
 
 from rich.console import Console
 
-from api.client.shapes import Branch, Forecast, Job, LatencyReport, Result
+from api.client.shapes import Branch, Forecast, Job, Report, Result
 from infra.demo_report import job_summary, job_table
 
 FORECAST: Forecast = {
@@ -55,7 +55,7 @@ def test_a_job_without_branches_has_no_split() -> None:
 
 
 def test_the_table_says_what_was_predicted_beside_what_came() -> None:
-    report = cast(LatencyReport, {"data": []})
+    report = cast(Report, {"data": []})
     output = io.StringIO()
     Console(file=output, width=100).print(job_table(JOB, job_summary(JOB, [result(4, 2)]), report))
     for words in ("40.0 s (P95 50.0 s)", "45.5 s", "70.0%", "66.7%", "4 branches, draft 2", "met"):

@@ -91,7 +91,10 @@ def test_events_of_old_jobs_go_alone_when_only_they_are_limited(
     history.load(database_url, 300, until=NOW, days=2)
     with transaction(sessions) as session:
         session.execute(
-            text("INSERT INTO job_events (job_id, at, kind) SELECT id, finished_at, 'x' FROM jobs")
+            text(
+                "INSERT INTO job_events (job_id, tenant_id, at, kind)"
+                " SELECT id, tenant_id, finished_at, 'x' FROM jobs"
+            )
         )
         live = stored_job(session)
 

@@ -33,9 +33,11 @@ from api.client.shapes.problems import (
     Submission,
 )
 from api.client.shapes.reports import (
-    LatencyGroup,
-    LatencyReport,
+    Change,
+    Comparison,
     Percentiles,
+    Report,
+    ReportFilters,
 )
 from api.client.shapes.results import (
     Branch,
@@ -52,6 +54,8 @@ __all__ = [
     "AtRisk",
     "Branch",
     "Candidate",
+    "Change",
+    "Comparison",
     "CostParts",
     "Decision",
     "Event",
@@ -65,8 +69,6 @@ __all__ = [
     "JobCost",
     "JobOptions",
     "JobState",
-    "LatencyGroup",
-    "LatencyReport",
     "LatencySource",
     "Outcome",
     "Percentiles",
@@ -75,6 +77,8 @@ __all__ = [
     "Progress",
     "Quote",
     "QuotedDeadline",
+    "Report",
+    "ReportFilters",
     "Result",
     "Seconds",
     "Stops",

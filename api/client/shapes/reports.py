@@ -1,6 +1,6 @@
 """Reports over stretches of time."""
 
-from typing import TypedDict
+from typing import Any, TypedDict
 
 
 class Percentiles(TypedDict):
@@ -11,25 +11,46 @@ class Percentiles(TypedDict):
     p99: float | None
 
 
-class LatencyGroup(TypedDict):
-    """Latency of one group of a report."""
-
-    group: str | None
-    num_branches: int
-    num_jobs: int
-    queue_time_s: Percentiles
-    ttft_s: Percentiles
-    tpot_s: Percentiles
-    e2e_latency_s: Percentiles
-    slo_attainment: float | None
-    num_refused: int
-
-
-class LatencyReport(TypedDict):
-    """Latency by stage over a stretch of time."""
+class Report(TypedDict):
+    """Rows by group, and by hour or day within it; docs/reports.md tells what is in them."""
 
     object: str
     start_at: str
     end_at: str
     group_by: str | None
-    data: list[LatencyGroup]
+    every: str | None
+    data: list[dict[str, Any]]
+
+
+class ReportFilters(TypedDict, total=False):
+    """What a report is restricted to."""
+
+    model: str | None
+    engine: str | None
+    family: str | None
+    deadline_class: str | None
+    split: str | None
+
+
+class Change(TypedDict):
+    """One number of a report in two ranges; `metric` is its path in a row."""
+
+    group: str | None
+    metric: str
+    before: float | None
+    after: float | None
+    difference: float | None
+    ratio: float | None
+
+
+class Comparison(TypedDict):
+    """The numbers of one report in two ranges."""
+
+    object: str
+    report: str
+    start_at: str
+    end_at: str
+    before_start_at: str
+    before_end_at: str
+    group_by: str | None
+    data: list[Change]

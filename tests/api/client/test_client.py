@@ -236,6 +236,8 @@ def test_reports_and_workers_are_read(client: Client) -> None:
     report = client.report(group_by="model", start=now - timedelta(hours=1), end=now)
 
     assert report["group_by"] == "model"
+    assert client.report("accuracy", every="day", split="8x2")["object"] == "accuracy_report"
+    assert client.comparison("attainment", start=now - timedelta(days=1))["report"] == "attainment"
     assert [worker["name"] for worker in client.workers()] == ["w1"]
 
 

@@ -137,7 +137,12 @@ def test_lists_have_a_table_and_json(run: Run, submit: Callable[[], str]) -> Non
         (("jobs",), job_id),
         (("workers",), "w1"),
         (("report",), "TTFT"),
-        (("report", "--by", "model", "--start", "2026-01-01"), "P50 / P90 / P99"),
+        (("report", "latency", "--by", "model", "--start", "2026-01-01"), "P50 / P90 / P99"),
+        (("report", "attainment", "--every", "day", "--family", "any"), "slack at submission"),
+        (("report", "calibration", "--by", "deadline_class"), "by P95"),
+        (("report", "accuracy", "--split", "8x2"), "row-s saved"),
+        (("report", "speculation", "--engine", "torch"), "rows in use"),
+        (("report", "compare", "--of", "attainment", "--model", MODEL), "before"),
     ):
         table = run(*command)
         assert table.exit_code == 0, table.output
