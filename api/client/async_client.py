@@ -5,10 +5,11 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
-from api.client import calls
+from api.client import calls, control_calls
+from api.client.errors import SlacklineError
 from api.client.methods import documented
 from api.client.requests import Call, Pages, Stream
-from api.client.shapes import TERMINAL_STATES, Job
+from api.client.shapes import END_KINDS, TERMINAL_STATES, Event, Job
 from api.client.transport import AsyncTransport, Server
 
 P = ParamSpec("P")
@@ -79,11 +80,31 @@ class AsyncClient:
     grades = _stream(calls.grades)
     grade_book = _stream(calls.grade_book)
     events = _items(calls.events)
+    change = _answer(control_calls.change)
+    retry = _answer(control_calls.retry)
     cancel = _answer(calls.cancel)
     cost = _answer(calls.cost)
     report = _answer(calls.report)
     comparison = _answer(calls.comparison)
     workers = _answer(calls.workers)
+
+    async def follow(self, job_id: str, *, after: int = 0) -> AsyncIterator[Event]:
+        """As `Client.follow`."""
+        while True:
+            is_silent = True
+            try:
+                async for event in self._transport.stream(
+                    control_calls.event_stream(job_id, after)
+                ):
+                    after, is_silent = event["id"] or after, False
+                    yield event
+                    if event["kind"] in END_KINDS:
+                        return
+            except SlacklineError as error:
+                if is_silent or error.code != "connection_error":
+                    raise
+            if is_silent and (await self.job(job_id))["state"] in TERMINAL_STATES:
+                return
 
     async def watch(self, job_id: str, *, poll_s: float = 0.5) -> AsyncIterator[Job]:
         """The job as it changes, its final state last."""

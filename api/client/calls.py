@@ -9,7 +9,7 @@ from typing import Any, Unpack
 from uuid import uuid4
 
 from api.client.bodies import Deadline, deadline_text, grading_text, json_lines, stop_text
-from api.client.requests import Call, Pages, Request, Stream, job_path
+from api.client.requests import Call, Pages, Request, Stream, job_path, with_document
 from api.client.shapes import (
     Comparison,
     Event,
@@ -101,9 +101,7 @@ def quote(
     asked = Request("POST", "/v1/quotes", params, {"Content-Type": _NDJSON})
     if problems is not None:
         return Call(replace(asked, content=json_lines(problems)), _as_it_is)
-    options = json.dumps(asked.given).encode()
-    headers = {"Content-Type": "application/json"}
-    return Call(replace(asked, params={}, headers=headers, content=lambda: options), _as_it_is)
+    return Call(with_document(asked), _as_it_is)
 
 
 def explain(job_id: str) -> Call[Explanation]:

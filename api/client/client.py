@@ -5,10 +5,11 @@ from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
-from api.client import calls
+from api.client import calls, control_calls
+from api.client.errors import SlacklineError
 from api.client.methods import documented
 from api.client.requests import Call, Pages, Stream
-from api.client.shapes import TERMINAL_STATES, Job
+from api.client.shapes import END_KINDS, TERMINAL_STATES, Event, Job
 from api.client.transport import Server, Transport
 
 P = ParamSpec("P")
@@ -84,11 +85,36 @@ class Client:
     grades = _stream(calls.grades)
     grade_book = _stream(calls.grade_book)
     events = _items(calls.events)
+    change = _answer(control_calls.change)
+    retry = _answer(control_calls.retry)
     cancel = _answer(calls.cancel)
     cost = _answer(calls.cost)
     report = _answer(calls.report)
     comparison = _answer(calls.comparison)
     workers = _answer(calls.workers)
+
+    def follow(self, job_id: str, *, after: int = 0) -> Iterator[Event]:
+        """Events of the job as they come, its last one last; `job.progress` tells how far it is.
+
+        A stream that breaks off is taken up again behind its last event.
+
+        Args:
+            after: Id of the last event that you have.
+        """
+        while True:
+            is_silent = True
+            events = control_calls.event_stream(job_id, after)
+            try:
+                for event in self._transport.stream(events):
+                    after, is_silent = event["id"] or after, False
+                    yield event
+                    if event["kind"] in END_KINDS:
+                        return
+            except SlacklineError as error:
+                if is_silent or error.code != "connection_error":
+                    raise
+            if is_silent and self.job(job_id)["state"] in TERMINAL_STATES:
+                return
 
     def watch(self, job_id: str, *, poll_s: float = 0.5) -> Iterator[Job]:
         """The job as it changes, its final state last."""

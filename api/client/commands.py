@@ -9,7 +9,9 @@ from rich.console import Console
 
 from api.client import completion, costs, display, quotes, shell
 from api.client.app import App
+from api.client.change_commands import change, retry
 from api.client.client import Client
+from api.client.completion import JobId
 from api.client.follow import follow, outcome
 from api.client.grade_command import grade
 from api.client.report_command import report
@@ -18,6 +20,8 @@ from api.client.screen import Screen
 app = App()
 app.command()(grade)
 app.command()(report)
+for command in (change, retry):
+    app.command()(command)
 
 
 class Format(StrEnum):
@@ -25,11 +29,6 @@ class Format(StrEnum):
 
     JSONL = "jsonl"
     TABLE = "table"
-
-
-JobId = Annotated[
-    str, typer.Argument(help="Id of the job, job_...", autocompletion=completion.job_ids)
-]
 
 
 @app.command()

@@ -4,7 +4,7 @@ Completion must be quick and say nothing of its own: without a server, or with o
 answer within a moment, there is simply nothing to choose from.
 """
 
-from typing import get_args
+from typing import Annotated, get_args
 
 import typer
 
@@ -40,3 +40,7 @@ def job_ids(context: typer.Context, incomplete: str) -> list[tuple[str, str]]:
 def job_states(incomplete: str) -> list[str]:
     """States of jobs."""
     return [state for state in get_args(JobState) if state.startswith(incomplete)]
+
+
+JobId = Annotated[str, typer.Argument(help="Id of the job, job_...", autocompletion=job_ids)]
+"""The argument of commands about a job."""

@@ -4,6 +4,7 @@
 reads change nothing, a cancel is idempotent, and a submission carries an `Idempotency-Key`.
 """
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
@@ -69,12 +70,12 @@ class Stream(Generic[T]):
     """A request whose answer is read while it comes, item by item.
 
     Attributes:
-        read: Makes an item of its bytes.
+        read: Makes an item of its bytes; None for what is none.
         separator: What ends an item; without one, pieces are items as they come.
     """
 
     request: Request
-    read: Callable[[bytes], T]
+    read: Callable[[bytes], T | None]
     separator: bytes | None = b"\n"
 
 
@@ -90,11 +91,15 @@ class Splitter(Generic[T]):
         whole = [piece]
         if self._stream.separator is not None:
             *whole, self._held = (self._held + piece).split(self._stream.separator)
-        return map(self._stream.read, filter(None, whole))
+        return self._items(whole)
 
     def rest(self) -> Iterator[T]:
         """A last item without its separator."""
-        return map(self._stream.read, filter(None, [self._held]))
+        return self._items([self._held])
+
+    def _items(self, parts: list[bytes]) -> Iterator[T]:
+        items = map(self._stream.read, filter(None, parts))
+        return (item for item in items if item is not None)
 
 
 def job_path(job_id: str) -> str:
@@ -106,3 +111,10 @@ def job_path(job_id: str) -> str:
     if not job_id.replace("_", "").isalnum():
         raise SlacklineError(f"{job_id!r} is not a job id; one looks like job_0190...")
     return f"/v1/jobs/{job_id}"
+
+
+def with_document(request: Request) -> Request:
+    """The request with its parameters in a JSON body."""
+    document = json.dumps(request.given).encode()
+    headers = {**request.headers, "Content-Type": "application/json"}
+    return replace(request, params={}, headers=headers, content=lambda: document)

@@ -16,6 +16,7 @@ from api.client.shapes.explanations import (
     Stops,
 )
 from api.client.shapes.jobs import (
+    END_KINDS,
     TERMINAL_STATES,
     AtRisk,
     Event,
@@ -50,6 +51,7 @@ from api.client.shapes.workers import (
 )
 
 __all__ = [
+    "END_KINDS",
     "TERMINAL_STATES",
     "AtRisk",
     "Branch",

@@ -7,6 +7,10 @@ JobState = Literal["queued", "running", "cancelling", "completed", "expired", "f
 TERMINAL_STATES: frozenset[JobState] = frozenset({"completed", "expired", "failed", "cancelled"})
 
 
+END_KINDS = frozenset(f"job.{state}" for state in TERMINAL_STATES)
+"""Kinds of the last event of a job."""
+
+
 class Progress(TypedDict):
     """Problems by state."""
 

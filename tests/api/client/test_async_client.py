@@ -56,6 +56,7 @@ def test_a_job_from_its_file_to_its_end(
             assert_type(results, AsyncIterator[Result])
             assert [r["id"] async for r in results] == [f"problem-{n + 1}" for n in range(5_000)]
             assert (await client.explain(job["id"]))["job_id"] == job["id"]
+            assert (await client.change(job["id"], weight=2.0))["weight"] == 2.0
             assert (await client.cancel(job["id"]))["state"] == "cancelling"
             states: list[str] = []
             async for look in client.watch(job["id"], poll_s=0.01):
@@ -64,6 +65,8 @@ def test_a_job_from_its_file_to_its_end(
                     finish_cancelled(session, job["id"], now=datetime.now(UTC))
             assert states == ["cancelling", "cancelled"]
             assert (await client.wait(job["id"]))["state"] == "cancelled"
+            kinds = [event["kind"] async for event in client.follow(job["id"])]
+            assert (kinds[0], kinds[-1]) == ("job.queued", "job.cancelled")
             book = b"".join([piece async for piece in client.grade_book(job["id"], "csv")])
             assert book.startswith(b"problem_id,")
             assert [worker["name"] for worker in await client.workers()] == ["w1"]

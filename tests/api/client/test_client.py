@@ -17,6 +17,7 @@ from db.session import SessionFactory, transaction
 from infra.servers import free_port
 from scheduler.core.event_kinds import EventKind
 from tests.api.client.scripted import STOPPING, Script, scripted
+from tests.api.conftest import Serve
 from tests.api.live import LOCAL_KEY
 from tests.factories import MODEL, NOW
 
@@ -275,3 +276,34 @@ def _request_from(connection: socket.socket) -> bytes:
     while len(body) < length:
         body += connection.recv(1 << 16)
     return head + b"\r\nConnection: close\r\n\r\n" + body
+
+
+def test_a_job_is_followed_to_its_end_over_as_many_streams_as_it_takes(
+    serve: Serve,
+    worker: str,  # noqa: ARG001
+    sessions: SessionFactory,
+) -> None:
+    # A stream ends long before the job does, and gives signs of life meanwhile.
+    url = str(serve(max_stream_s=0.3, stream_heartbeat_s=0.05).base_url)
+    with Client(url, LOCAL_KEY) as client:
+        job_id = client.submit(PROBLEMS, model=MODEL, deadline="1h")["id"]
+        told = []
+        for event in client.follow(job_id):
+            told.append(event)
+            if event["kind"] == "job.progress" and client.job(job_id)["state"] == "queued":
+                if len(told) > 3:
+                    client.cancel(job_id)
+            elif event["kind"] == "job.cancelling":
+                with transaction(sessions) as session:
+                    finish_cancelled(session, job_id, now=datetime.now(UTC))
+        stored = [event for event in told if event["id"] is not None]
+        assert stored == list(client.events(job_id))
+        assert stored[-1]["kind"] == "job.cancelled"
+        assert list(client.follow(job_id, after=stored[0]["id"] or 0)) == stored[1:]
+        assert list(client.follow(job_id, after=stored[-1]["id"] or 0)) == []
+
+
+def test_an_unknown_job_is_not_followed(client: Client) -> None:
+    with pytest.raises(SlacklineError) as caught:
+        list(client.follow("job_" + "0" * 32))
+    assert caught.value.code == "not_found"

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import cast
 
@@ -13,7 +13,7 @@ from api.client.commands import app
 from api.client.follow import outcome
 from api.client.screen import ExitCode
 from api.client.shapes import Job
-from db.endings import finish_cancelled
+from db.endings import expire_jobs, finish_cancelled, finish_jobs
 from db.session import SessionFactory, transaction
 from infra.servers import free_port
 from tests.api.live import LOCAL_KEY
@@ -230,3 +230,36 @@ def test_a_failure_is_one_line_and_exit_code_1(
     assert result.stderr.startswith("Error: ")
     assert len(result.stderr.splitlines()) == 1
     assert words in result.stderr
+
+
+def test_a_live_job_is_given_another_deadline_and_priority(
+    run: Run, submit: Callable[[], str]
+) -> None:
+    job_id = submit()
+
+    told = run("change", job_id, "--deadline", "2h", "--priority", "2")
+    refused = run("change", job_id, "--deadline", "1s", "--json")
+
+    assert told.exit_code == 0, told.output
+    assert told.stdout.startswith(f"{job_id} accepted: 2 problems due ")
+    assert refused.exit_code != 0
+    job = json.loads(run("change", job_id, "--priority", "3", "--json").stdout)
+    assert job["weight"] == 3.0
+    assert run("change", job_id).exit_code != 0
+
+
+def test_what_expired_is_tried_again(
+    run: Run, submit: Callable[[], str], sessions: SessionFactory
+) -> None:
+    job_id = submit()
+    assert run("retry", job_id, "--deadline", "1h").exit_code != 0
+    with transaction(sessions) as session:
+        end = datetime.now(UTC) + timedelta(hours=2)
+        expire_jobs(session, [job_id], now=end)
+        finish_jobs(session, now=end)
+
+    again = run("retry", job_id, "--deadline", "1h", "--degraded", "--json")
+
+    assert again.exit_code == 0, again.output
+    job = json.loads(again.stdout)
+    assert (job["retry_of"], job["num_problems"]) == (job_id, 2)
