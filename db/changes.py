@@ -65,6 +65,10 @@ def change_job(
             "admitted_finish_at": now + timedelta(seconds=forecast.finish_p50_s),
             "admitted_finish_p95_at": now + timedelta(seconds=forecast.finish_p95_s),
             "admitted_accuracy": forecast.accuracy,
+            # What was at risk was the promise before.
+            "risk_reason": None,
+            "at_risk_since": None,
+            "risk_finish_p95_at": None,
         }
     session.execute(
         update(Job)

@@ -24,6 +24,9 @@ from scheduler.core.planning import RELATIVE_REFRESH
 
 IntArray = NDArray[np.int64]
 
+_FAR_S = 1e9
+"""A finish so far away, or never, is not worth an instant."""
+
 _NO_RISK, _NO_WORKER, _TOO_LATE, _OVERDUE = range(len(RISKS))
 
 
@@ -42,7 +45,11 @@ def risks_of_planned(bounds: Bounds) -> list[Risk]:
     is_well = ~is_late & ((least_s <= room_s) | (told == _NO_WORKER))
     now = np.select([is_missed, is_well], [_TOO_LATE, _NO_RISK], default=told)
     return [
-        Risk(bounds.jobs[int(doubtful[i])].id, RISKS[now[i]], float(least_s[i]))
+        Risk(
+            bounds.jobs[int(doubtful[i])].id,
+            RISKS[now[i]],
+            float(least_s[i]) if least_s[i] < _FAR_S else None,
+        )
         for i in np.flatnonzero(now != told)[: bounds.config.max_refreshed].tolist()
     ]
 

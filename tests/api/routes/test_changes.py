@@ -9,7 +9,9 @@ from sqlalchemy import update
 
 from db.endings import expire_jobs
 from db.models import Job, OpenaiBatch, OpenaiBatchJob
+from db.risks import note_risk
 from db.session import SessionFactory, transaction
+from scheduler.core.decisions import Risk, RiskReason
 from tests.api.live import error_of, job_body
 from tests.api.routes.test_jobs import UNKNOWN, solve
 from tests.factories import stored_job
@@ -103,6 +105,23 @@ def test_a_later_deadline_is_taken_even_where_it_cannot_be_promised(
     assert changed.status_code == 200
     assert instant(changed.json()["deadline_at"]) > soon
     assert changed.json()["admitted"] == job["admitted"]
+
+
+def test_a_new_promise_is_not_at_risk_as_the_one_before_was(
+    api: httpx.Client, sessions: SessionFactory
+) -> None:
+    job = submitted(api)
+    with transaction(sessions) as session:
+        assert note_risk(session, Risk(job["id"], RiskReason.TOO_LATE, 9.0), now=datetime.now(UTC))
+    at_risk = api.get(f"/v1/jobs/{job['id']}").json()["at_risk"]
+    assert at_risk["reason"] == "too_late"
+    assert instant(at_risk["since"]) < instant(at_risk["finish_p95_at"])
+    what = [event["what"] for event in api.get(f"/v1/jobs/{job['id']}/explain").json()["history"]]
+    assert what[1].startswith("The deadline is at risk: ")
+
+    changed = api.patch(f"/v1/jobs/{job['id']}", json={"deadline": "2h"}).json()
+
+    assert changed["at_risk"] is None
 
 
 def test_without_a_worker_a_deadline_may_be_put_off_only(

@@ -105,3 +105,8 @@ def test_a_tick_tells_a_bounded_number_of_jobs_the_most_urgent_first() -> None:
     jobs = [job(f"j{n}", deadline_s=600.0 + n) for n in range(100)]
     risks = told(*reversed(jobs), served=False)
     assert [risk.job_id for risk in risks] == [f"j{n}" for n in range(CONFIG.max_refreshed)]
+
+
+def test_a_finish_beyond_all_reason_is_told_without_an_instant() -> None:
+    [risk] = told(job(num_pending=10**12))
+    assert (risk.reason, risk.finish_p95_s) == (RiskReason.TOO_LATE, None)
