@@ -45,15 +45,5 @@ def cost_view(cost: JobCost) -> RenderableType:
     return Group(*parts)
 
 
-def cost_line(cost: JobCost) -> str:
-    """The cost of a job in one line."""
-    seconds, tokens = cost["row_seconds"], cost["tokens"]
-    return (
-        f"  cost {seconds['total']:,.1f} row-s"
-        f" ({_share(seconds['useful'], seconds['total']) or '0%'} useful),"
-        f" {tokens['total']:,.0f} tokens"
-    )
-
-
 def _share(part: float, total: float) -> str:
     return f"{part / total:.0%}" if total else ""

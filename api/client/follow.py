@@ -2,7 +2,7 @@
 
 import typer
 
-from api.client import costs, display
+from api.client import display
 from api.client.client import Client
 from api.client.screen import ExitCode, Screen
 from api.client.shapes import Job
@@ -32,8 +32,6 @@ def follow(client: Client, screen: Screen, job_id: str) -> Job:
                     split=display.split_text(job),
                 )
         screen.show(job, display.summary)
-        if job["solve"]:
-            screen.show(client.cost(job_id), costs.cost_line)
         return job
     except KeyboardInterrupt:
         screen.remark(

@@ -34,7 +34,10 @@ class TokensOut(BaseModel):
 
 
 class JobCostOut(BaseModel):
-    """The cost of one job; of a live one, so far."""
+    """The cost of one job; of a live one, so far.
+
+    Branches that are cut as the last problem is answered count within a second of the job's end.
+    """
 
     object: Literal["job_cost"] = "job_cost"
     job_id: str
