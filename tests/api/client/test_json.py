@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 from api.client import Client
 from api.client.commands import app
 from api.client.screen import ExitCode
-from db.endings import finish_cancelled
+from db.endings import expire_jobs, finish_jobs
 from db.session import SessionFactory, transaction
 from tests.api.live import LOCAL_KEY
 from tests.factories import MODEL
@@ -22,22 +22,24 @@ LINES = '{"id": "a", "prompt": "1+1="}\n{"id": "b", "prompt": "1+2="}\n'
 
 ARGUMENTS = {
     "cancel": ["JOB"],
+    "change": ["JOB", "--deadline", "2h"],
     "cost": ["JOB"],
     "explain": ["JOB"],
     "jobs": [],
     "quote": ["FILE"],
     "report": [],
     "results": ["JOB"],
+    "retry": ["ENDED", "--deadline", "1h"],
     "submit": ["FILE", "--deadline", "1h"],
     "watch": ["ENDED"],
     "workers": [],
 }
-"""Arguments of a call that works. JOB is a live job, ENDED a cancelled one, FILE a set."""
+"""Arguments of a call that works. JOB is a live job, ENDED an expired one, FILE a set."""
 
 ELSEWHERE = {"grade"}
 """Waits for a worker: tests/e2e/test_grading.py."""
 
-EXIT_CODES = {"watch": ExitCode.NOT_COMPLETED}
+EXIT_CODES = {"watch": ExitCode.MISSED_DEADLINE}
 
 
 def asking(command: Any, *path: str) -> Iterator[str]:
@@ -69,9 +71,10 @@ def test_standard_output_is_json_and_nothing_else(
     file.write_text(LINES)
     with Client(url, LOCAL_KEY) as client:
         job_id, ended_id = (client.submit(file, model=MODEL, deadline="1h")["id"] for _ in range(2))
-        client.cancel(ended_id)
     with transaction(sessions) as session:
-        finish_cancelled(session, ended_id, now=datetime.now(UTC))
+        end = datetime.now(UTC) + timedelta(hours=2)
+        expire_jobs(session, [ended_id], now=end)
+        finish_jobs(session, now=end)
     words = {"JOB": job_id, "ENDED": ended_id, "FILE": str(file)}
 
     result = invoke(
