@@ -5,6 +5,8 @@ What equals that of the read before is the same object (`db.last_read`).
 
 from datetime import datetime, timedelta
 from functools import cache
+from itertools import groupby
+from operator import attrgetter
 
 from sqlalchemy import Row, select, text
 from sqlalchemy.orm import Session
@@ -19,6 +21,7 @@ from scheduler.core.plan import Plan
 from scheduler.core.shrinkage import expected_answers
 from scheduler.core.snapshot import (
     ARRIVAL_WINDOW_S,
+    Arrivals,
     BatchView,
     JobView,
     Snapshot,
@@ -46,14 +49,29 @@ ORDER BY jobs.id
 """)
 
 _ARRIVALS = text("""
-SELECT model, sum(num_problems) AS num_problems
+SELECT
+    model,
+    min(at) AS first_at,
+    sum(num_problems) AS num_problems,
+    sum(num_problems * given_s) / sum(num_problems) AS given_s
 FROM (
-    SELECT model, num_problems FROM jobs WHERE created_at > :since
+    SELECT
+        model,
+        num_problems,
+        created_at AS at,
+        extract(EPOCH FROM deadline_at - created_at)::float8 AS given_s
+    FROM jobs
     UNION ALL
-    SELECT model, num_problems FROM refusals WHERE at > :since
+    SELECT
+        model,
+        num_problems,
+        at,
+        extract(EPOCH FROM deadline_at - at)::float8 AS given_s
+    FROM refusals
 ) AS submitted
-GROUP BY model
-ORDER BY model
+WHERE at > :since
+GROUP BY model, floor(ln(greatest(given_s, 1)) / ln(2))
+ORDER BY model, given_s
 """)
 
 _LIVE_BATCHES = text("""
@@ -122,13 +140,23 @@ def read_snapshot(session: Session, now: datetime) -> Snapshot:
         ),
         learned=learned,
         tenant_shares=tenant_shares,
-        problems_per_s=tuple(
-            (row.model, row.num_problems / ARRIVAL_WINDOW_S)
-            for row in session.execute(
-                _ARRIVALS, {"since": now - timedelta(seconds=ARRIVAL_WINDOW_S)}
-            )
-        ),
+        arrivals=_arrivals(session, now),
         workers=_WORKERS.views(workers),
+    )
+
+
+def _arrivals(session: Session, now: datetime) -> tuple[tuple[str, Arrivals], ...]:
+    rows = session.execute(_ARRIVALS, {"since": now - timedelta(seconds=ARRIVAL_WINDOW_S)})
+    by_model = {model: list(mine) for model, mine in groupby(rows, key=attrgetter("model"))}
+    return tuple(
+        (
+            model,
+            Arrivals.since(
+                (now - min(row.first_at for row in mine)).total_seconds(),
+                tuple((row.given_s, row.num_problems) for row in mine),
+            ),
+        )
+        for model, mine in by_model.items()
     )
 
 

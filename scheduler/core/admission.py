@@ -25,10 +25,11 @@ from scheduler.core.columns import batches_table, jobs_table
 from scheduler.core.config import SchedulerConfig
 from scheduler.core.decide import is_to_plan, serving
 from scheduler.core.decisions import Admitted, Rejected, RejectReason
-from scheduler.core.fleet import alive_workers, fleets_by_model
+from scheduler.core.fleet import Fleet, alive_workers, fleets_by_model
 from scheduler.core.forecast import pessimistic
 from scheduler.core.losses import NO_LOSS, losses
 from scheduler.core.packing import Bounds, place
+from scheduler.core.row_limit import limited
 from scheduler.core.snapshot import JobView, Snapshot
 from scheduler.core.upgrades import upgrade
 
@@ -76,10 +77,10 @@ def weigh(
     everyone = jobs.take(np.append(np.flatnonzero(is_other), len(jobs) - 1))
     arrivals = snapshot.arrivals_of(job.model)
 
-    def placed(jobs: Sequence[JobView], extra_branches: int = 0, per_s: float = 0.0) -> Bounds:
-        return place(Bounds(fleet, jobs, batches, now, config, extra_branches, per_s))
+    def placed(jobs: Sequence[JobView], extra_branches: int = 0, fleet: Fleet = fleet) -> Bounds:
+        return place(Bounds(fleet, jobs, batches, now, config, extra_branches, arrivals))
 
-    without_job, with_job = placed(others), placed(everyone, per_s=arrivals)
+    without_job, with_job = placed(others), placed(everyone)
     if not _keeps_promises(with_job, without_job, job):
         beside_job = placed(others, extra_branches=job.num_pending)
         slowed = _fitting(without_job) - _fitting(beside_job)
@@ -88,7 +89,9 @@ def weigh(
     elif (headroom_s := _until_headroom_s(with_job, job)) is not None:
         refused = Weighed(Rejected(RejectReason.DEADLINE_INFEASIBLE, headroom_s), with_job)
     else:
-        return _admitted(with_job, job)
+        # A promise counts on all rows; what is expected of it, on those that will be used.
+        used = placed(everyone, fleet=limited(fleet, everyone, batches, now, config, arrivals))
+        return _admitted(used if job.id in _fitting(used) else with_job, job)
     if best_effort:
         beside_full_rows = placed(others, extra_branches=fleet.rows)
         if _fitting(without_job) <= _fitting(beside_full_rows):

@@ -24,7 +24,7 @@ from scheduler.core.latency import FloatArray
 from scheduler.core.menus import SHARES_OF_ROWS
 from scheduler.core.packed import Packed
 from scheduler.core.plan import Plan
-from scheduler.core.snapshot import BatchView, JobView
+from scheduler.core.snapshot import NO_ARRIVALS, Arrivals, BatchView, JobView
 from scheduler.core.stopping import CUT_SHARE
 
 LATE = -1
@@ -57,14 +57,14 @@ class Bounds:
         now: datetime,
         config: SchedulerConfig,
         extra_branches: int = 0,
-        problems_per_s: float = 0.0,
+        arrivals: Arrivals = NO_ARRIVALS,
     ) -> None:
         """Start without plans; see `placing`.
 
         Args:
             batches: Live batches of the fleet.
             extra_branches: Branches of jobs not listed, which fill rows otherwise left free.
-            problems_per_s: Problems of the model that arrive per second.
+            arrivals: Of problems of the model.
         """
         self.fleet = fleet
         self.config = config
@@ -77,7 +77,7 @@ class Bounds:
         self.held = Commitments(fleet, batches, now)
         self.rows = fleet.rows
         self.values: FloatArray = table["weight"] * table["num_pending"]
-        self.problems_per_s = problems_per_s
+        self.arrivals = arrivals
         self.running_s = self.held.ahead_of(table["deadline_s"], table["num_pending"].cumsum())
         self.stretch = pessimistic(fleet, 1.0)
         self.menus = self.jobs.owner.menus(fleet.pooled, config)

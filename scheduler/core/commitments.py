@@ -110,3 +110,9 @@ def _branch_of(fleet: Fleet, plan: Plan) -> tuple[float, float, float]:
 def held_tokens(fleet: Fleet, plan: Plan, prompt_tokens: float) -> float:
     """Tokens of KV cache that a running branch of this plan holds on average."""
     return prompt_tokens + _branch_of(fleet, plan)[1]
+
+
+def branch_s(fleet: Fleet, plan: Plan) -> float:
+    """Mean seconds for which a branch of this plan holds its row."""
+    tokens, _, tpot_s = _branch_of(fleet, plan)
+    return tokens * tpot_s

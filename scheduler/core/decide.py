@@ -42,7 +42,11 @@ def decide(snapshot: Snapshot, config: SchedulerConfig) -> Decisions:
         planned = plan_jobs(
             fleet, jobs.take(is_to_plan(jobs, model, now, config)), mine, now, config, arrivals
         )
-        new_batches += hand_out(fleet, planned.in_line(), mine, config)
+        if planned.bounds:
+            used = planned.bounds.fleet
+            new_batches += hand_out(
+                used, planned.in_line(), mine, config, is_limited=used is not fleet
+            )
         plans += planned.decisions()
         failures += planned.failures
         if planned.bounds is not None:

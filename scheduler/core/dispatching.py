@@ -6,13 +6,18 @@ from heapq import heapify, heappop, heappush
 import numpy as np
 
 from scheduler.core.columns import batches_table
-from scheduler.core.commitments import held_by_batches, held_tokens
+from scheduler.core.commitments import branch_s, held_by_batches, held_tokens
 from scheduler.core.config import SchedulerConfig
 from scheduler.core.decisions import NewBatch
 from scheduler.core.fleet import Fleet
 from scheduler.core.latency import FloatArray
 from scheduler.core.packed import Packed
+from scheduler.core.plan import Plan
 from scheduler.core.snapshot import BatchView
+
+REFILL_S = 0.5
+"""From the end of a branch to the start of the next one in its row: half the time between ticks,
+and that from a decision to the first token."""
 
 
 def hand_out(
@@ -20,19 +25,24 @@ def hand_out(
     packed: Iterable[Packed],
     batches: Sequence[BatchView],
     config: SchedulerConfig,
+    *,
+    is_limited: bool = False,
 ) -> list[NewBatch]:
-    """Fill the fleet's workers up to their queue depth.
+    """Fill the fleet's workers up to their queue depth, or up to their rows when these are limited.
 
-    A worker gets problems while their branches fit in its queue depth, in rows and in the KV cache
-    that branches hold on average; an idle one gets at least one problem, however wide. A job that
-    finds no room ends the round, so that wide jobs are not starved by narrow ones with later
-    deadlines.
+    A worker gets problems while their branches fit in that and in the KV cache that branches hold
+    on average; an idle one gets at least one problem, however wide. A job that finds no room ends
+    the round, so that wide jobs are not starved by narrow ones with later deadlines. With limited
+    rows a worker gets as much more as ends until it hears of the next batch, and batches that are
+    too small to fill the rows with as many as it may have wait for more room.
 
     Args:
         packed: Plans in force, nearest deadline first.
         batches: Live batches, those given up in this tick excluded.
+        is_limited: Whether the fleet has fewer rows than its engines; see `row_limit`.
     """
-    branches, kv_tokens, num_live = _room(fleet, batches, config)
+    depth = 1.0 if is_limited else config.queue_depth
+    branches, kv_tokens, num_live = _room(fleet, batches, config, depth)
     queue = [
         (-free, number)
         for number, free in enumerate(branches)
@@ -45,17 +55,20 @@ def hand_out(
     for item in packed:
         plan, pending = item.plan, item.job.num_pending
         need_tokens = held_tokens(fleet.pooled, plan, item.job.mean_prompt_tokens)
+        more, fewest = _refill(fleet, plan, config) if is_limited else (0, 1)
         # A small job is spread over the fleet rather than queued on one worker.
         share = -(-pending // len(fleet.members))
         aside = []
         while pending and queue:
             _, number = entry = heappop(queue)
-            fitting = min(branches[number], kv_tokens[number] // need_tokens) // plan.num_branches
+            free = branches[number] + more
+            fitting = min(free, kv_tokens[number] // need_tokens) // plan.num_branches
             least = 0 if num_live[number] else 1
-            size = min(plan.wave_size, share, pending, int(max(fitting, least)))
-            if size < 1:
+            most = min(plan.wave_size, share, pending)
+            size = min(most, int(max(fitting, least)))
+            if size < min(most, fewest if num_live[number] else 1):
                 aside.append(entry)
-                if branches[number] < plan.num_branches:
+                if free < plan.num_branches:
                     # Nobody else has more rows free.
                     break
                 continue
@@ -73,8 +86,17 @@ def hand_out(
     return result
 
 
+def _refill(fleet: Fleet, plan: Plan, config: SchedulerConfig) -> tuple[int, int]:
+    """Branches beyond the rows of a worker, and problems of a batch at least."""
+    rows = fleet.least_rows
+    more = rows * min(REFILL_S / branch_s(fleet.pooled, plan), config.queue_depth - 1.0)
+    # A live batch has half of its problems open on average.
+    fewest = 2 * rows // (config.max_batches_per_worker * plan.num_branches)
+    return int(more), max(1, fewest)
+
+
 def _room(
-    fleet: Fleet, batches: Sequence[BatchView], config: SchedulerConfig
+    fleet: Fleet, batches: Sequence[BatchView], config: SchedulerConfig, depth: float
 ) -> tuple[list[float], list[float], list[int]]:
     """What each worker can still take, branches and tokens of KV cache, and its live batches."""
     batches = batches_table(batches)
@@ -85,6 +107,6 @@ def _room(
         """Sums over the batches of each worker, by default their number."""
         return np.asarray(np.bincount(columns["worker"], of, minlength=len(names))[worker])
 
-    branches = np.floor(config.queue_depth * has[:, 0]) - sums(columns["num_open_branches"])
+    branches = np.floor(depth * has[:, 0]) - sums(columns["num_open_branches"])
     kv_tokens = config.queue_depth * has[:, 1] - sums(held_by_batches(fleet.pooled, batches))
     return branches.tolist(), kv_tokens.tolist(), sums().astype(np.int64).tolist()

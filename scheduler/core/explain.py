@@ -103,7 +103,9 @@ def explain_live(snapshot: Snapshot, job_id: str, config: SchedulerConfig) -> Ex
         return None
     batches = batches_table(snapshot.batches)
     batches = serving(batches.take(losses(batches, alive, now) == NO_LOSS), job.model)
-    planned = plan_jobs(fleet, jobs, batches, now, replace(config, num_reviewed=len(jobs)))
+    everything = replace(config, num_reviewed=len(jobs))
+    arrivals = snapshot.arrivals_of(job.model)
+    planned = plan_jobs(fleet, jobs, batches, now, everything, arrivals)
     item = next((item for item in planned.in_line() if item.job.id == job_id), None)
     if planned.bounds is None or item is None:
         return None

@@ -9,7 +9,7 @@ remembered by it. Names and exact rows stay with the fleet itself.
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cached_property, lru_cache
 from operator import attrgetter, itemgetter
@@ -91,6 +91,10 @@ class Fleet:
         """The same workers with what was learned of a task family, when that says more."""
         best = best_known(self.answers, answers)
         return self if best is self.answers else _informed(self, best)
+
+    def limited(self, share: float) -> "Fleet":
+        """The same workers with this share of their rows, at least one each."""
+        return self if share >= 1.0 else _limited(self, share)
 
     @cached_property
     def pooled(self) -> "Fleet":
@@ -221,6 +225,16 @@ and comparing them is quick where their parts are the same objects (`db/snapshot
 @lru_cache(maxsize=256)
 def _informed(fleet: Fleet, answers: AnswerProfile) -> Fleet:
     return Fleet(fleet.members, answers)
+
+
+@lru_cache(maxsize=64)
+def _limited(fleet: Fleet, share: float) -> Fleet:
+    def with_rows(spec: EngineSpec) -> EngineSpec:
+        return replace(spec, max_num_seqs=max(1, round(share * spec.max_num_seqs)))
+
+    specs = {spec: with_rows(spec) for spec in {member.spec for member in fleet.members}}
+    members = (replace(member, spec=specs[member.spec]) for member in fleet.members)
+    return Fleet(tuple(members), fleet.answers)
 
 
 @lru_cache(maxsize=64)

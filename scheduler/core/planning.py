@@ -14,14 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scheduler.core.bounds import LATE, Bounds
+from scheduler.core.columns import batches_table, jobs_table
 from scheduler.core.config import SchedulerConfig
 from scheduler.core.decisions import JobPlanned, PlanFailure, PlanReason
 from scheduler.core.fleet import Fleet
 from scheduler.core.latency import FloatArray
 from scheduler.core.packed import Packed
 from scheduler.core.placing import place
+from scheduler.core.row_limit import limited
 from scheduler.core.settling import REASONS, is_similar, settle
-from scheduler.core.snapshot import BatchView, JobView
+from scheduler.core.snapshot import NO_ARRIVALS, Arrivals, BatchView, JobView
 from scheduler.core.upgrades import upgrade
 
 RELATIVE_REFRESH = 0.05
@@ -103,19 +105,19 @@ def plan_jobs(
     batches: Sequence[BatchView],
     now: datetime,
     config: SchedulerConfig,
-    problems_per_s: float = 0.0,
+    arrivals: Arrivals = NO_ARRIVALS,
 ) -> Planned:
     """Plan the jobs of one fleet; a stored plan stays unless a change pays.
 
     Args:
         jobs: Jobs with pending problems and time to answer them.
         batches: Live batches of the fleet.
-        problems_per_s: Problems of the model that arrive per second.
+        arrivals: Of problems of the model.
     """
     if not jobs:
         return Planned(None)
     try:
-        return _plan(fleet, jobs, batches, now, config, problems_per_s)
+        return _plan(fleet, jobs, batches, now, config, arrivals)
     except Exception as error:
         failures = _culprits(fleet, jobs, now, config)
         faulty = {failure.job_id for failure in failures}
@@ -123,7 +125,7 @@ def plan_jobs(
         if not faulty:
             # No job by itself is to blame, so none is spared.
             return Planned(None, failures=[_failure(job, error) for job in jobs])
-        planned = plan_jobs(fleet, rest, batches, now, config, problems_per_s)
+        planned = plan_jobs(fleet, rest, batches, now, config, arrivals)
         planned.failures += failures
         return planned
 
@@ -134,9 +136,11 @@ def _plan(
     batches: Sequence[BatchView],
     now: datetime,
     config: SchedulerConfig,
-    problems_per_s: float = 0.0,
+    arrivals: Arrivals = NO_ARRIVALS,
 ) -> Planned:
-    bounds = Bounds(fleet, jobs, batches, now, config, problems_per_s=problems_per_s)
+    jobs, batches = jobs_table(jobs), batches_table(batches)
+    fleet = limited(fleet, jobs, batches, now, config, arrivals)
+    bounds = Bounds(fleet, jobs, batches, now, config, arrivals=arrivals)
     place(bounds, config.num_reviewed)
     upgrade(bounds)
     return Planned(bounds, settle(bounds))

@@ -17,6 +17,35 @@ from scheduler.core.states import BatchState, JobState
 ARRIVAL_WINDOW_S = 300.0
 """Time over which arrivals are counted: several bursts, and soon forgotten. With 120 s or 60 s the
 lulls between bursts were taken for an idle system."""
+LEAST_WINDOW_S = 60.0
+"""Rates count over the time since the first submission of the window, at least this: while a system
+fills, those over the whole window are far too low."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arrivals:
+    """Problems submitted for one model of late, those of refused jobs included.
+
+    Attributes:
+        over_s: Time over which they came, as rates see it.
+        numbers: (mean seconds given until the deadline, problems), by octaves of the first.
+    """
+
+    over_s: float = ARRIVAL_WINDOW_S
+    numbers: tuple[tuple[float, int], ...] = ()
+
+    @classmethod
+    def since(cls, first_s: float, numbers: tuple[tuple[float, int], ...]) -> "Arrivals":
+        """Those that came since the first of them, so many seconds ago."""
+        return cls(min(max(first_s, LEAST_WINDOW_S), ARRIVAL_WINDOW_S), numbers)
+
+    @property
+    def problems_per_s(self) -> float:
+        """Rate at which problems came."""
+        return sum(number for _, number in self.numbers) / self.over_s
+
+
+NO_ARRIVALS = Arrivals()
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +151,7 @@ class Snapshot:
     Attributes:
         learned: Answer profiles learned from finished branches, one per model and task family.
         tenant_shares: (tenant id, share of the row-seconds) of every tenant; shares sum to 1.
-        problems_per_s: (model, problems submitted per second) over `ARRIVAL_WINDOW_S`, those of
-            refused jobs included.
+        arrivals: By model what was submitted within `ARRIVAL_WINDOW_S`.
     """
 
     now: datetime
@@ -132,11 +160,11 @@ class Snapshot:
     workers: tuple[WorkerView, ...]
     learned: tuple[AnswerProfile, ...] = ()
     tenant_shares: tuple[tuple[str, float], ...] = ()
-    problems_per_s: tuple[tuple[str, float], ...] = ()
+    arrivals: tuple[tuple[str, Arrivals], ...] = ()
 
-    def arrivals_of(self, model: str) -> float:
-        """Problems submitted for a model per second of late."""
-        return dict(self.problems_per_s).get(model, 0.0)
+    def arrivals_of(self, model: str) -> Arrivals:
+        """Problems submitted for a model of late."""
+        return dict(self.arrivals).get(model, NO_ARRIVALS)
 
     def share_of(self, tenant_id: str) -> float:
         """Share of the row-seconds due to a tenant; 1 for one that is not known."""

@@ -72,7 +72,8 @@ def _worth(bounds: Bounds, jobs: IntArray) -> FloatArray:
     row-second is priced as a share of what the job's densest plan earns with it; the share grows
     with the part of all rows that arrivals would fill with such plans.
     """
-    if not bounds.problems_per_s:
+    arrivals = bounds.arrivals
+    if not arrivals.numbers:
         return np.full(len(jobs), np.inf)
     table, menus, classes = bounds.table, bounds.menus, bounds.classes[jobs]
     num_pending = table["num_pending"][jobs]
@@ -81,7 +82,7 @@ def _worth(bounds: Bounds, jobs: IntArray) -> FloatArray:
     per_problem_s = bounds.costs_s(jobs, dense) / np.maximum(num_pending, 1)
     is_recent = bounds.now_s - table["created_s"][jobs] < ARRIVAL_WINDOW_S
     own = np.where(is_recent, num_pending + table["num_in_flight"][jobs], 0)
-    others_per_s = np.maximum(bounds.problems_per_s - own / ARRIVAL_WINDOW_S, 0.0)
+    others_per_s = np.maximum(arrivals.problems_per_s - own / arrivals.over_s, 0.0)
     load = np.minimum(others_per_s * per_problem_s, 1.0)
     price = bounds.config.row_price * load * dense_accuracy / np.maximum(dense_cost, LEAST_COST)
     hulls = _hulls(bounds, jobs)

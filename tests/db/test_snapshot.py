@@ -18,7 +18,7 @@ from db.session import SessionFactory
 from db.snapshot import read_snapshot
 from db.workers import heartbeat, list_workers, models, register_worker, stop_worker
 from scheduler.core.decisions import Rejected, RejectReason
-from scheduler.core.snapshot import ARRIVAL_WINDOW_S
+from scheduler.core.snapshot import ARRIVAL_WINDOW_S, LEAST_WINDOW_S, NO_ARRIVALS
 from scheduler.core.states import BatchState, JobState
 from tests.factories import (
     NOW,
@@ -222,9 +222,14 @@ def test_arrivals_count_recent_problems_refused_ones_too(sessions: SessionFactor
     with sessions.begin() as session:
         stored_job(session, num_problems=6)
         insert_refusal(session, new_job(num_problems=18), refused)
-        snapshot = read_snapshot(session, after(1))
-        later = read_snapshot(session, after(ARRIVAL_WINDOW_S + 5.0))
-    ((model, rate),) = snapshot.problems_per_s
-    assert snapshot.arrivals_of(model) == rate == 24 / ARRIVAL_WINDOW_S
-    assert snapshot.arrivals_of("another") == 0.0
-    assert later.problems_per_s == ()
+        insert_refusal(session, new_job(num_problems=5, deadline_at=after(700.0)), refused)
+        first, soon, later = (
+            read_snapshot(session, after(s))
+            for s in (1.0, ARRIVAL_WINDOW_S / 2, ARRIVAL_WINDOW_S + 5.0)
+        )
+    ((model, arrivals),) = first.arrivals
+    assert arrivals.numbers == ((60.0, 24), (700.0, 5))
+    assert arrivals.problems_per_s == 29 / LEAST_WINDOW_S
+    assert soon.arrivals_of(model).problems_per_s == pytest.approx(29 / (ARRIVAL_WINDOW_S / 2))
+    assert first.arrivals_of("another") == NO_ARRIVALS
+    assert later.arrivals == ()

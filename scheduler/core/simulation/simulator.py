@@ -11,6 +11,7 @@ batches and workers.
 """
 
 import itertools
+import math
 from collections import deque
 from collections.abc import Sequence
 from functools import partial
@@ -30,7 +31,7 @@ from scheduler.core.simulation.live import (
 from scheduler.core.simulation.policy import Policy
 from scheduler.core.simulation.records import JobOutcome, Outcome
 from scheduler.core.simulation.world import SimulatedJob, SimulatedWorker
-from scheduler.core.snapshot import ARRIVAL_WINDOW_S, Snapshot, WorkerView
+from scheduler.core.snapshot import ARRIVAL_WINDOW_S, Arrivals, Snapshot, WorkerView
 
 TICK_S = 0.5
 MIN_TICK_S = 0.05
@@ -80,7 +81,7 @@ class _Simulation:
         self._batch_ids = itertools.count(1)
         self._jobs: dict[str, LiveJob] = {}
         self._batches: dict[int, LiveBatch] = {}
-        self._recent: dict[str, deque[tuple[float, int]]] = {}
+        self._recent: dict[str, deque[SimulatedJob]] = {}
         self._next_tick_s: float | None = None
         self._last_tick_s = -MIN_TICK_S
         self._num_ticks = 0
@@ -103,8 +104,8 @@ class _Simulation:
             jobs=tuple(job.view() for job in self._jobs.values()),
             batches=tuple(batch.view() for batch in self._batches.values()),
             workers=self._worker_views,
-            problems_per_s=tuple(
-                (model, sum(count for _, count in recent) / ARRIVAL_WINDOW_S)
+            arrivals=tuple(
+                (model, _arrivals(recent, self._clock.now_s))
                 for model, recent in self._recent.items()
             ),
         )
@@ -112,8 +113,8 @@ class _Simulation:
     def _note_arrival(self, job: SimulatedJob) -> None:
         """Count a job's problems among the recent ones of its model."""
         recent = self._recent.setdefault(job.model, deque())
-        recent.append((job.arrival_s, len(job.problems)))
-        while recent[0][0] < self._clock.now_s - ARRIVAL_WINDOW_S:
+        recent.append(job)
+        while recent[0].arrival_s < self._clock.now_s - ARRIVAL_WINDOW_S:
             recent.popleft()
 
     def _arrive(self, job: SimulatedJob) -> None:
@@ -180,6 +181,18 @@ class _Simulation:
             if problem.outcome is None and not self._controllers.expire(problem):
                 problem.close(self._clock.now_s, is_degraded=True)
                 self._end_problem(job)
+
+
+def _arrivals(jobs: Sequence[SimulatedJob], now_s: float) -> Arrivals:
+    """What these jobs, in order of arrival, add up to; as the snapshot of the store does."""
+    octaves: dict[int, tuple[float, int]] = {}
+    for job in jobs:
+        given_s, number = job.deadline_s - job.arrival_s, len(job.problems)
+        octave = math.floor(math.log2(max(given_s, 1.0)))
+        seconds, count = octaves.get(octave, (0.0, 0))
+        octaves[octave] = seconds + number * given_s, count + number
+    numbers = tuple((seconds / count, count) for _, (seconds, count) in sorted(octaves.items()))
+    return Arrivals.since(now_s - jobs[0].arrival_s, numbers)
 
 
 def _refused(job: SimulatedJob) -> JobOutcome:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scheduler.core.config import SchedulerConfig
 from scheduler.core.fleet import Fleet
 from scheduler.core.packing import Bounds, Packed, pack, place
-from scheduler.core.snapshot import ARRIVAL_WINDOW_S, BatchView, JobView
+from scheduler.core.snapshot import NO_ARRIVALS, Arrivals, BatchView, JobView
 from scheduler.core.stopping import CUT_SHARE
 from tests.scheduler.core.alone import best_plan
 from tests.scheduler.core.worlds import NOW, batch, job, worker
@@ -132,21 +132,23 @@ def test_upgrading_never_loses_a_job_or_accuracy(jobs: list[JobView]) -> None:
 
 
 def test_arrivals_put_a_price_on_upgrades_and_none_costs_nothing() -> None:
-    def branches(problems_per_s: float) -> int:
+    def branches(num_problems: int) -> int:
+        arrivals = Arrivals(numbers=((600.0, num_problems),))
         jobs = [job(deadline_s=600.0, num_pending=10)]
-        (item,) = pack(Bounds(FLEET, jobs, [], NOW, CONFIG, problems_per_s=problems_per_s))
+        (item,) = pack(Bounds(FLEET, jobs, [], NOW, CONFIG, arrivals=arrivals))
         return item.plan.num_branches
 
-    widths = [branches(rate) for rate in (0.0, 0.2, 1.0, 5.0)]
+    widths = [branches(number) for number in (0, 60, 300, 1500)]
     assert widths == sorted(widths, reverse=True)
     assert widths[0] > widths[-1]
 
 
 def test_a_jobs_own_problems_are_no_arrivals() -> None:
     alone = [job(deadline_s=600.0, num_pending=120)]
-    own_rate = 120 / ARRIVAL_WINDOW_S
+    own = Arrivals.since(0.0, ((600.0, 120),))
     free, priced = (
-        pack(Bounds(FLEET, alone, [], NOW, CONFIG, problems_per_s=rate)) for rate in (0.0, own_rate)
+        pack(Bounds(FLEET, alone, [], NOW, CONFIG, arrivals=arrivals))
+        for arrivals in (NO_ARRIVALS, own)
     )
     assert free == priced
 
