@@ -90,8 +90,9 @@ def weigh(
         refused = Weighed(Rejected(RejectReason.DEADLINE_INFEASIBLE, headroom_s), with_job)
     else:
         # A promise counts on all rows; what is expected of it, on those that will be used.
-        used = placed(everyone, fleet=limited(fleet, everyone, batches, now, config, arrivals))
-        return _admitted(used if job.id in _fitting(used) else with_job, job)
+        used = limited(fleet, everyone, batches, now, config, arrivals)
+        on_used = with_job if used is fleet else placed(everyone, fleet=used)
+        return _admitted(on_used if job.id in _fitting(on_used) else with_job, job)
     if best_effort:
         beside_full_rows = placed(others, extra_branches=fleet.rows)
         if _fitting(without_job) <= _fitting(beside_full_rows):

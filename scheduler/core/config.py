@@ -21,8 +21,8 @@ class SchedulerConfig:
         min_answered: Share of problems that get at least one vote under a plan that is promised.
         row_price: What a row-second is worth to problems that arrive later, as a multiple of what
             it earns at best, if arrivals could fill all rows; in proportion less when they fill
-            less. An upgrade must earn more. Half of it and twice of it were better at some loads
-            and worse at others (`tests/benchmarks/load.py`).
+            less. An upgrade must earn more. A quarter and the whole of it were worse
+            (`tests/benchmarks/load.py`).
         stop_gain: A problem ends when its branches still to come would raise the probability that
             its answer is right by less than this; see `Plan`. As near as a tie by the next
             number; on recordings it took less than half of the branches of deciding at width 16.
@@ -53,7 +53,7 @@ class SchedulerConfig:
     queue_depth: float = 2.0
     max_batches_per_worker: int = 32
     min_answered: float = 0.5
-    row_price: float = 1.0
+    row_price: float = 0.5
     stop_gain: float = 0.002
     accuracy_tie: float = 0.002
     replan_gain: float = 0.01
