@@ -170,7 +170,7 @@ def _binned(
         (np.bincount(which, number * value, minlength=1)[used]) / total[used]
         for value in (left_s, *others)
     ]
-    return total[used], np.array(means)
+    return total[used].astype(np.float64), np.array(means)
 
 
 def _most_asked(jobs: Jobs) -> AnswerProfile | None:
