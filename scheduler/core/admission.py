@@ -80,25 +80,24 @@ def weigh(
     def placed(jobs: Sequence[JobView], extra_branches: int = 0, fleet: Fleet = fleet) -> Bounds:
         return place(Bounds(fleet, jobs, batches, now, config, extra_branches, arrivals))
 
-    without_job, with_job = placed(others), placed(everyone)
-    if not _keeps_promises(with_job, without_job, job):
+    used = limited(fleet, everyone, batches, now, config, arrivals)
+    # What cannot be promised on the rows that will be used may be on all of them.
+    for rows in (used,) if used is fleet else (used, fleet):
+        without_job, with_job = placed(others, fleet=rows), placed(everyone, fleet=rows)
+        keeps_promises = _keeps_promises(with_job, without_job, job)
+        earliest_s = _until_headroom_s(with_job, job) if keeps_promises else None
+        if keeps_promises and earliest_s is None:
+            return _admitted(with_job, job)
+    if earliest_s is None:
         beside_job = placed(others, extra_branches=job.num_pending)
         slowed = _fitting(without_job) - _fitting(beside_job)
         earliest_s = _earliest_finish_s(with_job, beside_job, job, slowed, now)
-        refused = Weighed(Rejected(RejectReason.DEADLINE_INFEASIBLE, earliest_s), with_job)
-    elif (headroom_s := _until_headroom_s(with_job, job)) is not None:
-        refused = Weighed(Rejected(RejectReason.DEADLINE_INFEASIBLE, headroom_s), with_job)
-    else:
-        # A promise counts on all rows; what is expected of it, on those that will be used.
-        used = limited(fleet, everyone, batches, now, config, arrivals)
-        on_used = with_job if used is fleet else placed(everyone, fleet=used)
-        return _admitted(on_used if job.id in _fitting(on_used) else with_job, job)
     if best_effort:
         beside_full_rows = placed(others, extra_branches=fleet.rows)
         if _fitting(without_job) <= _fitting(beside_full_rows):
             effort = replace(job, is_promised=False)
             return _admitted(placed([*others, effort]), effort)
-    return refused
+    return Weighed(Rejected(RejectReason.DEADLINE_INFEASIBLE, earliest_s), with_job)
 
 
 def weigh_again(
