@@ -15,6 +15,11 @@ plans do; behind other work they do not count (`Candidates.is_narrow`), since fo
 would keep many rows from those who wait. A job that fits none gets a fallback and no longer binds
 the others; it keeps its place in line while that makes nobody late, and goes behind all others when
 it would. A best effort always gets a fallback, and goes behind all jobs with a promise.
+
+Tenants: somebody has to lose when the work turns out longer than was forecast, and it is not a
+tenant that asks for less than its share. Its late jobs keep their places in line, whoever then is
+late behind them: many small jobs of one tenant could otherwise make a larger one of another wait
+forever, as each of them by itself is easier to save.
 """
 
 from zlib import crc32
@@ -29,6 +34,8 @@ IntArray = NDArray[np.int64]
 
 MAX_PASSES = 64
 """Passes over all jobs at once before the rest is walked one by one."""
+MAX_SINGLY = 8
+"""Late jobs that keep their places one by one; the rest do together."""
 MAX_FLOAT = np.finfo(np.float64).max
 
 
@@ -41,15 +48,10 @@ def place(bounds: Bounds, num_reviewed: int | None = None) -> Bounds:
     bounds.is_open = _reviewed(bounds, num_reviewed)
     standing = np.flatnonzero(~bounds.is_open)
     bounds.choose(standing, bounds.stored[standing])
-    _choose_cheapest(bounds)
-    while (at_risk := _at_risk(bounds)).size:
-        standing = at_risk[~bounds.is_open[at_risk]]
-        if standing.size:
-            bounds.is_open[standing] = True
-        else:
-            bounds.is_open[: at_risk[-1] + 1] = True
-        _choose_cheapest(bounds)
-    _place_late(bounds)
+    stays = np.zeros(len(bounds.jobs), dtype=bool)
+    _choose(bounds, stays)
+    _keep_places(bounds, stays)
+    _place_late(bounds, stays)
     return bounds
 
 
@@ -69,13 +71,31 @@ def _draws(digests: IntArray, seed: int) -> FloatArray:
     return np.asarray((mixed >> np.uint64(32)) / 2.0**32)
 
 
-def _at_risk(bounds: Bounds) -> IntArray:
+def _choose(bounds: Bounds, stays: NDArray[np.bool_]) -> None:
+    """Plans for the open jobs, and for standing ones where that saves somebody.
+
+    Args:
+        stays: Late jobs that keep their places; they are not open.
+    """
+    _choose_cheapest(bounds)
+    while (at_risk := _at_risk(bounds, stays)).size:
+        standing = at_risk[~bounds.is_open[at_risk]]
+        if standing.size:
+            bounds.is_open[standing] = True
+        else:
+            before = slice(at_risk[-1] + 1)
+            bounds.is_open[before] = ~stays[before]
+        _choose_cheapest(bounds)
+
+
+def _at_risk(bounds: Bounds, stays: NDArray[np.bool_]) -> IntArray:
     """Jobs that a cheaper plan may save, their own or those of standing ones before them."""
     is_open = bounds.is_open
-    if is_open.all():
+    is_standing = ~is_open & ~stays
+    if not is_standing.any():
         return np.zeros(0, dtype=np.int64)
-    is_late = ~is_open & (bounds.slack_s() < -ROUNDING_S)
-    behind_standing = np.cumsum(~is_open) > 0
+    is_late = is_standing & (bounds.slack_s() < -ROUNDING_S)
+    behind_standing = np.cumsum(is_standing) > 0
     lost = np.flatnonzero(
         is_open & (bounds.chosen == LATE) & bounds.table["is_promised"] & behind_standing
     )
@@ -127,17 +147,61 @@ def _cheapest_behind(bounds: Bounds, jobs: IntArray, before_s: FloatArray) -> In
     return np.asarray(np.where(is_first, any_width, narrow))
 
 
-def _place_late(bounds: Bounds) -> None:
-    """Let late jobs take rows in their place, nearest deadline first, while all bounds hold."""
-    menus = bounds.menus
-    late = np.flatnonzero(bounds.chosen == LATE)
-    bounds.is_last[late] = True
-    late = late[bounds.table["is_promised"][late]]
-    everything = menus.num_fitting(bounds.classes[late], np.full(late.shape, MAX_FLOAT))
-    wanted_s = bounds.costs_s(late, menus.cheapest[bounds.classes[late], everything])
+def _keep_places(bounds: Bounds, stays: NDArray[np.bool_]) -> None:
+    """Late jobs of tenants below their share stay in line, and others choose behind them.
+
+    Args:
+        stays: Nobody yet; those who do are noted in it.
+    """
+    table = bounds.table
+    is_alone = (table["tenant"] == table["tenant"][:1]).all()
+    if is_alone or not (table["is_promised"] & (bounds.chosen == LATE)).any():
+        return
+    is_below = _is_below_share(bounds)
+    while (late := np.flatnonzero(is_below & (bounds.chosen == LATE) & ~stays)).size:
+        # One by one while they are few: who is late behind the first may give room to the next.
+        late = late[:1] if stays.sum() < MAX_SINGLY else late
+        stays[late] = True
+        bounds.is_open[late] = False
+        bounds.cost_s[late] = _wanted_s(bounds, late)
+        _choose(bounds, stays)
+    # Nobody before them gets a better plan at their cost.
+    bounds.must_start_s[stays] = bounds.before_s()[stays]
+    bounds.is_open |= stays
+
+
+def _is_below_share(bounds: Bounds) -> NDArray[np.bool_]:
+    """Promised jobs whose tenant wants less than its share of all pending work."""
+    table = bounds.table
+    cost_s = bounds.cost_s.copy()
+    late = np.flatnonzero((bounds.chosen == LATE) & table["is_promised"])
+    cost_s[late] = _wanted_s(bounds, late)
+    _, tenant = np.unique(table["tenant"], return_inverse=True)
+    own_s = np.bincount(tenant, cost_s)[tenant]
+    return np.asarray((own_s < table["tenant_share"] * cost_s.sum()) & table["is_promised"])
+
+
+def _wanted_s(bounds: Bounds, late: IntArray) -> FloatArray:
+    """What late jobs would cost with their cheapest plans, as far as their deadlines let them."""
+    menus, classes = bounds.menus, bounds.classes[late]
+    everything = menus.num_fitting(classes, np.full(late.shape, MAX_FLOAT))
+    cheapest = menus.cheapest[classes, everything].astype(np.int64)
+    wanted_s = bounds.costs_s(late, cheapest)
     # What does not fit before the deadline is not run, so it delays nobody.
     left_s = np.maximum(bounds.time_left_s[late] - bounds.before_s()[late], 0.0)
-    wanted_s = np.minimum(wanted_s, left_s)
+    return np.minimum(wanted_s, left_s)
+
+
+def _place_late(bounds: Bounds, stays: NDArray[np.bool_]) -> None:
+    """Let late jobs take rows in their place, nearest deadline first, while all bounds hold.
+
+    Args:
+        stays: Late jobs that have their place already.
+    """
+    late = np.flatnonzero((bounds.chosen == LATE) & ~stays)
+    bounds.is_last[late] = True
+    late = late[bounds.table["is_promised"][late]]
+    wanted_s = _wanted_s(bounds, late)
     while late.size:
         fits = wanted_s <= bounds.slack_behind_s()[late]
         late, wanted_s = late[fits], wanted_s[fits]

@@ -245,5 +245,6 @@ def view_of(
         num_pending=num_pending,
         num_in_flight=num_in_flight,
         plan=plan,
+        tenant_share=job.tenant_share,
         is_promised=is_promised,
     )

@@ -18,6 +18,7 @@ class SimulatedJob:
         prompt_tokens: Prompt length of each problem in tokens.
         max_branches: Upper bound on branches per problem asked by the client.
         max_tokens: Upper bound on completion tokens per branch, or None.
+        tenant_share: As in `JobView`.
     """
 
     id: str
@@ -30,6 +31,7 @@ class SimulatedJob:
     weight: float = 1.0
     max_branches: int = 64
     max_tokens: int | None = None
+    tenant_share: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)

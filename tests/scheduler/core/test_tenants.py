@@ -4,9 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from scheduler.core.admission import admit
-from scheduler.core.bounds import Bounds
+from scheduler.core.bounds import LATE, Bounds
 from scheduler.core.config import SchedulerConfig
 from scheduler.core.decisions import Admitted, Rejected
 from scheduler.core.fleet import Fleet
@@ -124,3 +126,54 @@ def test_a_refusal_for_the_share_names_a_deadline_that_is_admitted() -> None:
         num_pending=40,
     )
     assert isinstance(admit(snapshot(admitted), later, CONFIG), Admitted)
+
+
+def late_among_many(light_share: float, tenant_id: str = "light") -> Bounds:
+    """A job that is late, before many of another tenant that are tight."""
+    heavy = [
+        job(f"h{i}", tenant_id="heavy", tenant_share=1 - light_share, deadline_s=due, num_pending=5)
+        for i, due in enumerate(np.linspace(9.0, 30.0, 60))
+    ]
+    late = job("l", tenant_id=tenant_id, tenant_share=light_share, deadline_s=8.5, num_pending=150)
+    return place(Bounds(FLEET, [late, *heavy], [], NOW, CONFIG))
+
+
+def test_a_late_job_of_a_tenant_below_its_share_keeps_its_place() -> None:
+    bounds = late_among_many(0.5)
+    assert bounds.jobs[0].id == "l"
+    assert bounds.chosen[0] == LATE
+    assert not bounds.is_last[0]
+    # Those who lose by it are the other tenant's, and all who are in time are so behind it.
+    assert bounds.is_last.any()
+    assert bounds.holds()
+    assert bounds.before_s()[1] == pytest.approx(bounds.cost_s[0])
+    assert bounds.cost_s[0] > 0
+
+
+@pytest.mark.parametrize(("share", "tenant_id"), [(0.1, "light"), (0.5, "heavy"), (1.0, "heavy")])
+def test_a_late_job_of_a_tenant_at_its_share_goes_behind_those_it_would_make_late(
+    share: float, tenant_id: str
+) -> None:
+    bounds = late_among_many(share, tenant_id)
+    assert bounds.chosen[0] == LATE
+    assert bounds.is_last[0]
+
+
+@given(
+    jobs=st.lists(
+        st.tuples(st.sampled_from("abc"), st.floats(3.0, 40.0), st.integers(1, 60)),
+        min_size=2,
+        max_size=25,
+    )
+)
+@settings(max_examples=40, deadline=None)
+def test_whoever_is_late_all_others_keep_their_bounds(jobs: list[tuple[str, float, int]]) -> None:
+    shares = {"a": 0.2, "b": 0.3, "c": 0.5}
+    drawn = [
+        job(f"j{i}", tenant_id=name, tenant_share=shares[name], deadline_s=due, num_pending=count)
+        for i, (name, due, count) in enumerate(jobs)
+    ]
+    bounds = place(Bounds(FLEET, drawn, [], NOW, CONFIG))
+    assert bounds.holds()
+    upgrade(bounds)
+    assert bounds.holds()

@@ -1,0 +1,93 @@
+"""A tenant with a hundred jobs beside one with a few, through the production scheduler."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from scheduler.core.config import SchedulerConfig
+from scheduler.core.fit_answers import RecordedProblem
+from scheduler.core.simulation.policy import Production
+from scheduler.core.simulation.records import JobOutcome
+from scheduler.core.simulation.simulator import simulate
+from scheduler.core.simulation.world import SimulatedJob, SimulatedWorker
+from tests.scheduler.core import worlds
+
+CONFIG = SchedulerConfig()
+SAMPLES = 16
+
+
+def jobs_of(
+    tenant: str,
+    count: int,
+    *,
+    num_problems: int,
+    every_s: float,
+    due_s: float,
+    rng: np.random.Generator,
+    first_s: float = 0.0,
+) -> list[SimulatedJob]:
+    """Jobs of half the rows' share that arrive evenly, each due some time after its arrival."""
+    found = []
+    for number in range(count):
+        problems = []
+        for _ in range(num_problems):
+            classes = np.where(rng.random(SAMPLES) < rng.uniform(0.2, 0.95), 0, 1)
+            tokens = np.ceil(450 * rng.lognormal(0.0, 0.5, SAMPLES)).astype(int)
+            problems.append(RecordedProblem(tuple(classes.tolist()), tuple(tokens.tolist())))
+        at_s = first_s + number * every_s
+        found.append(
+            SimulatedJob(
+                f"{tenant}-{number}",
+                tenant,
+                worlds.MODEL,
+                at_s,
+                at_s + due_s,
+                tuple(problems),
+                100,
+                tenant_share=0.5,
+            )
+        )
+    return found
+
+
+def run(jobs: list[SimulatedJob]) -> dict[str, list[JobOutcome]]:
+    """Outcomes by tenant."""
+    view = worlds.worker()
+    engine = SimulatedWorker("w1", view.spec, view.latency, view.latency, view.answers)
+    outcome = simulate(jobs, [engine], Production(), CONFIG)
+    tenants = {job.tenant for job in jobs}
+    return {name: [job for job in outcome.jobs if job.tenant == name] for name in tenants}
+
+
+def num_right(outcomes: list[JobOutcome]) -> int:
+    return sum(job.num_right for job in outcomes)
+
+
+def num_answered(outcomes: list[JobOutcome]) -> int:
+    return sum(job.num_answered for job in outcomes)
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_many_small_jobs_do_not_push_a_few_larger_ones_past_their_deadlines(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    light = jobs_of("light", 5, num_problems=20, every_s=10.0, due_s=20.0, first_s=5.0, rng=rng)
+    heavy = jobs_of("heavy", 100, num_problems=5, every_s=0.5, due_s=20.0, rng=rng)
+    apart = run(light + heavy)
+    assert all(job.is_admitted and job.met_deadline for job in apart["light"])
+    # Rows are not left idle for it: as many answers are right as if nobody were told apart.
+    together = run([replace(job, tenant="one", tenant_share=1.0) for job in light + heavy])
+    right = sum(map(num_right, apart.values()))
+    assert right > 0.9 * num_right(together["one"])
+
+
+def test_a_backlog_of_a_hundred_jobs_does_not_push_small_ones_past_their_deadlines() -> None:
+    rng = np.random.default_rng(3)
+    light = jobs_of("light", 8, num_problems=5, every_s=10.0, due_s=15.0, first_s=25.0, rng=rng)
+    heavy = jobs_of("heavy", 100, num_problems=20, every_s=0.2, due_s=120.0, rng=rng)
+    found = run(light + heavy)
+    assert all(job.is_admitted and job.met_deadline for job in found["light"])
+    # The other is heavy indeed: it is refused some, and keeps the engine busy with the rest.
+    refused = [job for job in found["heavy"] if not job.is_admitted]
+    assert 10 < len(refused) < 90
+    assert num_answered(found["heavy"]) > 1000
