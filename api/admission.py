@@ -15,6 +15,7 @@ from api.deadlines import deadline_at
 from api.errors import invalid
 from api.problem_rows import insert_problem_set
 from api.prompts import check_fit, prompt_tokens
+from api.quota import check_quota
 from api.refusals import RefusedError
 from api.replays import BY_CONTENT, BY_KEY, replayed_by_content, replayed_by_key
 from api.schemas.submission import SetOptions
@@ -25,9 +26,9 @@ from db.snapshot import read_snapshot
 from scheduler.core.admission import weigh
 from scheduler.core.basis import fleet_of
 from scheduler.core.config import SchedulerConfig
-from scheduler.core.decisions import Admitted, Rejected
+from scheduler.core.decisions import Rejected
 from scheduler.core.explain import explain
-from scheduler.core.explanation import Explanation
+from scheduler.core.planned_tokens import planned_tokens
 from scheduler.core.snapshot import JobView, Snapshot
 from scheduler.core.states import JobState
 
@@ -65,7 +66,8 @@ def store(
         now: When its turn came, from which the forecast counts.
 
     Raises:
-        ApiError: 400 for a deadline, model or prompt that cannot be, 409 for a reused key.
+        ApiError: 400 for a deadline, model or prompt that cannot be, 409 for a reused key, 429 for
+            more tokens than the tenant may have queued.
         RefusedError: Admission refuses, which leaves no job.
     """
     sha256 = submission.sha256
@@ -99,7 +101,10 @@ def store(
     fleet = fleet_of(snapshot, job.model, settings.scheduler)
     if fleet is not None:
         check_fit(problems, fleet, snapshot)
-    insert_admitted(session, job, snapshot, settings.scheduler, best_effort=options.best_effort)
+    wanted = insert_admitted(
+        session, job, snapshot, settings.scheduler, best_effort=options.best_effort
+    )
+    check_quota(session, tenant_id, wanted, settings, now=now)
     if idempotency_key is not None:
         keys.claim_idempotency_key(
             session,
@@ -151,30 +156,28 @@ def insert_admitted(
     config: SchedulerConfig,
     *,
     best_effort: bool,
-) -> None:
-    """Admit a job beside what is live, and store it.
+) -> float:
+    """Admit a job beside what is live, and store it; returns the tokens that it counts for.
 
     Raises:
         RefusedError: Nobody serves its model, or the deadline cannot be met.
     """
-    admitted, explanation = _admit(job, snapshot, config, best_effort=best_effort)
-    jobs.insert_job(session, job, admitted, decision=explanation.to_dict())
-
-
-def _admit(
-    job: jobs.NewJob, snapshot: Snapshot, config: SchedulerConfig, *, best_effort: bool
-) -> tuple[Admitted, Explanation]:
-    """The verdict on what is live now, and why.
-
-    Raises:
-        RefusedError: Nobody serves it, or the deadline cannot be met.
-    """
-    weighed = weigh(snapshot, view_of(job, snapshot), config, best_effort=best_effort)
-    verdict = weighed.verdict
-    if isinstance(verdict, Rejected):
-        raise RefusedError(verdict, job, best_effort=best_effort)
-    assert weighed.bounds is not None
-    return verdict, explain(weighed.bounds, job.id, verdict.plan, verdict.forecast)
+    view = view_of(job, snapshot)
+    weighed = weigh(snapshot, view, config, best_effort=best_effort)
+    admitted, bounds = weighed.verdict, weighed.bounds
+    if isinstance(admitted, Rejected):
+        raise RefusedError(admitted, job, best_effort=best_effort)
+    assert bounds is not None
+    answers = bounds.fleet.informed(view.answers).answers
+    tokens = planned_tokens(answers, admitted.plan, job.mean_prompt_tokens)
+    explanation = explain(bounds, job.id, admitted.plan, admitted.forecast)
+    jobs.insert_job(
+        session,
+        replace(job, tokens_per_problem=tokens),
+        admitted,
+        decision=explanation.to_dict(),
+    )
+    return tokens * job.num_problems
 
 
 def check_model(session: Session, model: str) -> None:

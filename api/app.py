@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry, Gauge
 from api import errors
 from api.feed import Feed
 from api.openai.clerk import Clerk
+from api.rate_limits import RateLimits
 from api.routes import (
     batches,
     changes,
@@ -20,6 +21,7 @@ from api.routes import (
     grades,
     health,
     jobs,
+    keys,
     metrics,
     quotes,
     refusals,
@@ -46,12 +48,15 @@ _TAGS = [
     {"name": "grades", "description": "The grade book: answers of others and ours, graded."},
     {"name": "reports", "description": "Latency and attainment over time."},
     {"name": "webhooks", "description": "Be told of the ends of jobs and batches."},
+    {"name": "keys", "description": "Keys of your tenant, for a key with the scope `admin`."},
     {"name": "workers", "description": "Who serves which model."},
     {"name": "operations", "description": "Health and metrics; no key needed."},
 ]
 _KEYED: dict[int | str, dict[str, Any]] = {
     400: {"model": ErrorOut, "description": "A parameter is invalid; `param` names it."},
-    401: {"model": ErrorOut, "description": "The API key is missing, unknown or revoked."},
+    401: {"model": ErrorOut, "description": "The API key is missing, unknown or not in force."},
+    403: {"model": ErrorOut, "description": "The API key lacks a scope; `scope` names it."},
+    429: {"model": ErrorOut, "description": "Too many requests; `Retry-After` says when to."},
     503: {"model": ErrorOut, "description": "The database does not answer; retry."},
 }
 
@@ -79,6 +84,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
     )
     app.state.settings = settings
     app.state.sessions = session_factory(engine)
+    app.state.rate_limits = RateLimits(settings)
     app.state.clerk = Clerk(app.state.sessions, settings)
     app.state.feed = Feed(
         app.state.sessions, settings.database_url, max_followers=settings.max_streams
@@ -104,6 +110,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
         reports,
         webhooks,
         workers,
+        keys,
     ):
         app.include_router(noun.router, responses=_KEYED)
     for operation in (health, metrics):

@@ -1,5 +1,6 @@
 """One envelope for every error: `{"error": {"message", "type", "param", "code"}}`."""
 
+import math
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
@@ -12,6 +13,8 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
 
 _RETRY_STORE_S = 2
+_MAX_RETRY_AFTER_S = 120
+"""Official clients of OpenAI give up at once when told to wait longer."""
 
 
 class ApiError(Exception):
@@ -88,6 +91,11 @@ def stopping() -> ApiError:
         f"The server stops. Retry in {_RETRY_STORE_S} seconds.",
         headers={"Retry-After": str(_RETRY_STORE_S), "Connection": "close"},
     )
+
+
+def retry_after(wait_s: float) -> str:
+    """Value of `Retry-After`: whole seconds, and never so many that clients give up."""
+    return str(min(max(math.ceil(wait_s), 1), _MAX_RETRY_AFTER_S))
 
 
 def internal(request_id: str) -> ApiError:

@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 from api.admission import Stored, check_model, insert_admitted
 from api.deadlines import deadline_at
 from api.errors import ApiError, not_found
+from api.quota import check_quota
 from api.replays import BY_KEY, replayed_by_key
 from api.schemas.changes import RetryIn
 from api.settings import ApiSettings
@@ -40,7 +41,7 @@ def retry(
 
     Raises:
         ApiError: 400 for a deadline that cannot be, 404, 409 for a job that still runs, that has
-            nothing left, or a reused key.
+            nothing left, or a reused key, 429 for more tokens than the tenant may have queued.
         RefusedError: Admission refuses, which leaves no job.
     """
     sha256 = hashlib.sha256(f"retry {job_id} {wanted.model_dump_json()}".encode()).hexdigest()
@@ -68,7 +69,10 @@ def retry(
     check_model(session, source.model)
     job = _again(source, wanted, num_left, due_at, now)
     snapshot = read_snapshot(session, now)
-    insert_admitted(session, job, snapshot, settings.scheduler, best_effort=wanted.best_effort)
+    tokens = insert_admitted(
+        session, job, snapshot, settings.scheduler, best_effort=wanted.best_effort
+    )
+    check_quota(session, tenant_id, tokens, settings, now=now)
     if idempotency_key is not None:
         keys.claim_idempotency_key(
             session,

@@ -8,9 +8,10 @@ from scheduler.core.config import SchedulerConfig
 
 
 class ApiSettings(BaseSettings):
-    """Read from the environment: `DATABASE_URL`, and `SLACKLINE_` plus the name for the rest.
+    """Read from the environment: `DATABASE_URL`, `REDIS_URL`, and `SLACKLINE_` plus the name.
 
     Attributes:
+        redis_url: Where requests are counted; without it no rate is limited.
         local_key: API key of the local tenant. Only the embedded mode sets it; a server that
             others can reach must leave it unset.
         max_body_bytes: Size of a JSON Lines body or upload, which is spooled to disk.
@@ -20,7 +21,12 @@ class ApiSettings(BaseSettings):
         max_batch_lines: Requests in the file of a batch.
         max_batch_kinds: Kinds of requests in the file of a batch: each needs a job of its own.
         max_batches_per_h: Batches that a tenant may create in any 3,600 seconds.
-        max_enqueued_tokens: Prompt tokens of a tenant's unfinished jobs on one model.
+        max_queued_tokens: Tokens that a tenant's open problems may count for, unless the tenant
+            has a limit of its own; None for no limit. See `api.quota`.
+        max_submissions_per_min: Requests of one key, other than reads, in a minute; None for no
+            limit.
+        max_reads_per_min: The same for reads.
+        max_keys: Keys that a tenant may have.
         max_submissions: Answers of others to one problem.
         max_submission_chars: Characters of all of them together.
         dedup_window_s: How long after a submission without a key the same one is its retry; 0
@@ -41,6 +47,7 @@ class ApiSettings(BaseSettings):
     )
 
     database_url: str = Field(validation_alias="DATABASE_URL")
+    redis_url: str | None = Field(default=None, validation_alias="REDIS_URL")
     local_key: str | None = None
     max_body_bytes: int = 200_000_000
     max_json_bytes: int = 32_000_000
@@ -49,7 +56,10 @@ class ApiSettings(BaseSettings):
     max_batch_lines: int = 50_000
     max_batch_kinds: int = 64
     max_batches_per_h: int = 2_000
-    max_enqueued_tokens: int = 2_000_000_000
+    max_queued_tokens: int | None = None
+    max_submissions_per_min: int | None = Field(default=600, ge=1)
+    max_reads_per_min: int | None = Field(default=6_000, ge=1)
+    max_keys: int = 100
     max_problems: int = 100_000
     max_prompt_chars: int = 200_000
     max_reference_chars: int = 20_000

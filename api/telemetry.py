@@ -1,4 +1,4 @@
-"""Counts and times requests, names them, and turns a crash into the envelope.
+"""Counts and times requests, names them, tells their rate, and turns a crash into the envelope.
 
 Labels are route templates, never paths or tenants, so their number is bounded.
 """
@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uuid_utils import uuid7
 
 from api.errors import internal, stopping
+from api.rate_limits import RateLimit
 
 _log = logging.getLogger("slackline.api")
 _REQUEST_ID = re.compile(rb"[\w.:-]{1,128}", re.ASCII)
@@ -70,7 +71,12 @@ class Telemetry:
             nonlocal status, is_started
             if message["type"] == "http.response.start":
                 status, is_started = message["status"], True
-                _headers(message).append((b"x-request-id", request_id.encode()))
+                headers = _headers(message)
+                headers.append((b"x-request-id", request_id.encode()))
+                rate_limit: RateLimit | None = scope.get("state", {}).get("rate_limit")
+                if rate_limit is not None:
+                    for name, value in rate_limit.headers().items():
+                        headers.append((name.lower().encode(), value.encode()))
             await send(message)
 
         try:

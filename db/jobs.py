@@ -42,6 +42,7 @@ class NewJob:
     branch_options: BranchOptions = field(default_factory=BranchOptions)
     request_sha256: str | None = None
     retry_of: str | None = None
+    tokens_per_problem: float = 0.0
 
 
 def insert_job(
@@ -75,6 +76,7 @@ def insert_job(
             retry_of=job.retry_of,
             num_problems=job.num_problems,
             mean_prompt_tokens=job.mean_prompt_tokens,
+            tokens_per_problem=job.tokens_per_problem,
             created_at=job.created_at,
             verdict=admitted.verdict,
             is_promised=admitted.is_promised,

@@ -127,16 +127,6 @@ def recently_created(session: Session, tenant_id: str, since: datetime) -> Recen
     return RecentBatches(number, first_at or since)
 
 
-def enqueued_tokens(session: Session, tenant_id: str, model: str) -> float:
-    """Prompt tokens, as estimated at submit, of the tenant's live jobs on a model."""
-    total = session.scalar(
-        select(func.sum(Job.num_problems * Job.mean_prompt_tokens)).where(
-            Job.tenant_id == tenant_id, Job.model == model, Job.finished_at.is_(None)
-        )
-    )
-    return float(total or 0.0)
-
-
 def claim_validation(session: Session, *, lease_s: float, now: datetime) -> OpenaiBatch | None:
     """Take the most urgent batch that nobody validates; None when there is none."""
     free = (

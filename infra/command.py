@@ -13,13 +13,15 @@ import typer
 from api.client.commands import app
 from api.client.errors import SlacklineError
 from api.client.screen import ExitCode, Screen
-from infra import server_commands, worker_commands
+from infra import key_commands, server_commands, tenant_commands, worker_commands
 
 if TYPE_CHECKING:
     from infra.state import Running
 
 server_commands.add_to(app)
 worker_commands.add_to(app)
+app.add_typer(key_commands.app, name="keys")
+app.add_typer(tenant_commands.app, name="tenants")
 
 __all__ = ["app", "main"]
 

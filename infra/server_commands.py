@@ -1,6 +1,5 @@
 """Commands of Slackline's own processes, as the local supervisor and containers run them."""
 
-from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
@@ -17,7 +16,6 @@ API_DRAIN_LIMIT_S = 3
 """A stop waits so long for requests in progress, an upload that stalls say; supervisors kill
 after 8 s, containers after 10 s."""
 
-keys_app = App(help="API keys of a server.")
 health_app = App(help="Exit code 0 when a process works, else 1.")
 
 
@@ -25,7 +23,6 @@ def add_to(app: App) -> None:
     """Add these commands to the `slackline` command."""
     for command in (migrate, api, scheduler):
         app.command()(command)
-    app.add_typer(keys_app, name="keys")
     app.add_typer(health_app, name="health")
 
 
@@ -65,59 +62,6 @@ def scheduler(database_url: DatabaseUrl, redis_url: RedisUrl) -> None:
     from scheduler.loop import run
 
     run(SchedulerSettings(database_url=database_url, redis_url=redis_url))
-
-
-@keys_app.command("create")
-def create_key(
-    screen: Screen,
-    database_url: DatabaseUrl,
-    label: Annotated[str, typer.Option(help="What the key is for.")],
-    tenant: Annotated[
-        str | None, typer.Option(help="Id of a tenant, ten_...; a new tenant by default.")
-    ] = None,
-) -> None:
-    """Make an API key and show it, this once."""
-    from sqlalchemy.exc import IntegrityError
-
-    from db import keys
-    from db.session import connect, session_factory, transaction
-
-    now = datetime.now(UTC)
-    engine = connect(database_url, pool_size=1)
-    secret = keys.new_secret()
-    digest = keys.hash_secret(secret)
-    try:
-        with transaction(session_factory(engine)) as session:
-            tenant_id = tenant or keys.create_tenant(session, name=label, now=now)
-            key_id = keys.insert_api_key(
-                session, tenant_id=tenant_id, key_sha256=digest, label=label, now=now
-            )
-    except IntegrityError:
-        message = f"No tenant has the id {tenant!r}. Leave out --tenant to make a new one."
-        raise SlacklineError(message, code="not_found", param="tenant") from None
-    finally:
-        engine.dispose()
-    created = {"id": key_id, "tenant_id": tenant_id, "label": label, "secret": secret}
-    screen.show(created, lambda key: f"{key['secret']}  # {key['tenant_id']} {key['id']}")
-
-
-@keys_app.command("revoke")
-def revoke_key(
-    screen: Screen,
-    database_url: DatabaseUrl,
-    key: Annotated[str, typer.Argument(help="Id of the key, key_..., as `create` showed it.")],
-) -> None:
-    """Refuse an API key from now on."""
-    from db import keys
-    from db.session import connect, session_factory, transaction
-
-    engine = connect(database_url, pool_size=1)
-    with transaction(session_factory(engine)) as session:
-        revoked = keys.revoke_api_key(session, key, now=datetime.now(UTC))
-    engine.dispose()
-    if not revoked:
-        raise SlacklineError(f"No key in force has the id {key!r}.", code="not_found", param="key")
-    screen.show({"id": key, "revoked": True}, lambda _: f"{key} revoked")
 
 
 @health_app.command("api")

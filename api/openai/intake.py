@@ -7,6 +7,7 @@ was overtaken stores nothing.
 """
 
 import time
+from datetime import datetime
 from typing import BinaryIO
 
 from sqlalchemy.orm import Session
@@ -17,13 +18,13 @@ from api.openai.limits import PromptLimit
 from api.openai.requests import stored_file
 from api.openai.retries import retry_wait
 from api.openai.validation import (
-    CheckedBatch,
     InvalidBatchError,
     batch_error,
     check_batch,
     problems_of,
 )
 from api.prompts import chars_per_token, prompt_tokens
+from api.quota import excess
 from api.refusals import RefusedError
 from api.schemas.files import UploadPurpose
 from api.settings import ApiSettings
@@ -33,7 +34,6 @@ from db.files import get_file
 from db.models import File, OpenaiBatch
 from db.openai_batches import (
     claim_validation,
-    enqueued_tokens,
     fail_batch,
     insert_batch_job,
     renew_validation,
@@ -46,7 +46,6 @@ from db.session import SessionFactory, transaction
 from db.snapshot import read_snapshot
 from scheduler.core.basis import fleet_of
 from scheduler.core.decisions import RejectReason
-from scheduler.core.snapshot import Snapshot
 
 LEASE_S = 10.0
 """How long a claim holds unless it is renewed; a batch whose reader was killed waits so long."""
@@ -91,7 +90,7 @@ class Intake:
             hold_admission(session)
             now = utc_now()
             snapshot = read_snapshot(session, now)
-            self._check_tokens(session, batch, checked, snapshot)
+            wanted = 0.0
             job_ids: dict[str, str] = {}
             for key, kind in checked.kinds.items():
                 if job_ids:
@@ -105,7 +104,7 @@ class Intake:
                     mean_prompt_tokens=prompt_tokens(snapshot, kind.options, mean_chars),
                     now=now,
                 )
-                insert_admitted(
+                wanted += insert_admitted(
                     session,
                     job,
                     snapshot,
@@ -114,6 +113,7 @@ class Intake:
                 )
                 insert_batch_job(session, batch.id, job.id)
                 job_ids[key] = job.id
+            self._check_tokens(session, batch, checked.model, wanted, now)
             again = stored_file(self._sessions, file.id)
             problems = problems_of(batch, again, self._settings, checked, job_ids)
             num_stored = insert_placed_problems(session, problems)
@@ -183,16 +183,16 @@ class Intake:
         return PromptLimit(tokens * chars_per_token(snapshot, model), tokens)
 
     def _check_tokens(
-        self, session: Session, batch: OpenaiBatch, checked: CheckedBatch, snapshot: Snapshot
+        self, session: Session, batch: OpenaiBatch, model: str, wanted: float, now: datetime
     ) -> None:
-        limit = self._settings.max_enqueued_tokens
-        queued = enqueued_tokens(session, batch.tenant_id, checked.model)
-        num_chars = sum(kind.num_prompt_chars for kind in checked.kinds.values())
-        if queued + num_chars / chars_per_token(snapshot, checked.model) > limit:
+        beyond = excess(session, batch.tenant_id, wanted, self._settings, now=now)
+        if beyond is not None:
             raise batch_error(
                 "token_limit_exceeded",
-                f"Enqueued token limit reached for {checked.model}. Limit: {limit:,} enqueued"
-                " tokens. Please try again once some in_progress batches have been completed.",
+                f"Enqueued token limit reached for {model}. Limit: {beyond.limit:,} enqueued"
+                f" tokens; {beyond.queued:,.0f} are queued and this batch counts for"
+                f" {beyond.wanted:,.0f}. Please try again once some in_progress batches have been"
+                " completed.",
             )
 
     def _fail(self, batch: OpenaiBatch, failure: InvalidBatchError) -> None:

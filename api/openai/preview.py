@@ -3,7 +3,6 @@
 What is told here at once is decided again when the file has been read, on what it really holds.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -13,7 +12,7 @@ import orjson
 from sqlalchemy.orm import Session
 
 from api.admission import new_job, view_of
-from api.errors import ApiError
+from api.errors import ApiError, retry_after
 from api.openai.bodies import prompt_of
 from api.prompts import prompt_tokens
 from api.refusals import RefusedError
@@ -28,9 +27,6 @@ from scheduler.core.admission import weigh
 from scheduler.core.config import SchedulerConfig
 from scheduler.core.decisions import Rejected, RejectReason
 from scheduler.core.snapshot import Snapshot
-
-MAX_RETRY_AFTER_S = 120
-"""Official clients give up at once when told to wait longer."""
 
 _HOUR = timedelta(hours=1)
 _SAMPLE_LINES = 20
@@ -52,7 +48,7 @@ def check_rate(session: Session, batch: OpenaiBatch, settings: ApiSettings) -> N
         f"More than {settings.max_batches_per_h:,} batches were created within an hour. The next"
         f" one may come in {wait_s:,.0f} seconds.",
         kind="rate_limit_error",
-        headers={"Retry-After": _retry_after(wait_s)},
+        headers={"Retry-After": retry_after(wait_s)},
     )
 
 
@@ -85,7 +81,7 @@ def _too_busy(
     late_s = earliest_s - (job.deadline_at - job.created_at).total_seconds()
     idle = replace(snapshot, jobs=(), batches=())
     alone = weigh(idle, view_of(job, idle), config).verdict
-    headers = {"Retry-After": _retry_after(late_s)}
+    headers = {"Retry-After": retry_after(late_s)}
     if isinstance(alone, Rejected):
         headers["x-should-retry"] = "false"
     return ApiError(
@@ -97,10 +93,6 @@ def _too_busy(
         headers=headers,
         extra=refused.error.extra,
     )
-
-
-def _retry_after(wait_s: float) -> str:
-    return str(min(max(math.ceil(wait_s), 1), MAX_RETRY_AFTER_S))
 
 
 def _expected_job(

@@ -82,6 +82,10 @@ def own_job(session: Session, tenant_id: str, job_id: str) -> Job:
             "model": ErrorOut,
             "description": "`deadline_infeasible`; `earliest_finish_at` says what is feasible.",
         },
+        429: {
+            "model": ErrorOut,
+            "description": "Too many requests, or `token_limit_exceeded`: too much is queued.",
+        },
     },
 )
 def submit(

@@ -8,7 +8,7 @@ from db.models.openai_batches import OpenaiBatch, OpenaiBatchJob, RefusedLine
 from db.models.profiles import LearnedProfile
 from db.models.refusals import Refusal
 from db.models.submissions import Submission
-from db.models.tenants import ApiKey, IdempotencyKey, Tenant
+from db.models.tenants import ApiKey, IdempotencyKey, Scope, Tenant
 from db.models.webhooks import Webhook, WebhookDelivery
 from db.models.work import Batch, Branch, Problem
 from db.models.workers import Worker
@@ -31,6 +31,7 @@ __all__ = [
     "Refusal",
     "RefusedLine",
     "Rollup",
+    "Scope",
     "Submission",
     "Tenant",
     "Webhook",

@@ -73,6 +73,8 @@ class Job(Base):
     retry_of: Mapped[str | None] = mapped_column(ForeignKey("jobs.id", ondelete="SET NULL"))
     num_problems: Mapped[int] = mapped_column(Integer)
     mean_prompt_tokens: Mapped[float]
+    # What an open problem of it counts for in the tenant's quota; fixed at submit.
+    tokens_per_problem: Mapped[float] = mapped_column(server_default=text("0"))
     # The verdict at submit: `accepted` or `accepted_degraded`, with the forecast of that moment.
     verdict: Mapped[str]
     admitted_finish_at: Mapped[datetime]

@@ -77,21 +77,7 @@ def bench(url: str, num_jobs: int, repeats: int) -> dict[str, Any]:
     """Seconds of each part of a tick."""
     sessions = session_factory(connect(url))
     now = datetime.now(UTC)
-    with transaction(sessions) as session:
-        for number in range(max(1, num_jobs // 10)):
-            stored_worker(session, f"w{number:04}", now=now)
-        stored_job(
-            session,
-            num_problems=PROBLEMS_PER_JOB,
-            created_at=now,
-            deadline_at=now + timedelta(hours=1),
-        )
-        session.execute(text("DELETE FROM problems"))
-        session.execute(_JOBS, {"num_jobs": num_jobs})
-        session.execute(_PROBLEMS)
-    with transaction(sessions) as session:
-        session.execute(text("ANALYZE"))
-
+    store_jobs(sessions, num_jobs, now)
     ticks = []
     for _ in range(repeats + 1):
         ticks.append(_timed(sessions, now))
@@ -108,6 +94,25 @@ def bench(url: str, num_jobs: int, repeats: int) -> dict[str, Any]:
         "first": first,
         "next": {key: statistics.median(tick[key] for tick in rest) for key in first},
     }
+
+
+def store_jobs(sessions: SessionFactory, num_jobs: int, now: datetime) -> None:
+    """Store so many live jobs of one tenant, and a tenth as many workers."""
+    with transaction(sessions) as session:
+        for number in range(max(1, num_jobs // 10)):
+            stored_worker(session, f"w{number:04}", now=now)
+        stored_job(
+            session,
+            num_problems=PROBLEMS_PER_JOB,
+            created_at=now,
+            deadline_at=now + timedelta(hours=1),
+            tokens_per_problem=1000.0,
+        )
+        session.execute(text("DELETE FROM problems"))
+        session.execute(_JOBS, {"num_jobs": num_jobs})
+        session.execute(_PROBLEMS)
+    with transaction(sessions) as session:
+        session.execute(text("ANALYZE"))
 
 
 def _timed(sessions: SessionFactory, now: datetime) -> dict[str, float]:

@@ -7,37 +7,11 @@ import subprocess
 import time
 
 import httpx
-from typer.testing import CliRunner, Result
 
-from db.keys import find_tenant, hash_secret
-from db.session import SessionFactory
-from infra.command import app
 from infra.processes import bound
 from infra.readiness import api_is_ready
 from infra.servers import free_port
 from tests.stack import slackline
-
-
-def test_a_key_opens_the_api_until_it_is_revoked(
-    database_url: str, sessions: SessionFactory
-) -> None:
-    def keys(*arguments: str) -> Result:
-        environment = {"DATABASE_URL": database_url}
-        return CliRunner().invoke(app, ("keys", *arguments), env=environment)
-
-    created = keys("create", "--label", "me")
-    secret, _, tenant_id, key_id = created.stdout.split()
-
-    def holder() -> str | None:
-        with sessions() as session:
-            return find_tenant(session, key_sha256=hash_secret(secret))
-
-    assert holder() == tenant_id
-    assert keys("revoke", key_id).stdout == f"{key_id} revoked\n"
-    assert holder() is None
-    again = keys("revoke", key_id)
-    assert again.exit_code == 1
-    assert "No key in force" in str(again.exception) + again.output
 
 
 def test_an_upload_that_stalls_does_not_hold_up_a_stop_of_the_api(database_url: str) -> None:

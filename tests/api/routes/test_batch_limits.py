@@ -10,7 +10,6 @@ from db.models import File
 from db.session import SessionFactory, transaction
 from tests.api.live import error_of
 from tests.api.openai.batch_files import chat_line, create, errors_of, jsonl, run, upload
-from tests.factories import MODEL
 
 
 @pytest.mark.usefixtures("worker")
@@ -52,19 +51,6 @@ def test_more_batches_than_an_hour_allows_are_told_when_to_come_back(
     assert error["type"] == "rate_limit_error"
     assert response.headers["retry-after"] == "120"
     assert len(api.get("/v1/batches").json()["data"]) == 2
-
-
-@pytest.mark.usefixtures("worker")
-def test_a_batch_that_would_queue_too_many_tokens_fails(
-    serve: Callable[..., httpx.Client],
-) -> None:
-    api = serve(max_enqueued_tokens=11)
-    assert run(api, *(chat_line(f"p{i}") for i in range(6)))["status"] == "in_progress"
-    failed = run(api, *(chat_line(f"p{i}") for i in range(6)))
-    assert errors_of(failed) == [("token_limit_exceeded", None, None)]
-    assert failed["errors"]["data"][0]["message"].startswith(
-        f"Enqueued token limit reached for {MODEL}."
-    )
 
 
 @pytest.mark.usefixtures("worker")

@@ -1,0 +1,13 @@
+"""How many tokens a problem is expected to take under a plan."""
+
+from scheduler.core.accuracy import AnswerProfile
+from scheduler.core.occupancy import capped
+from scheduler.core.plan import Plan
+
+
+def planned_tokens(answers: AnswerProfile, plan: Plan, prompt_tokens: float) -> float:
+    """The prompt, once, and the completions of all branches, with what early stops save."""
+    completions = capped(
+        answers, (plan.num_branches,), (float(plan.max_tokens),), plan.stop_gain
+    ).work
+    return prompt_tokens + float(completions[0, 0])
