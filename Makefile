@@ -14,7 +14,7 @@ VLLM_INSTALLED = $(or $(wildcard $(VLLM_VENV)/.installed-gpu),$(VLLM_VENV)/.inst
 VLLM_PIP := $(VLLM_BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test acceptance check lint bench clean
+.PHONY: help setup demo up test acceptance fuzz check lint bench clean
 .PHONY: install-vllm install-vllm-cpu test-vllm
 
 help: ## List the targets
@@ -40,6 +40,9 @@ test: $(INSTALLED) ## Run the tests
 
 acceptance: $(INSTALLED) ## Run three versions of the official openai client against a live server
 	$(BIN)/python -m pytest -m acceptance tests/api/openai $(ARGS)
+
+fuzz: $(INSTALLED) ## Fuzz a live server by its OpenAPI document: make fuzz ARGS="--seconds 600 --seed 2"
+	$(BIN)/python -m tests.fuzz $(ARGS)
 
 lint: $(INSTALLED) ## Check format, style, types and import contracts
 	$(BIN)/ruff format --check .

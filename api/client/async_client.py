@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
-from api.client import calls, control_calls
+from api.client import calls, control_calls, webhook_calls
 from api.client.errors import SlacklineError
 from api.client.methods import documented
 from api.client.requests import Call, Pages, Stream
@@ -87,6 +87,15 @@ class AsyncClient:
     report = _answer(calls.report)
     comparison = _answer(calls.comparison)
     workers = _answer(calls.workers)
+    create_webhook = _answer(webhook_calls.create_webhook)
+    webhook = _answer(webhook_calls.webhook)
+    webhooks = _answer(webhook_calls.webhooks)
+    change_webhook = _answer(webhook_calls.change_webhook)
+    rotate_webhook_secret = _answer(webhook_calls.rotate_webhook_secret)
+    delete_webhook = _answer(webhook_calls.delete_webhook)
+    deliveries = _items(webhook_calls.deliveries)
+    redeliver = _answer(webhook_calls.redeliver)
+    redeliver_dead = _answer(webhook_calls.redeliver_dead)
 
     async def follow(self, job_id: str, *, after: int = 0) -> AsyncIterator[Event]:
         """As `Client.follow`."""

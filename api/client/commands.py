@@ -16,12 +16,14 @@ from api.client.follow import follow, outcome
 from api.client.grade_command import grade
 from api.client.report_command import report
 from api.client.screen import Screen
+from api.client.webhook_commands import webhooks
 
 app = App()
 app.command()(grade)
 app.command()(report)
 for command in (change, retry):
     app.command()(command)
+app.add_typer(webhooks, name="webhooks")
 
 
 class Format(StrEnum):

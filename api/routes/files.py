@@ -98,7 +98,9 @@ def list_own_files(
     """A page of your files."""
     now = utc_now()
     with transaction(sessions) as session:
-        cursor = None if after is None else get_file(session, caller, _known(after), now=now)
+        cursor = None
+        if after is not None and "\0" not in after:
+            cursor = get_file(session, caller, after, now=now)
         if after is not None and cursor is None:
             raise invalid("after", "No file found with the id in 'after'. Pass a file's id.")
         found = list_files(

@@ -8,12 +8,13 @@ from scheduler.core.event_kinds import EventKind
 
 
 class WebhookKind(StrEnum):
-    """What a webhook may ask for: ends of jobs, and ends of batches in OpenAI's own words."""
+    """What a webhook may ask for: about jobs, and ends of batches in OpenAI's own words."""
 
     JOB_COMPLETED = "job.completed"
     JOB_EXPIRED = "job.expired"
     JOB_FAILED = "job.failed"
     JOB_CANCELLED = "job.cancelled"
+    JOB_AT_RISK = "job.at_risk"
     BATCH_COMPLETED = "batch.completed"
     BATCH_EXPIRED = "batch.expired"
     BATCH_FAILED = "batch.failed"

@@ -46,6 +46,12 @@ from api.client.shapes.results import (
     GradeRow,
     Result,
 )
+from api.client.shapes.webhooks import (
+    Delivery,
+    DeliveryState,
+    EventType,
+    Webhook,
+)
 from api.client.shapes.workers import (
     Worker,
 )
@@ -60,7 +66,10 @@ __all__ = [
     "Comparison",
     "CostParts",
     "Decision",
+    "Delivery",
+    "DeliveryState",
     "Event",
+    "EventType",
     "Explanation",
     "Forecast",
     "ForecastBasis",
@@ -85,5 +94,6 @@ __all__ = [
     "Seconds",
     "Stops",
     "Submission",
+    "Webhook",
     "Worker",
 ]

@@ -32,12 +32,17 @@ ARGUMENTS = {
     "retry": ["ENDED", "--deadline", "1h"],
     "submit": ["FILE", "--deadline", "1h"],
     "watch": ["ENDED"],
+    "webhooks create": ["https://hooks.example.test/", "--event", "job.failed"],
+    "webhooks list": [],
     "workers": [],
 }
 """Arguments of a call that works. JOB is a live job, ENDED an expired one, FILE a set."""
 
-ELSEWHERE = {"grade"}
-"""Waits for a worker: tests/e2e/test_grading.py."""
+ELSEWHERE = {
+    "grade",  # Waits for a worker: tests/e2e/test_grading.py.
+    *(f"webhooks {name}" for name in ("update", "rotate", "deliveries", "redeliver", "delete")),
+}
+"""Of webhooks these need one: test_webhook_commands.py."""
 
 EXIT_CODES = {"watch": ExitCode.MISSED_DEADLINE}
 
