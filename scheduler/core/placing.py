@@ -34,8 +34,6 @@ IntArray = NDArray[np.int64]
 
 MAX_PASSES = 64
 """Passes over all jobs at once before the rest is walked one by one."""
-MAX_SINGLY = 8
-"""Late jobs that keep their places one by one; the rest do together."""
 MAX_FLOAT = np.finfo(np.float64).max
 
 
@@ -159,8 +157,8 @@ def _keep_places(bounds: Bounds, stays: NDArray[np.bool_]) -> None:
         return
     is_below = _is_below_share(bounds)
     while (late := np.flatnonzero(is_below & (bounds.chosen == LATE) & ~stays)).size:
-        # One by one while they are few: who is late behind the first may give room to the next.
-        late = late[:1] if stays.sum() < MAX_SINGLY else late
+        # Few at first: who is late behind them may give room to the next. Then twice as many.
+        late = late[: max(1, int(stays.sum()))]
         stays[late] = True
         bounds.is_open[late] = False
         bounds.cost_s[late] = _wanted_s(bounds, late)
