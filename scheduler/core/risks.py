@@ -77,9 +77,10 @@ def risks_of_others(
         [told, _NO_WORKER, _OVERDUE, _NO_RISK],
         default=told,
     )
-    changed = np.flatnonzero(found != told)
-    changed = changed[left_s[changed].argsort(kind="stable")][: config.max_refreshed]
-    return [Risk(jobs[i].id, RISKS[found[i]], None) for i in changed.tolist()]
+    changed = sorted(
+        (left_s[i], jobs[i].id, found[i]) for i in np.flatnonzero(found != told).tolist()
+    )
+    return [Risk(job_id, RISKS[risk], None) for _, job_id, risk in changed[: config.max_refreshed]]
 
 
 def _least_s(bounds: Bounds, jobs: IntArray) -> FloatArray:
