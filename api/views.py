@@ -142,6 +142,7 @@ def result_view(
     return ResultOut.model_validate(
         {
             "id": result.key,
+            "position": result.position,
             "state": result.state,
             "answer": result.answer,
             "vote_share": result.vote_share,

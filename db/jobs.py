@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import insert, select, tuple_, update
+from sqlalchemy import func, insert, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from db import events
@@ -143,6 +143,19 @@ def list_jobs(
         statement = statement.where(tuple_(Job.created_at, Job.id) < cursor.scalar_subquery())
     return list(
         session.scalars(statement.order_by(Job.created_at.desc(), Job.id.desc()).limit(limit))
+    )
+
+
+def jobs_by_slack(session: Session, tenant_id: str, *, limit: int, now: datetime) -> list[Job]:
+    """The tenant's live jobs, least slack first."""
+    slack = Job.deadline_at - func.greatest(Job.predicted_finish_at, now)
+    return list(
+        session.scalars(
+            select(Job)
+            .where(Job.tenant_id == tenant_id, Job.finished_at.is_(None))
+            .order_by(slack, Job.id)
+            .limit(limit)
+        )
     )
 
 

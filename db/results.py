@@ -55,3 +55,21 @@ def results_page(
         .limit(limit)
     )
     return [ProblemResult(**row._mapping) for row in rows]
+
+
+@dataclass(frozen=True, slots=True)
+class ProblemPrompt:
+    """What was asked, and the answer that is known to be right."""
+
+    prompt: str
+    reference_answer: str | None
+
+
+def problem_prompt(session: Session, job_id: str, position: int) -> ProblemPrompt:
+    """The prompt of an existing problem."""
+    row = session.execute(
+        select(Problem.prompt, Problem.reference_answer).where(
+            Problem.job_id == job_id, Problem.position == position
+        )
+    ).one()
+    return ProblemPrompt(**row._mapping)

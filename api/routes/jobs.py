@@ -1,7 +1,7 @@
 """Jobs: submit, list, read, follow, cancel."""
 
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Header, Query, Response
 from sqlalchemy.orm import Session
@@ -125,22 +125,34 @@ def submit(
     return view
 
 
-@router.get("", summary="List jobs, newest first")
+@router.get("", summary="List jobs, newest first, or those that live by slack")
 def list_jobs(
     caller: Caller,
     sessions: Sessions,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
     after: Annotated[str | None, Query(description="`next_after` of the page before.")] = None,
     state: Annotated[JobState | None, Query(description="Only jobs in this state.")] = None,
+    order: Annotated[
+        Literal["newest", "slack"],
+        Query(description="`slack`: only live jobs, least slack first, on one page."),
+    ] = "newest",
 ) -> JobPage:
     """A page of your jobs."""
+    now = utc_now()
+    if order == "slack":
+        if after is not None or state is not None:
+            raise invalid("order", "Give 'after' and 'state' with the order 'newest' only.")
+        with transaction(sessions) as session:
+            live = jobs.jobs_by_slack(session, caller, limit=limit + 1, now=now)
+            page = job_views(session, live[:limit], now)
+        return JobPage(data=page, has_more=len(live) > limit, next_after=None)
     with transaction(sessions) as session:
         if after is not None and not (
             _JOB_ID.fullmatch(after) and jobs.get_job(session, caller, after)
         ):
             raise invalid("after", "No job found with the id in 'after'. Pass a job's id.")
         found = jobs.list_jobs(session, caller, limit=limit + 1, after=after, state=state)
-        page = job_views(session, found[:limit], utc_now())
+        page = job_views(session, found[:limit], now)
     has_more = len(found) > limit
     return JobPage(data=page, has_more=has_more, next_after=page[-1].id if has_more else None)
 

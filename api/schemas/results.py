@@ -39,6 +39,7 @@ class ResultOut(BaseModel):
     """One problem's answer, or where it stands."""
 
     id: str
+    position: int = Field(description="Within the job, from 0.")
     state: ProblemState
     answer: str | None = Field(description="Null on an answered problem that found no answer.")
     vote_share: float | None = Field(description="Votes of the answer over finished branches.")

@@ -43,6 +43,7 @@ class Result(TypedDict):
     """One problem's answer, or where it stands."""
 
     id: str
+    position: int
     state: str
     answer: str | None
     vote_share: float | None

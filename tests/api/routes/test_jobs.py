@@ -1,6 +1,6 @@
 """Reading, listing, following and cancelling jobs."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
@@ -205,3 +205,29 @@ def test_an_unknown_job_is_a_404(api: httpx.Client, job_id: str) -> None:
         response = api.get(path)
         assert response.status_code == 404
         assert error_of(response)["code"] == "not_found"
+
+
+def test_live_jobs_come_by_slack_on_request(api: httpx.Client, sessions: SessionFactory) -> None:
+    now = datetime.now(UTC)
+    due = {name: now + timedelta(hours=hours) for name, hours in {"b": 2, "a": 1, "c": 3}.items()}
+    with transaction(sessions) as session:
+        for name, deadline_at in due.items():
+            stored_job(session, name=name, deadline_at=deadline_at)
+        ended = stored_job(session, num_problems=1)
+    solve(sessions, ended, num_answered=1)
+    with transaction(sessions) as session:
+        endings.finish_jobs(session, now=after(2))
+
+    page = api.get("/v1/jobs", params={"order": "slack", "limit": 2}).json()
+
+    assert [job["name"] for job in page["data"]] == ["a", "b"]
+    assert page["data"][0]["slack_s"] < page["data"][1]["slack_s"]
+    assert (page["has_more"], page["next_after"]) == (True, None)
+
+
+@pytest.mark.parametrize("params", [{"state": "running"}, {"after": UNKNOWN}])
+def test_live_jobs_by_slack_are_one_page(api: httpx.Client, params: dict[str, str]) -> None:
+    response = api.get("/v1/jobs", params={"order": "slack", **params})
+
+    assert response.status_code == 400
+    assert error_of(response)["param"] == "order"

@@ -1,0 +1,1 @@
+"""The web page: files that the browser runs as they are, and the routes that serve them."""

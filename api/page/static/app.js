@@ -1,0 +1,91 @@
+// Chooses the view by the path, and handles links, shortcuts and dialogs for all of them.
+
+import { askKey } from "./api.js";
+import { forget, notify } from "./notice.js";
+
+const VIEWS = [
+  [/^\/$/, "overview", () => import("./overview.js")],
+  [/^\/jobs\/([^/]+)$/, "job", () => import("./job.js")],
+  [/^\/history$/, "history", () => import("./history.js")],
+  [/^\/calibration$/, "calibration", () => import("./calibration.js")],
+  [/^\/quote$/, "quote", () => import("./quote.js")],
+];
+const PATHS = { o: "/", h: "/history", c: "/calibration", q: "/quote" };
+
+const main = document.getElementById("main");
+let leaving = new AbortController();
+
+async function enter() {
+  leaving.abort();
+  leaving = new AbortController();
+  const { signal } = leaving;
+  forget();
+  const [view, params] = match(location.pathname);
+  if (!view) {
+    main.replaceChildren();
+    notify(`There is no view at ${location.pathname}. Choose one above.`);
+    return;
+  }
+  const [, name, load] = view;
+  document.body.dataset.view = name;
+  for (const link of document.querySelectorAll("nav a")) {
+    if (link.dataset.view === name) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
+  }
+  main.replaceChildren();
+  main.setAttribute("aria-busy", "true");
+  try {
+    const module = await load();
+    if (!signal.aborted) await module.enter(main, { params, signal });
+  } catch (error) {
+    if (!signal.aborted) notify(error.message);
+  } finally {
+    if (!signal.aborted) main.removeAttribute("aria-busy");
+  }
+}
+
+function match(path) {
+  for (const view of VIEWS) {
+    const found = view[0].exec(path);
+    if (found) return [view, found.slice(1).map(decodeURIComponent)];
+  }
+  return [null, []];
+}
+
+document.addEventListener("click", (event) => {
+  const link = event.target.closest("a[href^='/']");
+  if (!link || event.defaultPrevented || event.button || event.metaKey || event.ctrlKey || event.shiftKey) return;
+  if (!match(link.pathname)[0]) return;
+  event.preventDefault();
+  if (link.href !== location.href) history.pushState(null, "", link.href);
+  enter().then(() => main.focus({ preventScroll: true }));
+  scrollTo(0, 0);
+});
+addEventListener("popstate", () => enter());
+
+// Rows that lead somewhere hold one link; the keys move between those links.
+function moveRow(step) {
+  const links = [...main.querySelectorAll("tr a.row-link")];
+  if (!links.length) return;
+  const at = links.indexOf(document.activeElement);
+  const next = at < 0 ? (step > 0 ? 0 : links.length - 1) : Math.min(Math.max(at + step, 0), links.length - 1);
+  links[next].focus();
+  links[next].scrollIntoView({ block: "nearest" });
+}
+
+let awaitsView = false;
+document.addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
+  if (event.target.closest("input, textarea, select")) return;
+  if (awaitsView) {
+    awaitsView = false;
+    if (PATHS[event.key]) document.querySelector(`nav a[href="${PATHS[event.key]}"]`).click();
+  } else if (event.key === "g") awaitsView = true;
+  else if (event.key === "j") moveRow(1);
+  else if (event.key === "k") moveRow(-1);
+  else if (event.key === "?") document.getElementById("keys-dialog").showModal();
+});
+
+document.getElementById("open-keys").onclick = () => document.getElementById("keys-dialog").showModal();
+document.getElementById("open-key").onclick = () => askKey("").then(() => enter());
+enter();

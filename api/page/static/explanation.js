@@ -1,0 +1,66 @@
+// Why a job runs as it does: plans that were weighed, and every change with its reason.
+
+import { call } from "./api.js";
+import { empty, h, show, table } from "./dom.js";
+import { count, decimal, instant, number, percent, seconds } from "./format.js";
+
+const EVERY_S = 5;
+
+/** The explanation in an element of its own; it costs a decision, so it is read less often. */
+export function explanation(job, { signal }) {
+  const element = h("div", { "data-keep": "explanation" });
+  let readMs = -Infinity;
+  let readState = null;
+  return {
+    element,
+    async refresh(fresh) {
+      const isDue = performance.now() - readMs > 1000 * EVERY_S || readState !== fresh.state;
+      if (!isDue) return;
+      const found = await call(`/v1/jobs/${job.id}/explain`, { signal });
+      readMs = performance.now();
+      readState = fresh.state;
+      render(element, found);
+    },
+  };
+}
+
+function render(element, found) {
+  show(
+    element,
+    found.now ? decision("Now", found.now) : null,
+    found.admission ? decision("At submission", found.admission) : null,
+    h("h3", {}, "History"),
+    found.history.length ? history(found) : empty("Nothing has happened yet.", "Each change of the job or its plan is listed here."),
+  );
+}
+
+function decision(title, made) {
+  const facts = `${count(made.num_problems)} problems, ${count(made.rows)} rows, ${seconds(made.time_left_s)} left less a reserve of ${seconds(made.reserve_s)}; ahead: ${count(made.num_jobs_ahead)} ${made.num_jobs_ahead === 1 ? "job" : "jobs"}, ${seconds(made.ahead_s)} of work`;
+  const columns = [["Branches", "num"], ["Draft", "num"], ["Tokens", "num"], ["Needs", "num"], ["Accuracy", "num"], ["Row-seconds", "num"], ["Why, or why not"]];
+  const rows = made.candidates.map((plan) =>
+    h(
+      "tr",
+      { "data-key": `${plan.num_branches}-${plan.num_speculative_tokens}-${plan.max_tokens}`, class: plan.fate === "chosen" ? "selected total" : null },
+      h("td.num", {}, number(plan.num_branches, count)),
+      h("td.num", {}, number(plan.num_speculative_tokens, count)),
+      h("td.num", {}, number(plan.max_tokens, count)),
+      h("td.num", {}, number(plan.needed_s, seconds)),
+      h("td.num", {}, number(plan.accuracy, percent)),
+      h("td.num", {}, number(plan.row_seconds, (value) => (value < 100 ? decimal(value) : count(Math.round(value))))),
+      h("td", {}, plan.why),
+    ),
+  );
+  return h(
+    "div",
+    { "data-key": title },
+    h("h3", {}, title),
+    h("p", {}, made.why),
+    h("p.dim", {}, facts),
+    h("details", {}, h("summary", {}, `Plans that were weighed: ${count(made.candidates.length)} of ${count(made.num_candidates)} shown, ${count(made.num_in_time)} in time`), table(`Plans weighed, ${title.toLowerCase()}`, columns, rows)),
+  );
+}
+
+function history(found) {
+  const rows = found.history.map((event, index) => h("tr", { "data-key": `e${index}` }, h("td", {}, instant(event.at)), h("td.text", {}, event.what)));
+  return [table("History", [["When"], ["What"]], rows), found.history_has_more ? h("p.dim", {}, "The first events; the API has all of them.") : null];
+}
