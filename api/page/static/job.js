@@ -59,7 +59,7 @@ export async function enter(main, { params: [jobId], signal }) {
       await Promise.all([branches.refresh(job), listed.refresh(job), decisions.refresh(job)]);
       return job.finished_at === null;
     },
-    { everyS: 1, signal },
+    { everyS: 1, streamedS: 3, stream: `${path}/events`, signal },
   );
 }
 

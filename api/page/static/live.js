@@ -1,49 +1,77 @@
-// Keeps a view up to date: it is read again at intervals, and at once when an event comes in.
+// Keeps a view up to date: it is read again at intervals, and soon after an event comes in.
 
-import { notify, forget } from "./notice.js";
+import { listen } from "./events.js";
+import { forget, notify } from "./notice.js";
+
+const SHORTEST_S = 0.3;
+const LONGEST_S = 30;
+const state = document.getElementById("live");
 
 /**
- * Runs `read` now and every `everyS` seconds until `signal` aborts or `read` returns false. Waits
- * while the tab is hidden. An error is shown and tried again, slower each time.
- *
- * Returns a function that reads at once.
+ * Runs `read` now and again until `signal` aborts or `read` returns false: every `everyS` seconds,
+ * and with an open stream of events at `stream` also after each of them, but then only every
+ * `streamedS` seconds without one. Waits while the tab is hidden. An error is shown and tried again,
+ * slower each time.
  */
-export function keepReading(read, { everyS, signal }) {
+export function keepReading(read, { everyS, streamedS = everyS, stream = null, signal }) {
   let timer = null;
   let isReading = false;
-  let isWanted = false;
-  let failures = 0;
   let isOver = false;
+  let isStreamed = false;
+  let failures = 0;
+  let lastMs = -Infinity;
+
+  function wait(seconds) {
+    clearTimeout(timer);
+    if (!signal.aborted && !isOver) timer = setTimeout(turn, 1000 * seconds);
+  }
 
   async function turn() {
-    clearTimeout(timer);
-    if (signal.aborted || isOver) return;
-    if (isReading) {
-      isWanted = true;
-      return;
-    }
+    if (isReading || document.hidden || signal.aborted || isOver) return;
     isReading = true;
-    isWanted = false;
+    let wakes = 0;
+    wake = () => (wakes += 1);
     try {
-      if ((await read()) === false) isOver = true;
+      lastMs = performance.now();
+      isOver = (await read()) === false;
       if (failures) forget();
       failures = 0;
     } catch (error) {
       if (signal.aborted || error.name === "AbortError") return;
       failures += 1;
       notify(error.message);
-      if (error.status >= 400 && error.status < 500) isOver = true;
+      isOver = error.status >= 400 && error.status < 500;
     } finally {
       isReading = false;
+      wake = wakeLater;
     }
-    if (signal.aborted || isOver) return;
-    const waitS = isWanted ? 0.1 : Math.min(everyS * 2 ** failures, 30);
-    timer = setTimeout(() => (document.hidden ? null : turn()), 1000 * waitS);
+    tell();
+    wait(wakes && !failures ? SHORTEST_S : Math.min((isStreamed ? streamedS : everyS) * 2 ** failures, LONGEST_S));
   }
 
-  const onVisible = () => (document.hidden ? null : turn());
-  document.addEventListener("visibilitychange", onVisible, { signal });
-  signal.addEventListener("abort", () => clearTimeout(timer));
+  const wakeLater = () => wait(Math.max(0, SHORTEST_S - (performance.now() - lastMs) / 1000));
+  let wake = wakeLater;
+
+  function tell() {
+    if (signal.aborted) return;
+    state.textContent = isOver ? "" : isStreamed ? "live" : `every ${everyS} s`;
+    state.dataset.streamed = String(isStreamed);
+  }
+
+  document.addEventListener("visibilitychange", () => (document.hidden ? null : turn()), { signal });
+  signal.addEventListener("abort", () => {
+    clearTimeout(timer);
+    state.textContent = "";
+  });
+  if (stream) {
+    listen(stream, {
+      signal,
+      onEvent: () => wake(),
+      onState: (isOpen) => {
+        isStreamed = isOpen;
+        tell();
+      },
+    });
+  }
   turn();
-  return turn;
 }
