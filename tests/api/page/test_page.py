@@ -2,59 +2,47 @@
 
 import json
 import re
-from collections.abc import Iterator
 from typing import Any
 
+import psycopg
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 
+from db.session import driver_url
 from tests.api.live import client_of
-from tests.api.page.browser import (
-    CHROMIUM,
-    check_accessibility,
-    open_page,
-    picture,
-    running_browser,
-)
-from tests.replay_files import MODEL, problem_set, replay_environment
-from tests.stack import Stack, open_folder, running_stack
+from tests.api.page.browser import CHROMIUM, picture
+from tests.api.page.conftest import NUM_PROBLEMS
+from tests.replay_files import MODEL, problem_set
+from tests.stack import Stack
 
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed"),
 ]
 
-NUM_PROBLEMS = 6
 HOSTILE = "<script>window.hacked = 1</script><img src=x onerror='window.hacked = 1'>"
 
 
-@pytest.fixture(scope="module")
-def stack() -> Iterator[Stack]:
-    with open_folder() as folder:
-        env = replay_environment(folder / "replay")
-        with running_stack(folder / "data", "replay", env=env) as running:
-            yield running
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with running_browser() as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
-def ended(stack: Stack) -> str:
-    """A job that ended."""
-    with stack.client() as client:
-        job = client.submit(problem_set(NUM_PROBLEMS), model=MODEL, deadline="30s", name="ended")
-        client.wait(job["id"])
-        return job["id"]
-
-
-@pytest.fixture
-def page(browser: Browser, stack: Stack) -> Iterator[Page]:
-    with open_page(browser, stack.running.api_url) as opened:
-        yield opened
+EARLIER = "UPDATE jobs SET created_at = created_at - interval '1004 seconds' WHERE id = %(job_id)s"
+# Branch n of a job of 40 problems was queued n/20 s behind the submission and ran for 3 s.
+MANY_BRANCHES = """
+INSERT INTO branches (
+    problem_id, job_id, batch_id, branch_index, worker_name, num_speculative_tokens, finish_reason,
+    text, queued_at, started_at, finished_at, queue_time_s, ttft_s, decode_time_s, prompt_tokens,
+    completion_tokens, num_steps, drafted_by_position, accepted_by_position
+)
+SELECT
+    problems.id, problems.job_id, (SELECT min(id) FROM batches), 100 + round, 'worker-replay', 0,
+    'length', '', queued_at, queued_at + interval '1 second', queued_at + interval '4 seconds', 1,
+    1.2, 2.8, 10, 280, 280, '{}', '{}'
+FROM problems
+JOIN jobs ON jobs.id = problems.job_id
+CROSS JOIN generate_series(0, %(per_problem)s - 1) AS round
+CROSS JOIN LATERAL (
+    SELECT jobs.created_at + interval '50 ms' * (round * jobs.num_problems + problems.position)
+) AS times (queued_at)
+WHERE problems.job_id = %(job_id)s
+"""
 
 
 def api(stack: Stack, path: str) -> Any:
@@ -128,6 +116,25 @@ def test_the_timeline_goes_down_to_a_branch_and_its_problem(
     expect(page.locator("article.opened")).to_contain_text("Votes")
 
 
+def test_a_timeline_of_many_branches_is_summed_up_until_it_is_zoomed_into(
+    stack: Stack, page: Page
+) -> None:
+    with stack.client() as client:
+        job = client.submit(problem_set(), model=MODEL, deadline="300s", name="large")
+        client.cancel(job["id"])
+        client.wait(job["id"])
+    with psycopg.connect(driver_url(stack.running.database_url)) as connection:
+        connection.execute(EARLIER, {"job_id": job["id"]})
+        connection.execute(MANY_BRANCHES, {"job_id": job["id"], "per_problem": 500})
+    page.goto(f"/jobs/{job['id']}")
+    timeline = page.locator(".timeline")
+    expect(timeline).to_have_attribute("data-mode", "bins")
+    expect(page.get_by_text("finished branches in view")).to_contain_text("20,000 finished")
+    page.goto(f"/jobs/{job['id']}?from=500&to=510")
+    expect(timeline).to_have_attribute("data-mode", "branches")
+    picture(page, "large")
+
+
 def test_numbers_of_the_page_are_those_of_the_api(stack: Stack, page: Page, ended: str) -> None:
     job = api(stack, f"/v1/jobs/{ended}")
     expected = {
@@ -178,26 +185,6 @@ def test_a_job_is_cancelled_after_a_question(stack: Stack, page: Page) -> None:
     expect(page.locator("main .chip").first).to_have_text("cancelled")
 
 
-def test_ranges_and_groups_are_in_the_address(page: Page, ended: str) -> None:
-    assert ended
-    page.goto("/history")
-    expect(page.get_by_role("button", name="7 days")).to_have_attribute("aria-pressed", "true")
-    page.get_by_role("button", name="Hour", exact=True).click()
-    page.wait_for_url(re.compile("range=1h"))
-    page.get_by_label("Group by").select_option("model")
-    page.wait_for_url(re.compile("group=model"))
-    numbers = page.get_by_role("region", name="Numbers of the charts")
-    expect(numbers.locator("tbody td").first).to_have_text(MODEL)
-    expect(page.locator(".chart .main-svg").first).to_be_visible()
-    page.reload()
-    expect(page.get_by_role("button", name="Hour", exact=True)).to_have_attribute(
-        "aria-pressed", "true"
-    )
-    expect(page.get_by_label("Group by")).to_have_value("model")
-    page.go_back()
-    expect(page.get_by_label("Group by")).to_have_value("hour")
-
-
 def test_what_clients_send_is_shown_as_text(stack: Stack, page: Page) -> None:
     with stack.client() as client:
         job = client.submit(
@@ -215,67 +202,3 @@ def test_what_clients_send_is_shown_as_text(stack: Stack, page: Page) -> None:
     assert page.evaluate("() => window.hacked") is None
     with stack.client() as client:
         client.cancel(job["id"])
-
-
-def test_a_refused_key_is_asked_for_and_kept_for_the_tab(browser: Browser, stack: Stack) -> None:
-    with open_page(browser, stack.running.api_url, expected="401") as page:
-        page.add_init_script(
-            "sessionStorage.getItem('slackline-key') ||"
-            " sessionStorage.setItem('slackline-key', 'sk-slk-wrong')"
-        )
-        page.goto("/")
-        expect(page.locator("#key-error")).to_contain_text("unknown or revoked")
-        expect(page.locator("#key")).to_have_value(stack.running.api_key)
-        page.get_by_role("button", name="Use this key").click()
-        expect(page.locator(".tiles")).to_be_visible()
-        page.reload()
-        expect(page.locator(".tiles")).to_be_visible()
-        expect(page.locator("#key-dialog")).to_be_hidden()
-
-
-def test_an_error_is_told_in_the_words_of_the_api(browser: Browser, stack: Stack) -> None:
-    with open_page(browser, stack.running.api_url, expected="404") as page:
-        page.goto("/jobs/job_unknown")
-        expect(page.locator("#notice")).to_have_text("No job found with id 'job_unknown'.")
-
-
-def test_everything_is_reached_by_keys(page: Page, ended: str) -> None:
-    page.goto("/")
-    page.keyboard.press("Tab")
-    expect(page.get_by_text("Skip to content")).to_be_focused()
-    page.keyboard.press("Enter")
-    page.keyboard.press("g")
-    page.keyboard.press("h")
-    page.wait_for_url(re.compile("/history$"))
-    page.keyboard.press("g")
-    page.keyboard.press("o")
-    expect(page.get_by_role("link", name="ended").first).to_be_visible()
-    page.keyboard.press("j")
-    expect(page.locator("a.row-link:focus")).to_have_count(1)
-    page.get_by_role("link", name="ended").first.focus()
-    page.keyboard.press("Enter")
-    page.wait_for_url(re.compile(ended))
-    page.keyboard.press("?")
-    expect(page.get_by_role("heading", name="Shortcuts")).to_be_visible()
-    page.keyboard.press("Escape")
-    expect(page.get_by_role("heading", name="Shortcuts")).to_be_hidden()
-
-
-@pytest.mark.parametrize("color_scheme", ["light", "dark"])
-def test_every_view_can_be_read_by_everyone(
-    browser: Browser, stack: Stack, ended: str, color_scheme: str
-) -> None:
-    views = {
-        "overview": ("/", ".tiles"),
-        "job": (f"/jobs/{ended}?problem=1", "article.opened"),
-        "history": ("/history?range=1d", ".chart .main-svg"),
-        "calibration": ("/calibration", "h1"),
-        "quote": ("/quote?num=40&chars=8", ".chart .main-svg"),
-    }
-    with open_page(browser, stack.running.api_url, color_scheme=color_scheme) as page:
-        for name, (path, shown) in views.items():
-            page.goto(path)
-            page.locator(shown).first.wait_for()
-            page.wait_for_load_state("networkidle") if name != "overview" else None
-            picture(page, f"{name}-{color_scheme}")
-            check_accessibility(page)
