@@ -70,7 +70,7 @@ function head(job, cancel) {
     { "data-key": "head" },
     h("h1", {}, job.name || job.id),
     chip(job.state),
-    isLive ? null : met(job),
+    job.met_deadline === null ? null : met(job),
     h("span.grow"),
     isLive ? h("button.danger", { type: "button", onclick: cancel, disabled: job.state === "cancelling" }, job.state === "cancelling" ? "Cancelling…" : "Cancel job") : null,
   );

@@ -50,7 +50,7 @@ export async function enter(main, { signal }) {
     if (!found) return;
     state.quote = found;
     state.exact = null;
-    state.deadlineS ??= found.deadlines.find((point) => point.feasible)?.deadline_s ?? found.earliest_finish_s;
+    state.deadlineS ??= suggested(found);
     render();
     await drawChart();
   }
@@ -185,6 +185,13 @@ export async function enter(main, { signal }) {
 
   render();
   if (models.length) await quote();
+}
+
+/** The shortest deadline that is within a point of the best accuracy. */
+function suggested(quoted) {
+  const feasible = quoted.deadlines.filter((point) => point.feasible);
+  const best = Math.max(...feasible.map((point) => point.accuracy));
+  return feasible.find((point) => point.accuracy >= best - 0.01)?.deadline_s ?? quoted.earliest_finish_s;
 }
 
 function frontier(quoted) {

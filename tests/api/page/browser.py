@@ -66,7 +66,8 @@ def open_page(
     page.on("pageerror", lambda error: complaints.append(str(error)))
     try:
         yield page
-        assert not [text for text in complaints if expected is None or expected not in text]
+        unexpected = [text for text in complaints if expected is None or expected not in text]
+        assert not unexpected, unexpected
     finally:
         context.close()
 
