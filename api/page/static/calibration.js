@@ -1,43 +1,64 @@
-// Calibration: what was promised at admission against what came, job by job.
+// Calibration: what was promised at admission against what came, over a range and job by job.
 
+import { parameters } from "./address.js";
 import { call, withQuery } from "./api.js";
 import { chart } from "./charts.js";
 import { empty, h, keep, panel, show, table } from "./dom.js";
-import { between, chip, count, instant, number, percent, seconds, signedPoints } from "./format.js";
+import { between, count, instant, number, percent, seconds, signedPoints, signedSeconds } from "./format.js";
 import { notify } from "./notice.js";
+import { rangeControls, rangeOf } from "./range.js";
 
 const SHOWN = 100;
+const nameOf = (row) => row.group ?? "all";
 
 export async function enter(main, { signal }) {
   document.title = "Calibration · Slackline";
-  const plots = { finish: h("div.chart", { "data-keep": "finish" }), accuracy: h("div.chart", { "data-keep": "accuracy" }) };
-  const page = await call(withQuery("/v1/jobs", { limit: SHOWN, state: "completed" }), { signal });
-  const jobs = page.data.map(compared);
-  show(
-    main,
-    h("h1", { "data-key": "title" }, "Calibration"),
-    jobs.length
-      ? [
-          h("div.charts", {}, panel("Time: forecast against actual", keep(plots.finish)), panel("Accuracy: forecast against actual", keep(plots.accuracy))),
-          panel("Latest completed jobs", listed(jobs)),
-        ]
-      : panel("Nothing here", empty("No job has completed yet.", "Forecasts are scored when jobs complete. Submit one from a ", h("a", { href: "/quote" }, "quote"), ".")),
-  );
-  if (!jobs.length) return;
-  const draw = (name, label, build) => chart(plots[name], label, build, signal).catch((error) => notify(error.message));
-  draw("finish", "Seconds to the end of a job, forecast and actual", (colors) => ({
-    traces: [
-      points(jobs, "admittedS", "tookS", "median forecast", colors.decode, "%{x:.1f} s forecast, %{y:.1f} s actual"),
-      points(jobs, "admittedP95S", "tookS", "95% forecast", colors.dim, "%{x:.1f} s forecast with 95%, %{y:.1f} s actual"),
-      diagonal(jobs.flatMap((job) => [job.tookS, job.admittedS, job.admittedP95S]), colors),
-    ],
-    layout: { hovermode: "closest", xaxis: { type: "log", title: { text: "forecast, seconds" } }, yaxis: { type: "log", title: { text: "actual, seconds" } } },
-  }));
-  const graded = jobs.filter((job) => job.accuracy !== null);
-  draw("accuracy", "Fraction of right answers, forecast and actual", (colors) => ({
-    traces: [points(graded, "admittedAccuracy", "accuracy", "job", colors.decode, "%{x:.1%} forecast, %{y:.1%} actual"), diagonal([0, 1], colors)],
-    layout: { hovermode: "closest", showlegend: false, xaxis: { tickformat: ".0%", range: [0, 1.03], title: { text: "forecast" } }, yaxis: { tickformat: ".0%", range: [0, 1.03], title: { text: "actual" } } },
-  }));
+  const plots = Object.fromEntries(["reliability", "finish"].map((name) => [name, h("div.chart", { "data-keep": name })]));
+  const { data: workers } = await call("/v1/workers", { signal });
+  const models = [...new Set(workers.map((worker) => worker.model))];
+
+  async function read() {
+    const { group, model } = parameters();
+    const [start, end] = rangeOf(parameters());
+    const [report, page] = await Promise.all([
+      call(withQuery("/v1/reports/calibration", { start, end, model, group_by: group || null }), { signal }),
+      call(withQuery("/v1/jobs", { limit: SHOWN, state: "completed" }), { signal }),
+    ]);
+    render(report, page.data.map(compared));
+  }
+
+  function render(report, jobs) {
+    const rows = report.data.filter((row) => row.num_jobs);
+    show(
+      main,
+      h("h1", { "data-key": "title" }, "Calibration"),
+      panel("Range", rangeControls({ models, withPercentile: false, onChange: () => read().catch((error) => notify(error.message)) })),
+      rows.length
+        ? [panel("Forecasts in numbers", numbers(report, rows)), h("div.charts", { "data-key": "charts" }, panel("Accuracy: forecast against actual", keep(plots.reliability)), jobs.length ? panel("Time: forecast against actual", keep(plots.finish), h("p.dim", {}, `The latest ${count(jobs.length)} completed jobs, whatever the range.`)) : null)]
+        : panel("Nothing here", empty("No promised job ended in this range.", "Choose a longer range above, or submit a job from a ", h("a", { href: "/quote" }, "quote"), ".")),
+      jobs.length ? panel("Latest completed jobs", listed(jobs)) : null,
+    );
+    if (!rows.length) return;
+    const draw = (name, label, build) => chart(plots[name], label, build, signal).catch((error) => notify(error.message));
+    draw("reliability", "Fraction of right answers, forecast and actual, with 95% intervals", (colors) => ({
+      traces: [
+        ...rows.map((row, index) => reliability(row, colors.series[index % colors.series.length])),
+        diagonal([0, 1], colors),
+      ],
+      layout: { hovermode: "closest", xaxis: { tickformat: ".0%", range: [0, 1.03], title: { text: "forecast" } }, yaxis: { tickformat: ".0%", range: [0, 1.03], title: { text: "actual" } }, showlegend: rows.length > 1 },
+    }));
+    if (!jobs.length) return;
+    draw("finish", "Seconds to the end of a job, forecast and actual", (colors) => ({
+      traces: [
+        points(jobs, "admittedS", "median forecast", colors.decode),
+        points(jobs, "admittedP95S", "95% forecast", colors.p90),
+        diagonal(jobs.flatMap((job) => [job.tookS, job.admittedS, job.admittedP95S]), colors),
+      ],
+      layout: { hovermode: "closest", xaxis: { type: "log", dtick: 1, title: { text: "forecast, seconds" } }, yaxis: { type: "log", dtick: 1, title: { text: "actual, seconds" } } },
+    }));
+  }
+
+  await read();
 }
 
 function compared(job) {
@@ -47,35 +68,71 @@ function compared(job) {
     tookS: between(job.created_at, job.finished_at),
     admittedS: between(job.created_at, admitted.finish_at),
     admittedP95S: between(job.created_at, admitted.finish_p95_at),
-    admittedAccuracy: admitted.accuracy,
   };
 }
 
-function points(jobs, x, y, name, color, hover) {
-  return { type: "scatter", mode: "markers", x: jobs.map((job) => job[x]), y: jobs.map((job) => job[y]), text: jobs.map((job) => job.name || job.id), name, marker: { color, size: 7, opacity: 0.75 }, hovertemplate: `%{text}: ${hover}<extra></extra>` };
+function reliability(row, color) {
+  const bins = row.reliability;
+  return {
+    type: "scatter",
+    mode: "lines+markers",
+    x: bins.map((bin) => bin.predicted),
+    y: bins.map((bin) => bin.actual.value),
+    error_y: { type: "data", array: bins.map((bin) => bin.actual.high - bin.actual.value), arrayminus: bins.map((bin) => bin.actual.value - bin.actual.low), color, thickness: 1, width: 3 },
+    text: bins.map((bin) => `${count(bin.num_problems)} problems of ${count(bin.num_jobs)} jobs`),
+    name: nameOf(row),
+    line: { color, width: 2 },
+    marker: { color, size: 7 },
+    hovertemplate: "%{x:.1%} forecast, %{y:.1%} actual<br>%{text}<extra></extra>",
+  };
+}
+
+function points(jobs, x, name, color) {
+  return { type: "scatter", mode: "markers", x: jobs.map((job) => job[x]), y: jobs.map((job) => job.tookS), text: jobs.map((job) => job.name || job.id), name, marker: { color, size: 7, opacity: 0.75 }, hovertemplate: `%{text}: %{x:.1f} s ${name}, %{y:.1f} s actual<extra></extra>` };
 }
 
 function diagonal(values, colors) {
   const ends = [Math.min(...values), Math.max(...values)];
-  return { type: "scatter", mode: "lines", x: ends, y: ends, line: { color: colors.dim, width: 1, dash: "dot" }, hoverinfo: "skip", name: "as forecast" };
+  return { type: "scatter", mode: "lines", x: ends, y: ends, line: { color: colors.dim, width: 1, dash: "dot" }, hoverinfo: "skip", showlegend: false };
+}
+
+function numbers(report, rows) {
+  const share = (value) => [h("td.num", {}, number(value.value, percent)), h("td.dim", {}, value.value === null ? "" : `${percent(value.low)} to ${percent(value.high)}`)];
+  const columns = [[report.group_by?.replace("_", " ") ?? "group"], ["Jobs", "num"], ["Within median", "num"], ["95% interval"], ["Within 95%", "num"], ["95% interval"], ["End off by P50", "num"], ["P90", "num"], ["Problems", "num"], ["Accuracy forecast", "num"], ["Actual", "num"], ["95% interval"], ["Too hopeful by", "num"]];
+  const cells = rows.map((row, index) =>
+    h(
+      "tr",
+      { "data-key": `r${index}` },
+      h("td", {}, nameOf(row)),
+      h("td.num", {}, number(row.num_jobs, count, "num_jobs")),
+      share(row.finish_p50),
+      share(row.finish_p95),
+      h("td.num", {}, number(row.finish_error_s.p50, signedSeconds, "finish_error_s.p50")),
+      h("td.num", {}, number(row.finish_error_s.p90, signedSeconds, "finish_error_s.p90")),
+      h("td.num", {}, number(row.num_problems, count, "num_problems")),
+      h("td.num", {}, number(row.predicted_accuracy, percent, "predicted_accuracy")),
+      share(row.accuracy),
+      h("td.num", {}, number(row.accuracy_error, signedPoints, "accuracy_error")),
+    ),
+  );
+  return [table("Forecasts in numbers", columns, cells), h("p.dim", {}, "A forecast is good when half of the jobs end within the median, 95 of 100 within the 95%, and the two accuracies are equal.")];
 }
 
 function listed(jobs) {
-  const columns = [["Job"], ["State"], ["Ended"], ["Took", "num"], ["Forecast median", "num"], ["Forecast 95%", "num"], [""], ["Accuracy", "num"], ["Forecast", "num"], ["Off by", "num"], ["Problems", "num"]];
+  const columns = [["Job"], ["Ended"], ["Took", "num"], ["Forecast median", "num"], ["Forecast 95%", "num"], [""], ["Accuracy", "num"], ["Forecast", "num"], ["Off by", "num"], ["Problems", "num"]];
   const rows = jobs.map((job) =>
     h(
       "tr",
       { "data-key": job.id },
       h("td", {}, h("a.row-link", { href: `/jobs/${job.id}`, title: job.id }, job.name || job.id)),
-      h("td", {}, chip(job.state)),
       h("td", {}, instant(job.finished_at)),
       h("td.num", {}, seconds(job.tookS)),
       h("td.num", {}, seconds(job.admittedS)),
       h("td.num", {}, seconds(job.admittedP95S)),
       h("td", {}, job.tookS <= job.admittedP95S ? h("span.good", {}, "within") : h("span.bad", {}, "beyond")),
       h("td.num", {}, number(job.accuracy, percent)),
-      h("td.num", {}, number(job.admittedAccuracy, percent)),
-      h("td.num", {}, job.accuracy === null ? "–" : signedPoints(job.accuracy - job.admittedAccuracy)),
+      h("td.num", {}, number(job.admitted.accuracy, percent)),
+      h("td.num", {}, job.accuracy === null ? "–" : signedPoints(job.accuracy - job.admitted.accuracy)),
       h("td.num", {}, number(job.num_problems, count)),
     ),
   );

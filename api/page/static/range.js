@@ -1,21 +1,24 @@
-// The range of a report, its grouping and its filter: chosen by controls, kept in the address.
+// The range of a report, its grouping and its filters: chosen by controls, kept in the address.
 
 import { parameters, setParameters } from "./address.js";
 import { h } from "./dom.js";
 
 const RANGES = [["1h", "Hour", 3600], ["1d", "Day", 86400], ["7d", "7 days", 604800], ["30d", "30 days", 2592000]];
 const DEFAULT = "7d";
+const GROUPS = [["", "nothing"], ["model", "model"], ["engine", "engine"], ["family", "kind of problems"], ["deadline_class", "deadline class"], ["split", "split"], ["tenant", "tenant"]];
+const PERCENTILES = [["p50", "P50"], ["p90", "P90"], ["p99", "P99"]];
+const HOUR_MS = 3600 * 1000;
 
-/** Start and end as the API takes them; an end of null is now. */
+/** Start and end as the API takes them; an end of null is now. Whole hours are the fastest. */
 export function rangeOf({ range = DEFAULT, start, end }) {
   if (start || end) return [start ?? null, end ?? null];
   const lengthS = (RANGES.find(([name]) => name === range) ?? RANGES[2])[2];
-  return [new Date(Date.now() - 1000 * lengthS).toISOString(), null];
+  return [new Date(Math.floor((Date.now() - 1000 * lengthS) / HOUR_MS) * HOUR_MS).toISOString(), null];
 }
 
 /** The controls; `onChange` is called when the address has changed. */
-export function rangeControls({ groups = null, models = [], onChange }) {
-  const { range = DEFAULT, start, end, group = "hour", model = "" } = parameters();
+export function rangeControls({ models, onChange, withPercentile = true }) {
+  const { range = DEFAULT, start, end, group = "", model = "", percentile = "p90" } = parameters();
   const isOwn = Boolean(start || end);
   const change = (changes) => {
     setParameters(changes, { remember: true });
@@ -34,8 +37,9 @@ export function rangeControls({ groups = null, models = [], onChange }) {
     h("div.group", { role: "group", "aria-label": "Range" }, RANGES.map(([name, text]) => h("button", { type: "button", "aria-pressed": String(!isOwn && range === name), onclick: () => change({ range: name, start: null, end: null }) }, text))),
     instant("start", "From", start),
     instant("end", "Until", end),
-    groups ? select("group", "Group by", groups, group) : null,
+    select("group", "Group by", GROUPS, group),
     models.length > 1 ? select("model", "Model", [["", "all"], ...models.map((name) => [name, name])], model) : null,
+    withPercentile ? select("percentile", "Percentile of groups", PERCENTILES, percentile) : null,
   );
 }
 
