@@ -29,7 +29,8 @@ export async function enter(main, { signal }) {
       panel("Jobs by submission", jobTable(listed), pager(listed, after)),
     );
   };
-  keepReading(read, { everyS: 1, signal });
+  // Rows in use come with heartbeats, which are no events.
+  keepReading(read, { everyS: 1, streamedS: 2, stream: "/v1/events", signal });
 }
 
 function tiles(live, workers, today) {
