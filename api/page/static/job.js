@@ -71,6 +71,7 @@ function head(job, cancel) {
     h("h1", {}, job.name || job.id),
     chip(job.state),
     job.met_deadline === null ? null : met(job),
+    job.at_risk ? h("span.warn", {}, `at risk: ${job.at_risk.reason.replaceAll("_", " ")}`) : null,
     h("span.grow"),
     isLive ? h("button.danger", { type: "button", onclick: cancel, disabled: job.state === "cancelling" }, job.state === "cancelling" ? "Cancelling…" : "Cancel job") : null,
   );
