@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 
 CHROMIUM = os.environ.get("SLACKLINE_TEST_CHROMIUM") or shutil.which("chromium")
 """The browser of the system; Playwright's own is not downloaded."""
@@ -25,11 +25,13 @@ _ARGUMENTS = [
     "--disable-sync",
 ]
 _BAD = {"serious", "critical"}
+_PATIENCE_MS = 30_000
 
 
 @contextmanager
 def running_browser() -> Iterator[Browser]:
     """Chromium, until the end of the block."""
+    expect.set_options(timeout=_PATIENCE_MS)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=_ARGUMENTS)
         try:
@@ -54,7 +56,7 @@ def open_page(
         timezone_id="UTC",
         locale="en-US",
     )
-    context.set_default_timeout(20_000)
+    context.set_default_timeout(_PATIENCE_MS)
     page = context.new_page()
     complaints: list[str] = []
 
