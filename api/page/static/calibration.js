@@ -2,7 +2,7 @@
 
 import { parameters } from "./address.js";
 import { call, withQuery } from "./api.js";
-import { chart } from "./charts.js";
+import { chart, durationAxis } from "./charts.js";
 import { empty, h, keep, panel, show, table } from "./dom.js";
 import { between, count, instant, number, percent, seconds, signedPoints, signedSeconds } from "./format.js";
 import { notify } from "./notice.js";
@@ -54,7 +54,7 @@ export async function enter(main, { signal }) {
         points(jobs, "admittedP95S", "95% forecast", colors.p90),
         diagonal(jobs.flatMap((job) => [job.tookS, job.admittedS, job.admittedP95S]), colors),
       ],
-      layout: { hovermode: "closest", xaxis: { type: "log", dtick: 1, title: { text: "forecast, seconds" } }, yaxis: { type: "log", dtick: 1, title: { text: "actual, seconds" } } },
+      layout: { hovermode: "closest", xaxis: durationAxis("forecast"), yaxis: durationAxis("actual") },
     }));
   }
 

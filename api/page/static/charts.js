@@ -1,5 +1,7 @@
 // Draws charts with plotly.js in the colors of the page.
 
+import { seconds } from "./format.js";
+
 let loading = null;
 
 /** The library, loaded when the first chart is drawn: it is larger than all the rest together. */
@@ -32,6 +34,11 @@ export const colors = () => ({
   band: withAlpha("decode"),
   series: [color("decode"), color("prefill"), color("green"), color("red"), color("waiting")],
 });
+
+const TICKS_S = [0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 3600, 7200, 14400, 43200, 86400, 259200, 604800];
+
+/** A logarithmic axis of seconds that is labeled in minutes, hours and days. */
+export const durationAxis = (title) => ({ type: "log", title: { text: title }, tickvals: TICKS_S, ticktext: TICKS_S.map(seconds) });
 
 /**
  * Draws into `element`. `build(colors)` returns `{traces, layout}`; it is called again when the

@@ -2,14 +2,13 @@
 
 import { parameters, setParameters } from "./address.js";
 import { call } from "./api.js";
-import { chart } from "./charts.js";
+import { chart, durationAxis } from "./charts.js";
 import { empty, h, keep, panel, show, table } from "./dom.js";
 import { count, number, percent, seconds } from "./format.js";
 import { forget, notify } from "./notice.js";
 import { readProblems } from "./problem_text.js";
 
 const STEPS = 400;
-const TICKS_S = [1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 3600, 7200, 14400, 43200, 86400, 259200, 604800];
 
 export async function enter(main, { signal }) {
   document.title = "Quote · Slackline";
@@ -113,7 +112,7 @@ export async function enter(main, { signal }) {
           layout: {
             showlegend: false,
             hovermode: "closest",
-            xaxis: { type: "log", title: { text: "deadline" }, range: range().map(Math.log10), tickvals: TICKS_S, ticktext: TICKS_S.map(seconds) },
+            xaxis: { ...durationAxis("deadline"), range: range().map(Math.log10) },
             yaxis: { tickformat: ".0%", title: { text: "expected accuracy" } },
             shapes: [{ type: "line", x0: state.deadlineS, x1: state.deadlineS, y0: 0, y1: 1, yref: "paper", line: { color: colors.p99, width: 2 } }],
           },

@@ -183,7 +183,7 @@ const speculation = {
           row.by_draft.map((draft, index) => {
             const known = draft.by_rows.filter((part) => part.ge !== null);
             const color = colors.series[index % colors.series.length];
-            return { type: "scatter", mode: "lines+markers", x: known.map((part) => `${part.ge} to ${part.lt - 1}`), y: known.map((part) => part.tpot_s[percentile]), name: `${rows.length > 1 ? `${nameOf(row)}, ` : ""}draft ${draft.num_speculative_tokens}`, line: { color, width: 2 }, marker: { color, size: 6 } };
+            return { type: "scatter", mode: "lines+markers", x: known.map((part) => (part.lt === null ? `${part.ge} or more` : `${part.ge} to ${part.lt - 1}`)), y: known.map((part) => part.tpot_s[percentile]), name: `${rows.length > 1 ? `${nameOf(row)}, ` : ""}draft ${draft.num_speculative_tokens}`, line: { color, width: 2 }, marker: { color, size: 6 } };
           }),
         ),
         layout: { xaxis: { type: "category", title: { text: "rows in use" } }, yaxis: { rangemode: "tozero", title: { text: "seconds" } }, showlegend: true },
