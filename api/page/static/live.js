@@ -3,7 +3,7 @@
 import { listen } from "./events.js";
 import { forget, notify } from "./notice.js";
 
-const SHORTEST_S = 0.3;
+const SHORTEST_S = 0.5;
 const LONGEST_S = 30;
 const state = document.getElementById("live");
 
