@@ -30,7 +30,18 @@ Url = Annotated[
 class WebhookIn(BaseModel):
     """An address to be told of events."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {
+                    "url": "https://grader.example.org/slackline",
+                    "event_types": ["job.completed", "job.at_risk", "batch.failed"],
+                    "name": "grades",
+                }
+            ]
+        },
+    )
 
     url: Url
     event_types: EventTypes
@@ -40,7 +51,9 @@ class WebhookIn(BaseModel):
 class WebhookChange(BaseModel):
     """What is to be changed; the rest stays."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"event_types": ["job.failed"]}]}
+    )
 
     url: Url | None = None
     event_types: EventTypes | None = None
@@ -55,7 +68,9 @@ class WebhookChange(BaseModel):
 class SecretRotation(BaseModel):
     """How the present secret ends."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"keep_old_secret_s": 3600}]}
+    )
 
     keep_old_secret_s: int = Field(
         86_400,
