@@ -42,7 +42,7 @@ def test_a_refused_key_is_asked_for_and_kept_for_the_tab(browser: Browser, stack
             " sessionStorage.setItem('slackline-key', 'sk-slk-wrong')"
         )
         page.goto("/")
-        expect(page.locator("#key-error")).to_contain_text("unknown or revoked")
+        expect(page.locator("#key-error")).to_contain_text("This API key is unknown")
         expect(page.locator("#key")).to_have_value(stack.running.api_key)
         page.get_by_role("button", name="Use this key").click()
         expect(page.locator(".tiles")).to_be_visible()
