@@ -1,15 +1,15 @@
 """The engine in front of an OpenAI-compatible server, which owns the model and its batch."""
 
-import asyncio
 import threading
 from collections.abc import Coroutine, Iterable, Sequence
 from datetime import UTC, datetime
 from queue import SimpleQueue
-from typing import Any, TypeVar
+from typing import Any
 
 from scheduler.core.plan import EngineSpec
 from scheduler.core.refresh import EngineTotals
 from worker.engines.base import BranchFinished, BranchRequest, FinishReason
+from worker.engines.loop_thread import LoopThread
 from worker.engines.openai.endpoint import Endpoint
 from worker.engines.openai.flight import Flight
 from worker.engines.openai.probe import probe
@@ -21,8 +21,6 @@ from worker.engines.requests import check_plain, refusal
 
 _SPARE_CONNECTIONS = 8
 """For aborted streams that are still closing."""
-
-T = TypeVar("T")
 
 
 class OpenAIEngine:
@@ -47,17 +45,13 @@ class OpenAIEngine:
         self._lock = threading.Lock()
         self._held: set[str] = set()
         self._is_closed = False
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(
-            target=self._loop.run_forever, name="openai-engine", daemon=True
-        )
-        self._thread.start()
+        self._loop = LoopThread("openai-engine")
         endpoint = Endpoint(settings, max_connections=max_num_seqs + _SPARE_CONNECTIONS)
         try:
-            offer = self._call(probe(endpoint, settings, model))
+            offer = self._loop.call(probe(endpoint, settings, model))
         except BaseException:
-            self._call(endpoint.aclose())
-            self._stop()
+            self._loop.call(endpoint.aclose())
+            self._loop.stop()
             raise
         self._spec = EngineSpec(
             "openai",
@@ -98,7 +92,7 @@ class OpenAIEngine:
                 else:
                     flight.send(FinishReason.ERROR, flight.metrics(now), why)
             if flights:
-                self._loop.call_soon_threadsafe(self._serving.submit, flights)
+                self._loop.soon(lambda: self._serving.submit(flights))
 
     def totals(self) -> EngineTotals:
         """What the server did for this engine, as far as its streams tell."""
@@ -109,9 +103,7 @@ class OpenAIEngine:
         with self._lock:
             held = self._held.intersection(branch_ids)
             if held and not self._is_closed:
-                self._loop.call_soon_threadsafe(
-                    lambda: self._serving.abort(held, only_waiting=only_waiting)
-                )
+                self._loop.soon(lambda: self._serving.abort(held, only_waiting=only_waiting))
 
     def close(self) -> None:
         """Aborts what runs and ends the thread. Idempotent."""
@@ -119,8 +111,8 @@ class OpenAIEngine:
             if self._is_closed:
                 return
             self._is_closed = True
-        self._call(self._serving.close())
-        self._stop()
+        self._loop.call(self._serving.close())
+        self._loop.stop()
 
     def measure_step(
         self, *, rows: int, num_speculative_tokens: int, context_tokens: int, repeats: int
@@ -151,7 +143,7 @@ class OpenAIEngine:
         if not is_idle:
             measurement.close()
             raise RuntimeError("the engine is closed or serves branches; wait until it is idle")
-        return self._call(measurement)
+        return self._loop.call(measurement)
 
     def _refusal(self, request: BranchRequest) -> str | None:
         """Why a request cannot run; prompts that are too long are told by the server."""
@@ -169,11 +161,3 @@ class OpenAIEngine:
     def _release(self, branch_id: str) -> None:
         with self._lock:
             self._held.discard(branch_id)
-
-    def _call(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
-
-    def _stop(self) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()

@@ -1,6 +1,5 @@
 """The vLLM engine: one resident `AsyncLLM` in an event loop of its own thread."""
 
-import asyncio
 import multiprocessing
 import os
 import tempfile
@@ -18,6 +17,7 @@ from vllm.v1.engine.async_llm import AsyncLLM
 from scheduler.core.plan import EngineSpec
 from scheduler.core.refresh import EngineTotals
 from worker.engines.base import BranchFinished, BranchRequest, FinishReason
+from worker.engines.loop_thread import LoopThread
 from worker.engines.requests import encoded, refusal
 from worker.engines.vllm.arguments import admitted_ahead, is_cpu, vllm_config
 from worker.engines.vllm.limits import Limits, VllmStartError
@@ -70,20 +70,16 @@ class VllmEngine:
         self._held: set[str] = set()
         self._is_closed = False
         self._recorder = Recorder()
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(
-            target=self._loop.run_forever, name="vllm-engine", daemon=True
-        )
-        self._thread.start()
+        self._loop = LoopThread("vllm-engine")
         try:
-            self._llm = self._call(self._start(config))
-            self._call(run_self_test(self._llm, lengths))
+            self._llm = self._loop.call(self._start(config))
+            self._loop.call(run_self_test(self._llm, lengths))
             self._text = Text(self._llm.get_tokenizer(), model_dir)
-            workers = self._call(self._llm.collective_rpc("samples_drafts_exactly"))
+            workers = self._loop.call(self._llm.collective_rpc("samples_drafts_exactly"))
         except BaseException:
             for child in multiprocessing.active_children():
                 child.kill()
-            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._loop.stop(is_stuck=True)
             raise
         self._limits = Limits(
             can_budget=config.reasoning_config is not None,
@@ -110,7 +106,7 @@ class VllmEngine:
             on_end=self._release,
             on_death=on_death,
         )
-        self._watch = asyncio.run_coroutine_threadsafe(self._serving.watch(), self._loop)
+        self._stop_watching = self._loop.spawn(self._serving.watch())
 
     @property
     def spec(self) -> EngineSpec:
@@ -134,7 +130,7 @@ class VllmEngine:
                 else:
                     row.end_unstarted(FinishReason.ERROR, why)
             if rows:
-                self._loop.call_soon_threadsafe(self._serving.submit, rows)
+                self._loop.soon(lambda: self._serving.submit(rows))
 
     @property
     def is_closed(self) -> bool:
@@ -150,9 +146,7 @@ class VllmEngine:
         with self._lock:
             held = self._held.intersection(branch_ids)
             if held and not self._is_closed:
-                self._loop.call_soon_threadsafe(
-                    lambda: self._serving.abort(held, only_waiting=only_waiting)
-                )
+                self._loop.soon(lambda: self._serving.abort(held, only_waiting=only_waiting))
 
     def close(self) -> None:
         """Aborts what runs and ends vLLM and the thread. Idempotent."""
@@ -160,11 +154,9 @@ class VllmEngine:
             if self._is_closed:
                 return
             self._is_closed = True
-        self._watch.cancel()
-        self._call(self._close())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+        self._stop_watching()
+        self._loop.call(self._close())
+        self._loop.stop()
 
     def measure_step(
         self, *, rows: int, num_speculative_tokens: int, context_tokens: int, repeats: int = 20
@@ -200,7 +192,7 @@ class VllmEngine:
 
         if self._is_closed:
             raise RuntimeError("the engine is closed")
-        return self._call(run())
+        return self._loop.call(run())
 
     async def _start(self, config: VllmConfig) -> AsyncLLM:
         with tempfile.TemporaryDirectory(prefix="slackline-vllm-") as folder:
@@ -232,6 +224,3 @@ class VllmEngine:
     def _release(self, branch_id: str) -> None:
         with self._lock:
             self._held.discard(branch_id)
-
-    def _call(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()

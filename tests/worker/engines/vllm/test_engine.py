@@ -1,6 +1,5 @@
 """vLLM keeps the contract of engines, drafts as each branch asks, and says what it cannot do."""
 
-import asyncio
 import time
 from collections import Counter
 from pathlib import Path
@@ -211,9 +210,7 @@ def test_drafts_that_are_not_made_or_not_asked_for_fail_the_self_test(
     engine: VllmEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def run(lengths: tuple[int, ...]) -> None:
-        asyncio.run_coroutine_threadsafe(
-            self_test.run_self_test(engine._llm, lengths), engine._loop
-        ).result(60)
+        engine._loop.call(self_test.run_self_test(engine._llm, lengths))
 
     run(DRAFT_LENGTHS)
     monkeypatch.setattr(self_test, "DRAFT_LENGTH", "not_the_key")
