@@ -32,9 +32,10 @@ def hand_out(
 
     A worker gets problems while their branches fit in that and in the KV cache that branches hold
     on average; an idle one gets at least one problem, however wide. A job that finds no room ends
-    the round, so that wide jobs are not starved by narrow ones with later deadlines. With limited
-    rows a worker gets as much more as ends until it hears of the next batch, and batches that are
-    too small to fill the rows with as many as it may have wait for more room.
+    the round, so that wide jobs are not starved by narrow ones with later deadlines. A worker with
+    work for all of its rows waits until half a wave fits, as every batch costs it something. With
+    limited rows it gets as much more as ends until it hears of the next batch, and batches that
+    are too small to fill the rows with as many as it may have wait for more room.
 
     Args:
         packed: Plans in force, nearest deadline first.
@@ -43,6 +44,8 @@ def hand_out(
     """
     depth = 1.0 if is_limited else config.queue_depth
     branches, kv_tokens, num_live = _room(fleet, batches, config, depth)
+    # What a worker with work for its rows has free at most.
+    spare = ((1.0 if is_limited else depth - 1.0) * fleet.room[:, 0]).tolist()
     queue = [
         (-free, number)
         for number, free in enumerate(branches)
@@ -55,7 +58,9 @@ def hand_out(
     for item in packed:
         plan, pending = item.plan, item.job.num_pending
         need_tokens = held_tokens(fleet.pooled, plan, item.job.mean_prompt_tokens)
-        more, fewest = _refill(fleet, plan, config) if is_limited else (0, 1)
+        more, fewest = 0, plan.wave_size // 2
+        if is_limited:
+            more, fewest = _refill(fleet, plan, config)
         # A small job is spread over the fleet rather than queued on one worker.
         share = -(-pending // len(fleet.members))
         aside = []
@@ -66,7 +71,8 @@ def hand_out(
             least = 0 if num_live[number] else 1
             most = min(plan.wave_size, share, pending)
             size = min(most, int(max(fitting, least)))
-            if size < min(most, fewest if num_live[number] else 1):
+            is_fed = num_live[number] and branches[number] <= spare[number]
+            if size < max(1, min(most, fewest) if is_fed else 0):
                 aside.append(entry)
                 if free < plan.num_branches:
                     # Nobody else has more rows free.

@@ -42,6 +42,21 @@ def test_open_branches_take_their_room() -> None:
     assert branches_by_worker(hand_out(fleet, [packed("a", 100, 4, 4)], held, CONFIG)) == {"w1": 8}
 
 
+def test_a_worker_with_work_for_its_rows_waits_until_half_a_wave_fits() -> None:
+    fleet = Fleet.of([worker(rows=32)])
+    item = packed("a", 100, 1, 16)
+
+    def handed_out(num_open: int, item: Packed = item) -> list[int]:
+        held = [batch(num_open_branches=num_open)]
+        return [new.num_problems for new in hand_out(fleet, [item], held, CONFIG)]
+
+    assert handed_out(57) == []
+    assert handed_out(56) == [8]
+    # The last problems of a job, and what keeps rows busy, go at once.
+    assert handed_out(60, packed("a", 3, 1, 16)) == [3]
+    assert handed_out(31) == [16, 16]
+
+
 def test_a_small_job_is_spread_over_the_workers() -> None:
     fleet = Fleet.of([worker("w1"), worker("w2")])
     batches = hand_out(fleet, [packed("a", 6, 2, 8)], [], CONFIG)
