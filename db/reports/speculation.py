@@ -21,7 +21,7 @@ _FACTS = f"""
 WITH decoded AS MATERIALIZED (
     SELECT {hour_of("branches.finished_at")} AS hour, {BRANCH_DIMENSIONS},
         1 + {_ROW_CLASSES} * branches.num_speculative_tokens
-            + coalesce(least(1 + floor(log(2.0, num_rows)), {_ROW_CLASSES - 1}), 0) AS code,
+            + least(coalesce(1 + floor(log(2.0, num_rows)), 0), {_ROW_CLASSES - 1}) AS code,
         decode_time_s / nullif(completion_tokens - 1, 0) AS tpot_s,
         completion_tokens - 1 AS num_decoded,
         num_steps,

@@ -168,3 +168,17 @@ def test_a_row_that_comes_during_a_sum_makes_its_hour_stale_again(sessions: Sess
     with transaction(sessions) as session:
         assert session.scalars(select(HistoryHour.state)).all() == ["stale"]
     assert _num_branches(sessions) == 2
+
+
+def test_branches_are_told_apart_by_rows_in_use_where_that_is_known(
+    sessions: SessionFactory,
+) -> None:
+    for num_rows in (None, 1, 3, 40_000):
+        add = _finished(sessions, num_rows=num_rows)
+        with transaction(sessions) as session:
+            add(session, NOW)
+    with transaction(sessions) as session:
+        [row] = speculation_report(session, ALL)
+    [draft] = row.by_draft
+    ranges = [(by_rows.ge, by_rows.lt) for by_rows in draft.by_rows]
+    assert ranges == [(None, None), (1, 2), (2, 4), (16_384, None)]
