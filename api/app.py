@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from prometheus_client import CollectorRegistry, Gauge
 
 from api import errors
+from api.examples import add_examples
 from api.feed import Feed
 from api.openai.clerk import Clerk
 from api.page import routes as page
@@ -137,4 +138,5 @@ class _Application(FastAPI):
                 schemas.pop(name, None)
             # Bodies are read by `api.body`, so FastAPI does not know their parts.
             schemas |= submission_schemas() | body_schemas()
+            add_examples(document)
         return super().openapi()

@@ -1,10 +1,12 @@
-"""The OpenAPI document: every call is described, with its errors and whose key it needs."""
+"""The OpenAPI document: every call is described, with examples that are of the documented form."""
 
 from typing import Any
 
 import pytest
+from jsonschema import Draft202012Validator
 
 from api.app import create_app
+from api.examples import recorded
 from api.settings import ApiSettings
 
 DOCUMENT: dict[str, Any] = create_app(ApiSettings(database_url="postgresql://nowhere/")).openapi()
@@ -13,9 +15,16 @@ OPERATIONS: list[tuple[str, dict[str, Any]]] = [
     for path, methods in DOCUMENT["paths"].items()
     for method, operation in methods.items()
 ]
+IDS = [name for name, _ in OPERATIONS]
 
 
-@pytest.mark.parametrize(("name", "operation"), OPERATIONS, ids=[name for name, _ in OPERATIONS])
+def errors_of(schema: dict[str, Any], example: Any) -> list[str]:
+    """What keeps an example from being of a form of the document."""
+    whole = {**schema, "components": DOCUMENT["components"]}
+    return [error.message for error in Draft202012Validator(whole).iter_errors(example)]
+
+
+@pytest.mark.parametrize(("name", "operation"), OPERATIONS, ids=IDS)
 def test_every_call_is_described_with_its_errors(name: str, operation: dict[str, Any]) -> None:
     assert operation["summary"]
     assert operation["description"]
@@ -28,6 +37,29 @@ def test_every_call_is_described_with_its_errors(name: str, operation: dict[str,
         if int(status) >= 400:
             schema = response["content"]["application/json"]["schema"]
             assert schema == {"$ref": "#/components/schemas/ErrorOut"}, status
+
+
+@pytest.mark.parametrize(("name", "operation"), OPERATIONS, ids=IDS)
+def test_every_call_has_a_recorded_example_of_its_form(
+    name: str, operation: dict[str, Any]
+) -> None:
+    example = recorded()[name]
+    response = operation["responses"][str(example["status"])]
+    if name == "GET /metrics":  # It is of the form that Prometheus defines.
+        assert "content" not in response
+        return
+    form = response["content"][example["response_type"]]
+    assert form["example"] == example["response"]
+    if example["response_type"] == "application/json":
+        assert errors_of(form["schema"], example["response"]) == []
+    body = operation.get("requestBody", {}).get("content", {}).get("application/json")
+    if body is not None:
+        assert body["example"] == example["request"]
+        assert errors_of(body["schema"], example["request"]) == []
+
+
+def test_no_example_is_of_a_call_that_is_gone() -> None:
+    assert set(recorded()) <= set(IDS)
 
 
 def test_every_reference_leads_somewhere() -> None:
