@@ -1,5 +1,7 @@
 """What a running job gets when no plan that may be promised fits."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from scheduler.core.candidates import flatten
@@ -23,10 +25,10 @@ def fallback(
     """A plan for a running job that is short of time: answer what can still be answered.
 
     Plans that leave more problems without an answer than admission promises come in. Those whose
-    P95 fits are preferred, then those whose median fits. Failing that, one branch at the fastest
-    draft length is cut where the time ends, and the predicted accuracy counts the share of the
-    work that fits in. Behind other work a problem gets one branch: wide and short plans would keep
-    rows from those who wait.
+    P95 fits are preferred, then those whose median fits. Where one branch at a longer cap is right
+    more often although the deadline cuts problems off, it is taken: the predicted accuracy
+    counts the share of the work that fits in. Behind other work a problem gets one branch: wide
+    and short plans would keep rows from those who wait.
     """
     grid = Grid.of(fleet, job, config)
     fleet = grid.fleet
@@ -41,19 +43,16 @@ def fallback(
     index = options.best(allowed & (options.needed_s + late_s <= room_s), config)
     if index is None:
         index = options.best(allowed & (options.p50_s + ahead_s <= room_s), config)
-    if index is not None:
-        return options.plan(index), options.forecast(index, ahead_s, late_s, cut_s)
     tpot_s = fleet.tpot_s(fleet.rows, np.asarray(fleet.draft_lengths), job.mean_prompt_tokens)
     caps = forecasts.caps
-    cap = float(np.clip(room_s / tpot_s.min(), caps[0], caps[-1]))
-    possible = caps[caps <= cap][-1]
-    same_cap = narrowest & (np.broadcast_to(caps, everything.shape).ravel() == possible)
-    index = int(np.flatnonzero(same_cap)[options.p50_s[same_cap].argmin()])
-    forecast = options.forecast(index, ahead_s, late_s)
-    share = min(1.0, room_s / max(forecast.finish_p50_s, 1e-9))
-    return options.plan(index), Forecast(
-        forecast.finish_p50_s,
-        forecast.finish_p95_s,
-        forecast.accuracy * share,
-        forecast.row_seconds,
-    )
+    longest = float(np.clip(room_s / tpot_s.min(), caps[0], caps[-1]))
+    may_be_cut = narrowest & (np.broadcast_to(caps, everything.shape).ravel() <= longest)
+    # Those that all run side by side end together, so no share of them fits.
+    is_in_turn = job.num_pending > fleet.rows
+    share = np.minimum(1.0, room_s / np.maximum(options.p50_s + ahead_s, 1e-9))
+    right = np.where(may_be_cut, options.accuracy * share, -1.0)
+    part = int(right.argmax())
+    if index is not None and not (is_in_turn and right[part] > options.accuracy[index]):
+        return options.plan(index), options.forecast(index, ahead_s, late_s, cut_s)
+    forecast = options.forecast(part, ahead_s, late_s)
+    return options.plan(part), replace(forecast, accuracy=float(right[part]))

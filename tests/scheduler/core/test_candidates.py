@@ -136,8 +136,9 @@ def test_jobs_forecast_together_have_the_candidates_of_each_alone() -> None:
 
 def test_short_of_time_a_fallback_still_answers_what_it_can() -> None:
     # 4 s are too short for any plan that admission would promise.
-    assert best_plan(FLEET, job(), CONFIG, time_left_s=4.0) is None
-    plan, forecast = fallback(FLEET, job(), CONFIG, time_left_s=4.0)
+    few = job(num_pending=FLEET.rows)
+    assert best_plan(FLEET, few, CONFIG, time_left_s=4.0) is None
+    plan, forecast = fallback(FLEET, few, CONFIG, time_left_s=4.0)
     assert forecast.finish_p95_s <= 3.75
     assert 0.05 < forecast.accuracy < 0.6
     assert plan.max_tokens < 700
@@ -148,6 +149,16 @@ def test_a_fallback_exists_even_when_hardly_any_time_is_left() -> None:
     assert plan.num_branches == 1
     assert plan.max_tokens >= 1
     assert forecast.accuracy < 0.01
+
+
+def test_a_fallback_answers_some_problems_rather_than_all_of_them_wrong() -> None:
+    fit = best_plan(FLEET, job(), CONFIG, time_left_s=30.0)
+    assert fit is not None
+    # Far more problems than fit in 30 s: short caps would fit, and answer hardly anything.
+    plan, forecast = fallback(FLEET, job(num_pending=5_000), CONFIG, time_left_s=30.0)
+    assert plan.max_tokens > 300
+    assert forecast.finish_p50_s > 30.0
+    assert 0.02 < forecast.accuracy < fit[1].accuracy
 
 
 @settings(max_examples=60, deadline=None)
