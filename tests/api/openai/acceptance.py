@@ -76,8 +76,9 @@ def receiving() -> Iterator[tuple[str, "queue.Queue[tuple[bytes, dict[str, str]]
 class Acceptance:
     """The checks; each method that begins with `check_` is one."""
 
-    def __init__(self, base_url: str, key: str) -> None:
+    def __init__(self, base_url: str, key: str, key_of_little: str) -> None:
         self.client = openai.OpenAI(base_url=base_url, api_key=key, max_retries=0)
+        self._key_of_little = key_of_little
 
     def upload(self, lines: list[dict[str, Any]]) -> Any:
         """Upload lines for a batch."""
@@ -324,8 +325,6 @@ class Acceptance:
             ([good, chat("b", "x", model="m2")], "mismatched_model", "body.model",
              "Each batch must contain requests for a single model"),
             ([chat("b", "x", model="m2")], "model_not_found", "body.model", "m2"),
-            ([chat(f"b{i}", "Say 1. " * 150) for i in range(1000)], "token_limit_exceeded", None,
-             f"Enqueued token limit reached for {MODEL}"),
         ):  # fmt: skip
             done = self.run(lines, "7d")
             assert done.status == "failed", (code, done)
@@ -343,6 +342,15 @@ class Acceptance:
         (error,) = self.wait(self.create("file-none")).errors.data
         assert (error.code, error.param) == ("invalid_request", "file_id")
         assert "Cannot find file file-none, or organization" in error.message
+
+    def check_a_batch_beyond_the_quota_of_its_tenant_fails(self) -> None:
+        """The error row of a tenant that may queue only few tokens."""
+        everything = self.client
+        self.client = everything.with_options(api_key=self._key_of_little)
+        (error,) = self.run(known(10)).errors.data
+        self.client = everything
+        assert (error.code, error.param) == ("token_limit_exceeded", None)
+        assert f"Enqueued token limit reached for {MODEL}" in error.message
 
     def check_requests_that_are_not_valid_are_refused(self) -> None:
         """Every row of the table of HTTP errors."""

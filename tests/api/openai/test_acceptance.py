@@ -17,13 +17,16 @@ import pytest
 
 from db import keys
 from db.session import connect, session_factory, transaction
+from db.tenants import set_tenant
 from tests.replay_files import replay_environment
 from tests.stack import Stack, open_folder, running_stack
 
 pytestmark = pytest.mark.acceptance
 
 VERSIONS = ("1.109.1", "2.37.0", "3.52.0")
-LIMITS = {"SLACKLINE_MAX_BATCH_FILE_BYTES": "2000000", "SLACKLINE_MAX_ENQUEUED_TOKENS": "20000"}
+LIMITS = {"SLACKLINE_MAX_BATCH_FILE_BYTES": "2000000"}
+SMALL_QUOTA = 1_000
+"""Queued tokens of the second tenant of each version; a batch of ten requests counts for more."""
 SCRIPT = Path(__file__).with_name("acceptance.py")
 
 
@@ -44,7 +47,7 @@ def python_with_client(version: str) -> Path:
     return python
 
 
-def new_key(stack: Stack, tenant: str) -> str:
+def new_key(stack: Stack, tenant: str, max_queued_tokens: int | None = None) -> str:
     """A key of a new tenant."""
     engine = connect(stack.running.database_url, pool_size=1)
     now = datetime.now(UTC)
@@ -52,6 +55,7 @@ def new_key(stack: Stack, tenant: str) -> str:
     digest = keys.hash_secret(secret)
     with transaction(session_factory(engine)) as session:
         tenant_id = keys.create_tenant(session, name=tenant, now=now)
+        set_tenant(session, tenant_id, {"max_queued_tokens": max_queued_tokens})
         keys.insert_api_key(session, tenant_id=tenant_id, key_sha256=digest, label=tenant, now=now)
     engine.dispose()
     return secret
@@ -67,7 +71,10 @@ def runs() -> Iterator[dict[str, subprocess.Popen[str]]]:
             base_url = f"{stack.running.api_url}/v1"
             started = {
                 version: subprocess.Popen(
-                    [str(python), "-I", str(SCRIPT), base_url, new_key(stack, version)],
+                    [
+                        *(str(python), "-I", str(SCRIPT), base_url, new_key(stack, version)),
+                        new_key(stack, f"{version}, little", SMALL_QUOTA),
+                    ],
                     stdout=subprocess.PIPE,
                     stderr=subprocess.STDOUT,
                     text=True,
