@@ -104,11 +104,11 @@ ReceivedJson = Annotated[bytes, Depends(receive_json)]
 ReceivedAdminJson = Annotated[bytes, Depends(receive_admin_json)]
 
 
-def parse_json(body: bytes, kind: type[Document]) -> Document:
-    """A received document in its form.
+def read_object(body: bytes) -> dict[str, Any]:
+    """A received JSON object, not checked yet.
 
     Raises:
-        ApiError: 400 that names what to change.
+        ApiError: 400, it is none.
     """
     try:
         document = orjson.loads(body)
@@ -121,6 +121,16 @@ def parse_json(body: bytes, kind: type[Document]) -> Document:
         ) from None
     if not isinstance(document, dict):
         raise invalid(None, "The body must be a JSON object.", code="invalid_type")
+    return document
+
+
+def parse_json(body: bytes, kind: type[Document]) -> Document:
+    """A received document in its form.
+
+    Raises:
+        ApiError: 400 that names what to change.
+    """
+    document = read_object(body)
     try:
         return kind.model_validate(document)
     except ValidationError as error:

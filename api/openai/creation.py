@@ -9,6 +9,7 @@ import orjson
 import uuid_utils
 from pydantic import ValidationError
 
+from api.body import read_object
 from api.deadlines import deadline_at
 from api.errors import ApiError, invalid, validation_error
 from api.openai.bodies import ENDPOINTS, json_kind
@@ -74,17 +75,7 @@ def new_batch(
 
 
 def _read(body: bytes) -> BatchIn:
-    try:
-        document = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise invalid(
-            None,
-            f"The body is not valid JSON: {error.msg} at line {error.lineno}, column"
-            f" {error.colno}.",
-            code="invalid_json",
-        ) from None
-    if not isinstance(document, dict):
-        raise invalid(None, "The body must be a JSON object.", code="invalid_type")
+    document = read_object(body)
     try:
         return BatchIn.model_validate(document)
     except ValidationError as error:

@@ -8,9 +8,8 @@ from api.auth import Caller
 from api.body import ReceivedJson, parse_json
 from api.changes import change
 from api.dependencies import Sessions, Settings, utc_now
-from api.refusals import RefusedError
 from api.retry import retry
-from api.routes.jobs import NOT_FOUND, IdempotencyKey, JobId, own_job
+from api.routes.jobs import NOT_FOUND, IdempotencyKey, JobId, answer_stored
 from api.schemas.changes import ChangeIn, RetryIn
 from api.schemas.jobs import JobOut
 from api.schemas.openapi import TOO_LARGE, body_of
@@ -18,7 +17,6 @@ from api.schemas.operations import ErrorOut
 from api.views import job_views
 from db import wake
 from db.admission import hold_admission
-from db.refusals import insert_refusal
 from db.session import transaction
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
@@ -92,27 +90,18 @@ def retry_job(
     """A new job of the problems that an ended one left, with its options and a new deadline."""
     wanted = parse_json(body, RetryIn)
     received_at = utc_now()
-    try:
-        with transaction(sessions) as session:
-            hold_admission(session)
-            now = utc_now()
-            stored = retry(
-                session,
-                wanted,
-                tenant_id=caller,
-                job_id=job_id,
-                idempotency_key=idempotency_key,
-                received_at=received_at,
-                now=now,
-                settings=settings,
-            )
-            (view,) = job_views(session, [own_job(session, caller, stored.job_id)], now)
-    except RefusedError as refused:
-        with transaction(sessions) as session:
-            insert_refusal(session, refused.job, refused.rejected)
-        raise refused.error from None
-    if stored.replayed is not None:
-        response.status_code = 200
-        response.headers["Idempotent-Replayed"] = stored.replayed
-    response.headers["Location"] = f"/v1/jobs/{stored.job_id}"
-    return view
+    return answer_stored(
+        lambda session, now: retry(
+            session,
+            wanted,
+            tenant_id=caller,
+            job_id=job_id,
+            idempotency_key=idempotency_key,
+            received_at=received_at,
+            now=now,
+            settings=settings,
+        ),
+        caller=caller,
+        sessions=sessions,
+        response=response,
+    )

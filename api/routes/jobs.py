@@ -1,12 +1,14 @@
 """Jobs: submit, list, read, follow, cancel."""
 
 import re
+from collections.abc import Callable
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Header, Query, Response
 from sqlalchemy.orm import Session
 
-from api.admission import store
+from api.admission import Stored, store
 from api.auth import Caller
 from api.body import ReceivedBody
 from api.dependencies import Sessions, Settings, utc_now
@@ -23,7 +25,7 @@ from db import jobs, wake
 from db.admission import hold_admission
 from db.models import Job
 from db.refusals import insert_refusal
-from db.session import transaction
+from db.session import SessionFactory, transaction
 from scheduler.core.states import JobState
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
@@ -64,6 +66,36 @@ def own_job(session: Session, tenant_id: str, job_id: str) -> Job:
     return job
 
 
+def answer_stored(
+    make: Callable[[Session, datetime], Stored],
+    *,
+    caller: str,
+    sessions: SessionFactory,
+    response: Response,
+) -> JobOut:
+    """Admit and store a job when its turn comes; of one that is refused only the refusal is kept.
+
+    Args:
+        make: Stores the job as of that instant, under the admission's lock.
+    """
+    try:
+        with transaction(sessions) as session:
+            hold_admission(session)
+            # Waiting for others may have taken long: what is promised counts from here.
+            now = utc_now()
+            stored = make(session, now)
+            (view,) = job_views(session, [own_job(session, caller, stored.job_id)], now)
+    except RefusedError as refused:
+        with transaction(sessions) as session:
+            insert_refusal(session, refused.job, refused.rejected)
+        raise refused.error from None
+    if stored.replayed is not None:
+        response.status_code = 200
+        response.headers["Idempotent-Replayed"] = stored.replayed
+    response.headers["Location"] = f"/v1/jobs/{stored.job_id}"
+    return view
+
+
 @router.post(
     "",
     status_code=201,
@@ -99,30 +131,20 @@ def submit(
     """Check, admit and store a problem set. Of one that is refused only the refusal is kept."""
     submission = read_submission(body, settings)
     received_at = utc_now()
-    try:
-        with transaction(sessions) as session:
-            hold_admission(session)
-            # Waiting for others may have taken long: what is promised counts from here.
-            now = utc_now()
-            stored = store(
-                session,
-                submission,
-                tenant_id=caller,
-                idempotency_key=idempotency_key,
-                received_at=received_at,
-                now=now,
-                settings=settings,
-            )
-            (view,) = job_views(session, [own_job(session, caller, stored.job_id)], now)
-    except RefusedError as refused:
-        with transaction(sessions) as session:
-            insert_refusal(session, refused.job, refused.rejected)
-        raise refused.error from None
-    if stored.replayed is not None:
-        response.status_code = 200
-        response.headers["Idempotent-Replayed"] = stored.replayed
-    response.headers["Location"] = f"/v1/jobs/{stored.job_id}"
-    return view
+    return answer_stored(
+        lambda session, now: store(
+            session,
+            submission,
+            tenant_id=caller,
+            idempotency_key=idempotency_key,
+            received_at=received_at,
+            now=now,
+            settings=settings,
+        ),
+        caller=caller,
+        sessions=sessions,
+        response=response,
+    )
 
 
 @router.get("", summary="List jobs, newest first, or those that live by slack")
