@@ -101,19 +101,15 @@ def store(
     fleet = fleet_of(snapshot, job.model, settings.scheduler)
     if fleet is not None:
         check_fit(problems, fleet, snapshot)
-    wanted = insert_admitted(
-        session, job, snapshot, settings.scheduler, best_effort=options.best_effort
+    admit(
+        session,
+        job,
+        snapshot,
+        settings,
+        best_effort=options.best_effort,
+        idempotency_key=idempotency_key,
+        sha256=sha256,
     )
-    check_quota(session, tenant_id, wanted, settings, now=now)
-    if idempotency_key is not None:
-        keys.claim_idempotency_key(
-            session,
-            tenant_id=tenant_id,
-            key=idempotency_key,
-            request_sha256=sha256,
-            job_id=job.id,
-            now=now,
-        )
     insert_problem_set(session, job.id, problems)
     wake.notify(session)
     return Stored(job.id)
@@ -147,6 +143,35 @@ def new_job(
         mean_prompt_tokens=mean_prompt_tokens,
         created_at=now,
     )
+
+
+def admit(
+    session: Session,
+    job: jobs.NewJob,
+    snapshot: Snapshot,
+    settings: ApiSettings,
+    *,
+    best_effort: bool,
+    idempotency_key: str | None,
+    sha256: str,
+) -> None:
+    """Store a job that is admitted and within its tenant's quota, and claim its key for it.
+
+    Raises:
+        ApiError: 429 for more tokens than the tenant may have queued.
+        RefusedError: Nobody serves its model, or the deadline cannot be met.
+    """
+    wanted = insert_admitted(session, job, snapshot, settings.scheduler, best_effort=best_effort)
+    check_quota(session, job.tenant_id, wanted, settings, now=job.created_at)
+    if idempotency_key is not None:
+        keys.claim_idempotency_key(
+            session,
+            tenant_id=job.tenant_id,
+            key=idempotency_key,
+            request_sha256=sha256,
+            job_id=job.id,
+            now=job.created_at,
+        )
 
 
 def insert_admitted(

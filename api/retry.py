@@ -6,14 +6,13 @@ from datetime import datetime
 import uuid_utils
 from sqlalchemy.orm import Session
 
-from api.admission import Stored, check_model, insert_admitted
+from api.admission import Stored, admit, check_model
 from api.deadlines import deadline_at
 from api.errors import ApiError, not_found
-from api.quota import check_quota
 from api.replays import BY_KEY, replayed_by_key
 from api.schemas.changes import RetryIn
 from api.settings import ApiSettings
-from db import jobs, keys, wake
+from db import jobs, wake
 from db.models import Job
 from db.retries import copy_left, count_left
 from db.snapshot import read_snapshot
@@ -69,19 +68,15 @@ def retry(
     check_model(session, source.model)
     job = _again(source, wanted, num_left, due_at, now)
     snapshot = read_snapshot(session, now)
-    tokens = insert_admitted(
-        session, job, snapshot, settings.scheduler, best_effort=wanted.best_effort
+    admit(
+        session,
+        job,
+        snapshot,
+        settings,
+        best_effort=wanted.best_effort,
+        idempotency_key=idempotency_key,
+        sha256=sha256,
     )
-    check_quota(session, tenant_id, tokens, settings, now=now)
-    if idempotency_key is not None:
-        keys.claim_idempotency_key(
-            session,
-            tenant_id=tenant_id,
-            key=idempotency_key,
-            request_sha256=sha256,
-            job_id=job.id,
-            now=now,
-        )
     copy_left(session, source_id=job_id, job_id=job.id, degraded=wanted.degraded)
     wake.notify(session)
     return Stored(job.id)

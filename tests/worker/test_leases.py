@@ -36,16 +36,20 @@ def test_a_batch_that_was_rescued_writes_nothing_more_and_frees_its_rows(bench: 
     assert problem.state == "pending"
 
 
-def test_a_lease_that_is_not_renewed_aborts_the_batch_within_a_second(bench: Bench) -> None:
-    bench.job([[("7", 1000)] * 4])
-    heartbeat = Heartbeat(
+def heartbeat_of(bench: Bench, *, lease_s: float) -> Heartbeat:
+    return Heartbeat(
         bench.sessions,
         Identity("w1", OWNER),
-        lease_s=4.0,
+        lease_s=lease_s,
         num_running_branches=lambda: 4,
         live_profile=bench.live_profile(),
         on_replaced=lambda: None,
     )
+
+
+def test_a_lease_that_is_not_renewed_aborts_the_batch_within_a_second(bench: Bench) -> None:
+    bench.job([[("7", 1000)] * 4])
+    heartbeat = heartbeat_of(bench, lease_s=4.0)
     batch = bench.claim(num_branches=4, max_tokens=1000)
     bench.lease = heartbeat.hold(batch.id, batch.deadline_at)
     outcome = run_in_thread(bench.controller(batch))
@@ -175,14 +179,7 @@ def test_a_stop_does_not_wait_for_a_store_that_is_away(bench: Bench) -> None:
 
 def test_a_batch_goes_by_the_deadline_that_the_heartbeat_brings(bench: Bench) -> None:
     bench.job([[("7", 20)] + [("8", 100_000)] * 3], deadline_s=600.0)
-    heartbeat = Heartbeat(
-        bench.sessions,
-        Identity("w1", OWNER),
-        lease_s=60.0,
-        num_running_branches=lambda: 4,
-        live_profile=bench.live_profile(),
-        on_replaced=lambda: None,
-    )
+    heartbeat = heartbeat_of(bench, lease_s=60.0)
     batch = bench.claim(num_branches=4, max_tokens=100_000)
     bench.lease = heartbeat.hold(batch.id, batch.deadline_at)
     outcome = run_in_thread(bench.controller(batch))
