@@ -4,18 +4,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, literal_column, or_, text
-from sqlalchemy.dialects.postgresql import Insert, insert
+from sqlalchemy import TextClause, text
 from sqlalchemy.orm import Session
 
-from db.leases import HeldBatch, hold_batch
-from db.models import Batch, Branch
+from db.leases import HELD_BATCH
+from db.records import records
 from db.reports.hours import mark_ended
 
 FINISHED = ("stop", "length")
 """Finish reasons of branches that count; the others ended without an outcome of their own."""
-
-_REPLACEABLE = ("abort", "error")
 
 
 def held_s(table: str) -> str:
@@ -76,11 +73,7 @@ def insert_branches(
     counts once however often it is sent. The row of an aborted or failed branch is kept for its
     cost until the index runs again: the next row of that index replaces it, and carries its cost.
     """
-    held = hold_batch(session, batch_id=batch_id, epoch=epoch)
-    if held is None:
-        return False
-    _write(session, rows, HeldBatch(held.job_id, held.worker_name), batch_id)
-    return True
+    return _write(session, _INSERT_HELD, rows, batch_id=batch_id, epoch=epoch)
 
 
 def write_off_branches(session: Session, *, batch_id: int, rows: Sequence[BranchRow]) -> None:
@@ -89,45 +82,61 @@ def write_off_branches(session: Session, *, batch_id: int, rows: Sequence[Branch
     They count in no vote, finished or not. Where their index has finished in another batch by now,
     the row of that try carries their cost.
     """
-    batch = session.get(Batch, batch_id)
-    if batch is None or not rows:
-        return
     late = [
         replace(row, finish_reason="abort", answer=None, vote_class=None, is_correct=None)
         for row in rows
     ]
-    _write(session, late, HeldBatch(batch.job_id, batch.worker_name), batch_id)
-    session.connection().execute(_ADD_TRY, [_try(row) for row in late])
+    if late and _write(session, _INSERT_LATE, late, batch_id=batch_id):
+        session.connection().execute(_ADD_TRY, [_try(row) for row in late])
 
 
-def _write(session: Session, rows: Sequence[BranchRow], batch: HeldBatch, batch_id: int) -> None:
-    if rows:
-        lease = {"batch_id": batch_id, "job_id": batch.job_id, "worker_name": batch.worker_name}
-        # On the connection: the session's bulk insert costs three times the time.
-        session.connection().execute(_upsert(), [_columns(row) | lease for row in rows])
-        mark_ended(session, {row.finished_at for row in rows})
+def _write(
+    session: Session, statement: TextClause, rows: Sequence[BranchRow], **batch: int
+) -> bool:
+    """Store rows of the batch that the statement finds; False when it finds none."""
+    found = session.connection().execute(statement, {"rows": records(rows), **batch})
+    if found.first() is None:
+        return False
+    mark_ended(session, {row.finished_at for row in rows})
+    return True
 
 
-def _upsert() -> Insert:
-    statement = insert(Branch)
-    tries = {
-        "retried_row_s": held_s("branches"),
-        "retried_tokens": f"branches.completion_tokens + {num_rejected('branches')}",
-    }
+_COLUMNS = tuple(field.name for field in fields(BranchRow))
+_REPLACED = ("batch_id", "job_id", "worker_name", *_COLUMNS[2:])
+_TRIES = {
+    "retried_row_s": held_s("branches"),
+    "retried_tokens": f"branches.completion_tokens + {num_rejected('branches')}",
+}
+
+
+def _insert(batch: str) -> TextClause:
+    """The statement that stores rows of a batch, and returns the batch.
+
+    Args:
+        batch: SQL that finds it.
+    """
+    replaced = [f"{name} = excluded.{name}" for name in _REPLACED]
     # One that is sent twice is the same try.
-    former: dict[str, ColumnElement[float]] = {
-        name: literal_column(
-            f"branches.{name} + CASE WHEN branches.queued_at = excluded.queued_at THEN 0"
-            f" ELSE {cost} END"
-        )
-        for name, cost in tries.items()
-    }
-    return statement.on_conflict_do_update(
-        index_elements=[Branch.problem_id, Branch.branch_index],
-        set_={name: statement.excluded[name] for name in _REPLACED} | former,
-        where=or_(*(Branch.finish_reason == reason for reason in _REPLACEABLE)),
-    )
+    former = [
+        f"{name} = branches.{name} + CASE WHEN branches.queued_at = excluded.queued_at THEN 0"
+        f" ELSE {cost} END"
+        for name, cost in _TRIES.items()
+    ]
+    return text(f"""
+WITH batch AS ({batch}), written AS (
+    INSERT INTO branches (batch_id, job_id, worker_name, {", ".join(_COLUMNS)})
+    SELECT batch.id, batch.job_id, batch.worker_name, {", ".join(f"new.{c}" for c in _COLUMNS)}
+    FROM batch
+    CROSS JOIN json_populate_recordset(CAST(NULL AS branches), CAST(:rows AS json)) AS new
+    ON CONFLICT (problem_id, branch_index) DO UPDATE SET {", ".join(replaced + former)}
+    WHERE branches.finish_reason IN ('abort', 'error')
+)
+SELECT FROM batch
+""")
 
+
+_INSERT_HELD = _insert(HELD_BATCH)
+_INSERT_LATE = _insert("SELECT id, job_id, worker_name FROM batches WHERE id = :batch_id")
 
 _ADD_TRY = text("""
 UPDATE branches
@@ -150,24 +159,4 @@ def _try(row: BranchRow) -> dict[str, object]:
         "finished": list(FINISHED),
         "row_s": max(0.0, held.total_seconds()),
         "tokens": row.completion_tokens + rejected,
-    }
-
-
-_COLUMNS = tuple(field.name for field in fields(BranchRow))
-_REPLACED = tuple(
-    column.name
-    for column in Branch.__table__.columns
-    if column.name not in ("id", "problem_id", "branch_index", "retried_row_s", "retried_tokens")
-)
-
-
-def _columns(row: BranchRow) -> dict[str, object]:
-    """The row as Postgres takes it: arrays as lists, no NUL characters in text."""
-    return {
-        **{name: getattr(row, name) for name in _COLUMNS},
-        "text": row.text.replace("\0", ""),
-        "answer": None if row.answer is None else row.answer.replace("\0", ""),
-        "error": None if row.error is None else row.error.replace("\0", ""),
-        "drafted_by_position": list(row.drafted_by_position),
-        "accepted_by_position": list(row.accepted_by_position),
     }

@@ -2,15 +2,16 @@
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, bindparam, func, select, update
+from sqlalchemy import ColumnElement, and_, func, select, text, update
 from sqlalchemy.orm import Session
 
-from db.leases import hold_batch
+from db.leases import HELD_BATCH
 from db.models import Problem
+from db.records import records
 from scheduler.core.states import PROBLEM_TRANSITIONS, ProblemState, sources_of
 
 
@@ -97,50 +98,25 @@ def answer_problems(
     session: Session, *, batch_id: int, epoch: int, answers: Sequence[ProblemAnswer]
 ) -> bool:
     """Close running problems of a held batch; writes nothing and is False when it is lost."""
-    if hold_batch(session, batch_id=batch_id, epoch=epoch) is None:
-        return False
-    if answers:
-        session.connection().execute(
-            update(Problem)
-            .where(
-                Problem.id == bindparam("problem_id"),
-                Problem.batch_id == batch_id,
-                Problem.state == ProblemState.RUNNING,
-            )
-            .values(
-                state=bindparam("new_state"),
-                answer=bindparam("new_answer"),
-                vote_share=bindparam("new_vote_share"),
-                is_correct=bindparam("new_is_correct"),
-                grade_reason=bindparam("new_grade_reason"),
-                degraded=bindparam("new_degraded"),
-                num_branches_finished=bindparam("new_num_branches_finished"),
-                error=bindparam("new_error"),
-                finished_at=bindparam("new_finished_at"),
-            ),
-            [_parameters(answer) for answer in sorted(answers, key=lambda a: a.problem_id)],
-        )
-    return True
+    values = {"batch_id": batch_id, "epoch": epoch, "answers": records(answers)}
+    return session.connection().execute(_ANSWER, values).first() is not None
 
 
-def _parameters(answer: ProblemAnswer) -> dict[str, object]:
-    return {
-        "problem_id": answer.problem_id,
-        "new_state": answer.state,
-        "new_answer": storable(answer.answer),
-        "new_vote_share": answer.vote_share,
-        "new_is_correct": answer.is_correct,
-        "new_grade_reason": storable(answer.grade_reason),
-        "new_degraded": answer.degraded,
-        "new_num_branches_finished": answer.num_branches_finished,
-        "new_error": storable(answer.error),
-        "new_finished_at": answer.finished_at,
-    }
+_OUTCOME = tuple(field.name for field in fields(ProblemAnswer) if field.name != "problem_id")
 
-
-def storable(value: str | None) -> str | None:
-    """Postgres has no NUL characters in text."""
-    return None if value is None else value.replace("\0", "")
+_ANSWER = text(f"""
+WITH batch AS ({HELD_BATCH}), answered AS (
+    UPDATE problems
+    SET {", ".join(f"{name} = new.{name}" for name in _OUTCOME)}
+    FROM batch
+    CROSS JOIN json_array_elements(CAST(:answers AS json)) AS sent
+    CROSS JOIN json_populate_record(CAST(NULL AS problems), sent) AS new
+    WHERE problems.id = CAST(sent ->> 'problem_id' AS bigint)
+        AND problems.batch_id = batch.id
+        AND problems.state = 'running'
+)
+SELECT FROM batch
+""")
 
 
 def count_losses(session: Session, batch_ids: Sequence[int]) -> None:

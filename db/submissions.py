@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session, defer
 
 from db.leases import hold_batch
 from db.models import Job, Problem, Submission
-from db.problems import storable
+from db.records import storable
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ def grade_submissions(
 
     A submission is graded once, however often its grade is sent.
     """
-    if hold_batch(session, batch_id=batch_id, epoch=epoch) is None:
+    if not hold_batch(session, batch_id=batch_id, epoch=epoch):
         return False
     if grades:
         ordered = sorted(grades, key=lambda grade: (grade.problem_position, grade.position))

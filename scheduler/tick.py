@@ -7,7 +7,7 @@ after the commit of their batch; `sent_at` is noted after that, so a crash in be
 never not at all.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 
 import structlog
@@ -53,10 +53,10 @@ class Scheduler:
 
     def tick(self, now: datetime) -> Decisions:
         """Bring the store in line with what is known at `now`; returns what was decided."""
-        snapshot = self._read(now)
+        snapshot, cancelling = self._read(now)
         decisions = self._policy(snapshot, self._config)
         self._rescue(decisions, now)
-        self._end_cancelled(now)
+        self._end_cancelled(cancelling, now)
         self._expire(decisions, now)
         self._note_failures(decisions, now)
         messages = self._plan(decisions, now)
@@ -70,10 +70,11 @@ class Scheduler:
         self._deliver(messages, now)
         return decisions
 
-    def _read(self, now: datetime) -> Snapshot:
+    def _read(self, now: datetime) -> tuple[Snapshot, list[str]]:
+        """What to decide on, and the jobs that are to be cancelled."""
         with transaction(self._sessions) as session:
             session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
-            return read_snapshot(session, now)
+            return read_snapshot(session, now), cancelling_jobs(session)
 
     def _rescue(self, decisions: Decisions, now: datetime) -> None:
         for reason in sorted({lost.reason for lost in decisions.lost_batches}):
@@ -88,9 +89,7 @@ class Scheduler:
                 )
             _log.warning("batches.lost", reason=reason.value, batch_ids=taken)
 
-    def _end_cancelled(self, now: datetime) -> None:
-        with transaction(self._sessions) as session:
-            job_ids = cancelling_jobs(session)
+    def _end_cancelled(self, job_ids: Sequence[str], now: datetime) -> None:
         for job_id in job_ids:
             with transaction(self._sessions) as session:
                 finish_cancelled(session, job_id, now=now)

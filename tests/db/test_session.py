@@ -33,5 +33,5 @@ def test_a_process_frozen_in_a_transaction_keeps_its_rows_only_for_a_while(
         held.invalidate()
     assert is_outage(woken.value)
     with session_factory(frozen)() as session:
-        assert hold_batch(session, batch_id=batch.id, epoch=batch.epoch) is None
+        assert not hold_batch(session, batch_id=batch.id, epoch=batch.epoch)
     frozen.dispose()
