@@ -22,7 +22,7 @@ from db.session import SessionFactory
 _log = logging.getLogger("slackline.api")
 
 _INTERVAL_S = 0.5
-"""Bounds how late the end of a batch is noticed. An idle look of all threads takes six transactions,
+"""Bounds how late the end of a batch is noticed. An idle look of all takes six transactions,
 and four looks a second kept a twentieth of a core busy."""
 
 _STORE_AWAY_S = 2.0

@@ -20,6 +20,7 @@ import multiprocessing
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from multiprocessing.util import Finalize
 from typing import Any
 
 from api.client.shapes import Plan
@@ -77,7 +78,10 @@ def plain_llm(num_speculative_tokens: int) -> Any:
     if arguments["speculative_config"]:
         # Our scheduler subclass does not follow the table; vLLM's own would.
         del arguments["speculative_config"]["num_speculative_tokens_per_batch_size"]
-    return LLM(**{name: value for name, value in arguments.items() if name not in OURS})
+    llm = LLM(**{name: value for name, value in arguments.items() if name not in OURS})
+    # Otherwise this process waits for vLLM's own at its end, and they for it.
+    Finalize(llm, llm.llm_engine.engine_core.shutdown, exitpriority=0)
+    return llm
 
 
 if __name__ == "__main__":

@@ -3,11 +3,11 @@
 Question: tokens per second and TPOT of the torch engine over branches x draft length, beside
 `transformers.generate` on the same checkpoint in the same run.
 
-Regimes: one problem decoded with 1 to 32 branches at temperature 0.8 on a checkpoint pair (by
-default the shipped demo model on a CPU). All cells take turns in every round, in a new order each
-time, so that a busy machine disturbs all alike; medians over rounds are compared. With `--shape`
-the weights are random, so text means nothing: then only steps and prefills are timed, which is
-what a `LatencyProfile` is fitted from.
+Regimes: one problem decoded with 1 to 128 branches, twice the rows that a worker has by default, at
+temperature 0.8 on a checkpoint pair (by default the shipped demo model on a CPU). All cells take
+turns in every round, in a new order each time, so that a busy machine disturbs all alike; medians
+over rounds are compared. With `--shape` the weights are random, so text means nothing: then only
+steps and prefills are timed, which is what a `LatencyProfile` is fitted from.
 
 Falsified when: the engine with its best draft length is less than 3 times as fast as transformers
 at one branch; or the best draft length does not shrink from few branches to many.
@@ -61,7 +61,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--shape", choices=sorted(NAMED_SHAPES), help="random weights, steps only")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--branches", type=int, nargs="+", default=[1, 2, 4, 8, 16, 32])
+    parser.add_argument("--branches", type=int, nargs="+", default=[1, 2, 4, 8, 16, 32, 64, 128])
     parser.add_argument("--draft-lengths", type=int, nargs="+", default=[0, 1, 2, 4, 8])
     parser.add_argument("--contexts", type=int, nargs="+", default=[128, 384], help="per row")
     parser.add_argument("--max-tokens", type=int, default=256)
