@@ -5,6 +5,7 @@ fast and only a worker imports an engine.
 """
 
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,6 +17,7 @@ from api.client.screen import ExitCode, Screen
 from infra import key_commands, server_commands, tenant_commands, worker_commands
 
 if TYPE_CHECKING:
+    from infra.simulated.load import Loaded
     from infra.state import Running
 
 server_commands.add_to(app)
@@ -117,6 +119,51 @@ def demo(
     screen.write({"jobs": summaries})
     if not all(map(is_well, summaries)):
         raise typer.Exit(ExitCode.MISSED_DEADLINE)
+
+
+@app.command()
+def demo_history(
+    screen: Screen,
+    data: DataOption = Path(".slackline"),
+    days: Annotated[
+        float, typer.Option(min=1.0, max=366.0, help="How many days up to now.")
+    ] = 30.0,
+) -> None:
+    """Simulate a history to look at on the page, and store it for tenants of its own.
+
+    The scheduler's own code decides, recorded solutions and modeled times stand in for engines.
+    Every tenant, model, job and worker of it says that it is simulated. It goes into the Slackline
+    that `up` runs on a data folder, or into DATABASE_URL.
+    """
+    from datetime import UTC, datetime
+
+    from db.session import connect, session_factory
+    from infra.simulated.load import load
+    from infra.state import DataFolder
+
+    running = DataFolder(data).read()
+    url = os.environ.get("DATABASE_URL") or (running and running.database_url)
+    if not url:
+        raise SlacklineError(
+            f"Nothing runs on {data}. Start `slackline up` there, or set DATABASE_URL.",
+            code="not_started",
+        )
+    engine = connect(url, pool_size=1)
+    try:
+        loaded = load(session_factory(engine), days=days, now=datetime.now(UTC))
+    finally:
+        engine.dispose()
+    screen.show(asdict(loaded), lambda _: _loaded_words(loaded, running and running.api_url))
+
+
+def _loaded_words(loaded: "Loaded", api_url: str | None) -> str:
+    parties = "\n".join(f"  {party.name}: {party.api_key}" for party in loaded.parties)
+    return (
+        f"Stored {loaded.num_jobs:,} simulated jobs with {loaded.num_problems:,} problems and"
+        f" {loaded.num_branches:,} branches, and {loaded.num_refusals:,} refusals.\n"
+        f"Give the page{f' at {api_url}' if api_url else ''} one of these API keys to see them:\n"
+        f"{parties}"
+    )
 
 
 def _not_started(error: Exception) -> SlacklineError:

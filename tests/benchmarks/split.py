@@ -173,7 +173,7 @@ def replay(
     outcome = simulate(jobs, [worker], policy, SchedulerConfig())
     for (number, _), job in zip(problems, outcome.jobs, strict=True):
         (problem,) = job.problems
-        plan, _ = job.plans[-1] if job.plans else (None, 0)
+        plan = job.batches[-1].plan if job.batches else None
         yield {
             "model": worker.spec.model,
             "dataset": worker.believed_answers.family,

@@ -9,11 +9,13 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from scheduler.core.config import SchedulerConfig
+from scheduler.core.simulation.branch import Branch
 from scheduler.core.simulation.clock import Clock
-from scheduler.core.simulation.engine import Branch, EngineModel
-from scheduler.core.simulation.live import LiveBatch, LiveJob, LiveProblem, instant
+from scheduler.core.simulation.engine import EngineModel
+from scheduler.core.simulation.live import LiveBatch, LiveJob, LiveProblem
 from scheduler.core.simulation.policy import Policy
 from scheduler.core.simulation.records import EngineOutcome
+from scheduler.core.simulation.views import instant
 from scheduler.core.simulation.world import SimulatedWorker
 from scheduler.core.stopping import CUT_SHARE, should_extend, should_stop
 
@@ -48,6 +50,12 @@ class Controllers:
     def outcomes(self) -> tuple[EngineOutcome, ...]:
         """Totals of all engines."""
         return tuple(engine.outcome() for engine in self._engines.values())
+
+    def retime(self, worker: SimulatedWorker) -> None:
+        """The engine of this name goes on with these times."""
+        engine = self._engines[worker.name]
+        engine.retime(worker, self._clock.now_s)
+        self._expect(engine)
 
     def send(self, batch: LiveBatch) -> None:
         """Send a batch to its worker, which claims it after the dispatch time."""

@@ -20,8 +20,8 @@ import heapq
 import math
 from collections import Counter
 from collections.abc import Hashable
-from dataclasses import dataclass
 
+from scheduler.core.simulation.branch import Branch
 from scheduler.core.simulation.records import EngineOutcome
 from scheduler.core.simulation.step_times import StepTimes
 from scheduler.core.simulation.world import SimulatedWorker
@@ -30,31 +30,6 @@ _STEP_TOLERANCE = 1e-9
 """Relative; rows whose last steps differ by rounding only end together."""
 _KV_WATERMARK = 0.99
 """Share of the KV cache up to which rows are started, as in vLLM."""
-
-
-@dataclass(slots=True, eq=False)
-class Branch:
-    """One sampled solution, waiting or live.
-
-    Attributes:
-        problem: Branches of equal problems share a prefill while one of them is live.
-        index: Position among the branches of its problem.
-        tokens: Completion tokens at which it ends.
-        start_step: Steps that the engine had done when it started; None while it waits.
-        decoded_tokens: Completion tokens before it started, or when it ended.
-        entry: Its entry among the ends; older ones are void.
-    """
-
-    problem: Hashable
-    index: int
-    prompt_tokens: int
-    tokens: int
-    num_speculative_tokens: int
-    priority: float
-    start_step: float | None = None
-    decoded_tokens: float = 0.0
-    entry: int = 0
-    has_ended: bool = False
 
 
 class EngineModel:
@@ -91,6 +66,7 @@ class EngineModel:
         """Queue branches by priority, those of equal priority as they come."""
         self._move(now_s)
         for branch in branches:
+            branch.queued_s = now_s
             self._num_queued += 1
             heapq.heappush(self._queue, (branch.priority, self._num_queued, branch))
         self._start_rows()
@@ -102,6 +78,12 @@ class EngineModel:
             if not branch.has_ended:
                 self._end(branch)
         self._start_rows()
+
+    def retime(self, worker: SimulatedWorker, now_s: float) -> None:
+        """From now on steps take as long as this worker says, whose drafts must be as good."""
+        self._move(now_s)
+        self.worker = worker
+        self._times = StepTimes(worker.latency)
 
     def advance(self, now_s: float) -> list[Branch]:
         """Move to an instant of `next_event_s` and take out the branches that end then."""
@@ -203,6 +185,9 @@ class EngineModel:
             prefill_s = self._times.prefill_s(held)
             self._stalled_until_s = max(self._stalled_until_s, self._now_s) + prefill_s
         self._live_problems[branch.problem] += 1
+        if branch.started_s is None:
+            branch.started_s = self._now_s
+            branch.prefilled_s = max(self._stalled_until_s, self._now_s)
         gain = self._gain(branch)
         branch.start_step = self._steps
         self._rows += 1
@@ -226,6 +211,7 @@ class EngineModel:
 
     def _end(self, branch: Branch) -> None:
         branch.has_ended = True
+        branch.ended_s, branch.num_rows = self._now_s, self._rows
         if branch.start_step is not None:
             self._free(branch)
         self._tokens += branch.decoded_tokens
@@ -237,6 +223,7 @@ class EngineModel:
         gain = self._gain(branch)
         decoded = branch.decoded_tokens + (self._steps - branch.start_step) * gain
         branch.decoded_tokens = min(decoded, float(branch.tokens))
+        branch.steps += self._steps - branch.start_step
         held = branch.prompt_tokens + branch.decoded_tokens
         self._rows -= 1
         self._drafted -= branch.num_speculative_tokens

@@ -8,32 +8,29 @@ batches. Not modeled: comparing answers and committing take no time.
 """
 
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from operator import attrgetter
 
+from scheduler.core.decisions import NewBatch
 from scheduler.core.fit_answers import RecordedProblem
 from scheduler.core.plan import Forecast, Plan
-from scheduler.core.simulation.engine import Branch
-from scheduler.core.simulation.records import JobOutcome, ProblemOutcome
+from scheduler.core.simulation.branch import Branch
+from scheduler.core.simulation.records import BatchOutcome, JobOutcome, ProblemOutcome
+from scheduler.core.simulation.views import NEVER, instant, view_of
 from scheduler.core.simulation.world import SimulatedJob
 from scheduler.core.snapshot import BatchView, JobView
-from scheduler.core.states import BatchState, JobState
-
-START = datetime(2026, 1, 1, tzinfo=UTC)
-"""The instant of virtual time 0."""
-NEVER = datetime(9999, 1, 1, tzinfo=UTC)
-"""End of a lease that is always renewed in time."""
-
-
-def instant(at_s: float) -> datetime:
-    """Virtual time as an instant."""
-    return START + timedelta(seconds=at_s)
+from scheduler.core.states import BatchState
 
 
 @dataclass(slots=True, eq=False)
 class LiveProblem:
-    """A problem that branches vote on; classes are counted in the order of their first vote."""
+    """A problem that branches vote on; classes are counted in the order of their first vote.
+
+    Attributes:
+        kept: All its branches, to be part of the outcome; None where nobody asked for them.
+    """
 
     recorded: RecordedProblem
+    kept: list[Branch] | None = None
     counts: dict[int, int] = field(default_factory=dict)
     num_finished: int = 0
     tokens: float = 0.0
@@ -47,6 +44,8 @@ class LiveProblem:
         draft = plan.num_speculative_tokens
         branch = Branch(self, index, prompt_tokens, tokens, draft, priority)
         self.running[index] = branch
+        if self.kept is not None:
+            self.kept.append(branch)
         return branch
 
     def vote(self, branch: Branch) -> None:
@@ -59,14 +58,18 @@ class LiveProblem:
         is_whole = is_recorded and branch.tokens == self.recorded.tokens[sample]
         self.num_finished += 1
         self.tokens += branch.decoded_tokens
+        branch.has_voted = True
         if is_whole and vote_class is not None:
+            branch.vote_class = vote_class
             self.counts[vote_class] = self.counts.get(vote_class, 0) + 1
 
     def cut(self) -> bool:
         """Count started branches as finished without an answer; whether there were any."""
-        num_started = sum(branch.start_step is not None for branch in self.running.values())
-        self.num_finished += num_started
-        return num_started > 0
+        started = [branch for branch in self.running.values() if branch.start_step is not None]
+        for branch in started:
+            branch.is_cut = True
+        self.num_finished += len(started)
+        return bool(started)
 
     @property
     def waits(self) -> bool:
@@ -96,6 +99,9 @@ class LiveProblem:
             num_branches=self.num_finished,
             tokens=self.tokens + aborted,
             finish_s=now_s,
+            branches=tuple(
+                branch.outcome() for branch in sorted(self.kept or (), key=attrgetter("index"))
+            ),
         )
 
 
@@ -110,14 +116,14 @@ class LiveJob:
     is_promised: bool = True
     num_dispatched: int = 0
     num_closed: int = 0
-    batch_plans: list[tuple[Plan, int]] = field(default_factory=list)
+    batches: list[BatchOutcome] = field(default_factory=list)
     _view: JobView | None = None
 
-    def take(self, num_problems: int, plan: Plan) -> list[LiveProblem]:
+    def take(self, new: NewBatch, now_s: float) -> list[LiveProblem]:
         """The next pending problems, in order of position."""
-        taken = self.problems[self.num_dispatched : self.num_dispatched + num_problems]
+        taken = self.problems[self.num_dispatched : self.num_dispatched + new.num_problems]
         self.num_dispatched += len(taken)
-        self.batch_plans.append((plan, len(taken)))
+        self.batches.append(BatchOutcome(new.worker_name, new.plan, len(taken), now_s))
         self._view = None
         return taken
 
@@ -154,7 +160,8 @@ class LiveJob:
             num_problems=len(problems),
             is_admitted=True,
             forecast=self.forecast,
-            plans=tuple(self.batch_plans),
+            is_promised=self.is_promised,
+            batches=tuple(self.batches),
             problems=problems,
             finish_s=max(problem.finish_s for problem in problems),
             met_deadline=all(problem.is_answered for problem in problems),
@@ -218,33 +225,3 @@ class LiveBatch:
                 num_open_branches=self.num_open_branches,
             )
         return self._view
-
-
-def view_of(
-    job: SimulatedJob,
-    *,
-    plan: Plan | None,
-    num_pending: int,
-    num_in_flight: int,
-    is_promised: bool = True,
-) -> JobView:
-    """A job as `admit` and `decide` see it."""
-    is_new = num_pending == len(job.problems)
-    return JobView(
-        id=job.id,
-        tenant_id=job.tenant,
-        model=job.model,
-        state=JobState.QUEUED if is_new else JobState.RUNNING,
-        created_at=instant(job.arrival_s),
-        deadline_at=instant(job.deadline_s),
-        weight=job.weight,
-        max_branches=job.max_branches,
-        max_tokens=job.max_tokens,
-        min_accuracy=None,
-        mean_prompt_tokens=float(job.prompt_tokens),
-        num_pending=num_pending,
-        num_in_flight=num_in_flight,
-        plan=plan,
-        tenant_share=job.tenant_share,
-        is_promised=is_promised,
-    )

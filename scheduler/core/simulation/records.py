@@ -6,6 +6,34 @@ from scheduler.core.plan import Forecast, Plan
 
 
 @dataclass(frozen=True, slots=True)
+class BranchOutcome:
+    """How one branch ended. Instants are seconds of virtual time.
+
+    Attributes:
+        index: Among the branches of its problem; it replayed that sample.
+        is_finished: It counted in the vote, with or without an answer; any other was aborted.
+        vote_class: Of the recording, 0 being right; None without an answer.
+        tokens: Completion tokens decoded.
+        num_steps: Steps that it took part in.
+        started_s: When it got a row; None when it never did.
+        first_token_s: When its prefill was over; None when it ended before.
+        num_rows: Rows that were busy when it ended, its own included.
+    """
+
+    index: int
+    num_speculative_tokens: int
+    is_finished: bool
+    vote_class: int | None
+    tokens: float
+    num_steps: float
+    queued_s: float
+    started_s: float | None
+    first_token_s: float | None
+    finished_s: float
+    num_rows: int
+
+
+@dataclass(frozen=True, slots=True)
 class ProblemOutcome:
     """How one problem ended.
 
@@ -17,6 +45,7 @@ class ProblemOutcome:
         num_branches: Branches that finished and voted or gave no answer.
         tokens: Completion tokens decoded for it, those of aborted branches included.
         finish_s: When it ended; the deadline for a problem that got no answer.
+        branches: All its branches by index, where the simulation was asked to keep them.
     """
 
     is_answered: bool
@@ -26,6 +55,17 @@ class ProblemOutcome:
     num_branches: int
     tokens: float
     finish_s: float
+    branches: tuple[BranchOutcome, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class BatchOutcome:
+    """The next `num_problems` of a job, given to one worker."""
+
+    worker_name: str
+    plan: Plan
+    num_problems: int
+    created_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +75,8 @@ class JobOutcome:
     Attributes:
         is_admitted: It was not refused; a refused job has no problem outcomes.
         forecast: What was promised at admission, in seconds from the arrival; None when refused.
-        plans: Plans of its batches in order of creation, with the number of problems of each.
+        is_promised: It was not accepted as a best effort.
+        batches: In order of creation and of the problems' positions.
         finish_s: When its last problem ended.
         met_deadline: Every problem was answered by the deadline.
     """
@@ -47,7 +88,8 @@ class JobOutcome:
     num_problems: int
     is_admitted: bool
     forecast: Forecast | None
-    plans: tuple[tuple[Plan, int], ...]
+    is_promised: bool
+    batches: tuple[BatchOutcome, ...]
     problems: tuple[ProblemOutcome, ...]
     finish_s: float
     met_deadline: bool

@@ -3,7 +3,7 @@
 Theory of operation: an arrival asks the policy for admission, as the API does, and wakes a tick; a
 tick hands the policy a snapshot and puts its decisions into effect; a batch reaches its worker
 `dispatch_s` later. Ticks come on arrivals and batch ends, at least `MIN_TICK_S` apart, and every
-`TICK_S` while a job is live.
+`tick_s` while a job is live.
 
 Workers never fail here: their heartbeats and leases are always fresh, and a policy that gives up a
 batch is in error. Every event costs O(log n); a tick costs what the policy makes of the live jobs,
@@ -20,16 +20,10 @@ from scheduler.core.config import SchedulerConfig
 from scheduler.core.decisions import NewBatch, Rejected
 from scheduler.core.simulation.clock import Clock
 from scheduler.core.simulation.controllers import Controllers
-from scheduler.core.simulation.live import (
-    NEVER,
-    LiveBatch,
-    LiveJob,
-    LiveProblem,
-    instant,
-    view_of,
-)
+from scheduler.core.simulation.live import LiveBatch, LiveJob, LiveProblem
 from scheduler.core.simulation.policy import Policy
 from scheduler.core.simulation.records import JobOutcome, Outcome
+from scheduler.core.simulation.views import NEVER, instant, view_of
 from scheduler.core.simulation.world import SimulatedJob, SimulatedWorker
 from scheduler.core.snapshot import ARRIVAL_WINDOW_S, Arrivals, Snapshot, WorkerView
 
@@ -42,8 +36,18 @@ def simulate(
     workers: Sequence[SimulatedWorker],
     policy: Policy,
     config: SchedulerConfig,
+    *,
+    changes: Sequence[tuple[float, SimulatedWorker]] = (),
+    tick_s: float = TICK_S,
+    keeps_branches: bool = False,
 ) -> Outcome:
     """Run all jobs to their ends. The same arguments give the same outcome.
+
+    Args:
+        changes: Instants at which the worker of that name gets other latencies and beliefs; its
+            limits and its acceptance of drafts must stay.
+        tick_s: Most seconds between two ticks while a job is live.
+        keeps_branches: The outcome has every branch, which takes memory.
 
     Raises:
         ValueError: A job has no problems, ids repeat, or the policy gave up a batch.
@@ -54,7 +58,10 @@ def simulate(
         raise ValueError("simulated jobs need different ids")
     if len({worker.name for worker in workers}) < len(workers):
         raise ValueError("simulated workers need different names")
-    return _Simulation(jobs, workers, policy, config).run()
+    simulation = _Simulation(
+        jobs, workers, policy, config, tick_s=tick_s, keeps_branches=keeps_branches
+    )
+    return simulation.run(changes)
 
 
 class _Simulation:
@@ -64,12 +71,17 @@ class _Simulation:
         workers: Sequence[SimulatedWorker],
         policy: Policy,
         config: SchedulerConfig,
+        *,
+        tick_s: float,
+        keeps_branches: bool,
     ) -> None:
+        self._tick_s = tick_s
+        self._keeps_branches = keeps_branches
         self._arrivals = sorted(jobs, key=lambda job: (job.arrival_s, job.id))
         self._policy = policy
         self._config = config
         self._clock = Clock()
-        self._worker_views = tuple(_worker_view(worker) for worker in workers)
+        self._worker_views = {worker.name: _worker_view(worker) for worker in workers}
         self._controllers = Controllers(
             self._clock,
             workers,
@@ -87,7 +99,9 @@ class _Simulation:
         self._num_ticks = 0
         self._outcomes: dict[str, JobOutcome] = {}
 
-    def run(self) -> Outcome:
+    def run(self, changes: Sequence[tuple[float, SimulatedWorker]]) -> Outcome:
+        for at_s, worker in changes:
+            self._clock.at(at_s, partial(self._change, worker))
         for job in self._arrivals:
             self._clock.at(job.arrival_s, partial(self._arrive, job))
         self._clock.run()
@@ -103,12 +117,16 @@ class _Simulation:
             now=instant(self._clock.now_s),
             jobs=tuple(job.view() for job in self._jobs.values()),
             batches=tuple(batch.view() for batch in self._batches.values()),
-            workers=self._worker_views,
+            workers=tuple(self._worker_views.values()),
             arrivals=tuple(
                 (model, _arrivals(recent, self._clock.now_s))
                 for model, recent in self._recent.items()
             ),
         )
+
+    def _change(self, worker: SimulatedWorker) -> None:
+        self._worker_views[worker.name] = _worker_view(worker)
+        self._controllers.retime(worker)
 
     def _note_arrival(self, job: SimulatedJob) -> None:
         """Count a job's problems among the recent ones of its model."""
@@ -124,7 +142,9 @@ class _Simulation:
         if isinstance(verdict, Rejected):
             self._outcomes[job.id] = _refused(job)
             return
-        problems = [LiveProblem(recorded) for recorded in job.problems]
+        problems = [
+            LiveProblem(recorded, [] if self._keeps_branches else None) for recorded in job.problems
+        ]
         live = LiveJob(job, verdict.plan, verdict.forecast, problems, verdict.is_promised)
         self._jobs[job.id] = live
         self._clock.at(job.deadline_s, partial(self._strike, live))
@@ -150,7 +170,7 @@ class _Simulation:
         for new in decisions.new_batches:
             self._create(new)
         if self._jobs:
-            self._wake(TICK_S)
+            self._wake(self._tick_s)
 
     def _create(self, new: NewBatch) -> None:
         job = self._jobs[new.job_id]
@@ -160,7 +180,7 @@ class _Simulation:
             worker_name=new.worker_name,
             plan=new.plan,
             created_s=self._clock.now_s,
-            problems=job.take(new.num_problems, new.plan),
+            problems=job.take(new, self._clock.now_s),
         )
         self._batches[batch.id] = batch
         self._controllers.send(batch)
@@ -204,7 +224,8 @@ def _refused(job: SimulatedJob) -> JobOutcome:
         num_problems=len(job.problems),
         is_admitted=False,
         forecast=None,
-        plans=(),
+        is_promised=False,
+        batches=(),
         problems=(),
         finish_s=job.arrival_s,
         met_deadline=False,

@@ -48,7 +48,7 @@ def run(policy: Policy) -> Outcome:
 def test_a_fixed_split_is_used_for_every_problem_of_every_job() -> None:
     outcome = run(earliest_deadline_first(3, 2))
     assert all(job.is_admitted for job in outcome.jobs)
-    plans = [plan for job in outcome.jobs for plan, _ in job.plans]
+    plans = [batch.plan for job in outcome.jobs for batch in job.batches]
     assert {(plan.num_branches, plan.num_speculative_tokens) for plan in plans} == {(3, 2)}
 
 
@@ -71,7 +71,7 @@ def test_first_come_is_served_first() -> None:
 
 def test_a_restricted_production_goes_without_one_of_its_means() -> None:
     branches, drafts = (
-        [plan for job in run(policy).jobs for plan, _ in job.plans]
+        [batch.plan for job in run(policy).jobs for batch in job.batches]
         for policy in (BRANCHES_ONLY, DRAFT_ONLY)
     )
     assert {plan.num_speculative_tokens for plan in branches} == {0}

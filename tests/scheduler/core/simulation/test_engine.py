@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from scheduler.core.plan import EngineSpec
-from scheduler.core.simulation.engine import Branch, EngineModel
+from scheduler.core.simulation.branch import Branch
+from scheduler.core.simulation.engine import EngineModel
 from scheduler.core.simulation.world import SimulatedWorker
 from tests.scheduler.core import worlds
 

@@ -1,0 +1,1 @@
+"""A simulated history to look at: the production scheduler on recorded branches in virtual time."""
