@@ -29,6 +29,7 @@ from api.routes import (
     refusals,
     reports,
     results,
+    tenant,
     timelines,
     webhooks,
     workers,
@@ -114,6 +115,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
         reports,
         webhooks,
         workers,
+        tenant,
         keys,
     ):
         app.include_router(noun.router, responses=_KEYED)

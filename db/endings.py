@@ -12,6 +12,7 @@ from db.expiry import expire_job_problems, fail_job_problems
 from db.leases import lock_batches
 from db.models import Batch, Job, JobEvent
 from db.problems import cancel_job_problems
+from db.progress import keep_progress
 from db.reports.hours import mark_ended
 from scheduler.core.event_kinds import EventKind
 from scheduler.core.states import JOB_TRANSITIONS, LIVE, JobState, sources_of
@@ -95,6 +96,7 @@ def finish_jobs(session: Session, *, now: datetime) -> list[str]:
         now=now,
     )
     mark_ended(session, {row.finished_at for row in ended})
+    keep_progress(session, [row.id for row in ended])
     return sorted(row.id for row in ended)
 
 
@@ -130,6 +132,7 @@ def finish_cancelled(session: Session, job_id: str, *, now: datetime) -> bool:
         now=now,
     )
     mark_ended(session, [now])
+    keep_progress(session, [job_id])
     return True
 
 

@@ -1,4 +1,4 @@
-"""Tenants as the operator sees and sets them."""
+"""Tenants as the operator sees and sets them, and their names."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -47,6 +47,11 @@ def list_tenants(session: Session) -> list[TenantLoad]:
             )
         )
     return found
+
+
+def tenant_name(session: Session, tenant_id: str) -> str:
+    """What people call an existing tenant."""
+    return session.scalars(select(Tenant.name).where(Tenant.id == tenant_id)).one()
 
 
 def set_tenant(session: Session, tenant_id: str, changes: Mapping[str, Any]) -> bool:

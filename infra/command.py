@@ -142,7 +142,7 @@ def demo_history(
     from infra.state import DataFolder
 
     running = DataFolder(data).read()
-    url = os.environ.get("DATABASE_URL") or (running and running.database_url)
+    url = os.environ.get("DATABASE_URL") or (running.database_url if running else None)
     if not url:
         raise SlacklineError(
             f"Nothing runs on {data}. Start `slackline up` there, or set DATABASE_URL.",
@@ -153,15 +153,15 @@ def demo_history(
         loaded = load(session_factory(engine), days=days, now=datetime.now(UTC))
     finally:
         engine.dispose()
-    screen.show(asdict(loaded), lambda _: _loaded_words(loaded, running and running.api_url))
+    screen.show(asdict(loaded), lambda _: _loaded_words(loaded))
 
 
-def _loaded_words(loaded: "Loaded", api_url: str | None) -> str:
+def _loaded_words(loaded: "Loaded") -> str:
     parties = "\n".join(f"  {party.name}: {party.api_key}" for party in loaded.parties)
     return (
         f"Stored {loaded.num_jobs:,} simulated jobs with {loaded.num_problems:,} problems and"
         f" {loaded.num_branches:,} branches, and {loaded.num_refusals:,} refusals.\n"
-        f"Give the page{f' at {api_url}' if api_url else ''} one of these API keys to see them:\n"
+        "Give the page one of these API keys (top right) to see them:\n"
         f"{parties}"
     )
 

@@ -103,6 +103,8 @@ class Job(Base):
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
     error: Mapped[str | None]
+    # `db.progress.JobProgress` of a job that ended; NULL for those of older releases.
+    final_progress: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
 
 
 class JobEvent(Base):

@@ -100,6 +100,8 @@ class Problem(Base):
             postgresql_where=text("finished_at IS NULL"),
         ),
         Index("ix_problems_batch_id", "batch_id"),
+        # All that progress counts: equal entries are stored once, so it stays small.
+        Index("ix_problems_progress", "job_id", "state", "degraded", "is_correct"),
     )
 
     id: Mapped[int] = mapped_column(Identity(), primary_key=True)

@@ -6,6 +6,7 @@ from itertools import pairwise
 from statistics import fmean
 from typing import Any
 
+from db.progress import JobProgress
 from infra.simulated.fleets import MARK
 from infra.simulated.run import MAX_BRANCHES, Ended
 from infra.simulated.work_rows import Row, prompt_tokens
@@ -59,6 +60,7 @@ def job_row(ended: Ended, verdict: Admitted) -> Row:
         "created_at": ended.at(outcome.arrival_s),
         "started_at": None if (at_s := _started_s(ended)) is None else ended.at(at_s),
         "finished_at": ended.at(outcome.finish_s),
+        "final_progress": asdict(_progress(ended)),
     }
 
 
@@ -91,19 +93,30 @@ def event_rows(ended: Ended, verdict: Admitted) -> Iterator[Row]:
                 reason=planned.reason,
                 before=_columns(before.plan),
             )
-    num_answered = outcome.num_answered
+    progress = _progress(ended)
     yield event(
         outcome.finish_s,
         EventKind.of_job(_state(ended)),
-        num_answered=num_answered,
-        num_degraded=sum(p.is_answered and p.is_degraded for p in outcome.problems),
-        num_expired=outcome.num_problems - num_answered,
+        num_answered=progress.answered,
+        num_degraded=progress.degraded,
+        num_expired=progress.expired,
         num_failed=0,
     )
 
 
 def _state(ended: Ended) -> JobState:
     return JobState.COMPLETED if ended.outcome.met_deadline else JobState.EXPIRED
+
+
+def _progress(ended: Ended) -> JobProgress:
+    answered = [problem for problem in ended.outcome.problems if problem.is_answered]
+    return JobProgress(
+        answered=len(answered),
+        expired=ended.outcome.num_problems - len(answered),
+        degraded=sum(problem.is_degraded for problem in answered),
+        num_graded=len(answered),
+        num_correct=ended.outcome.num_right,
+    )
 
 
 def _plans(ended: Ended, verdict: Admitted) -> list[tuple[float, JobPlanned]]:

@@ -85,8 +85,9 @@ OWN: dict[str, Send] = {
     "POST /v1/keys": _new_key,
     "POST /v1/webhooks": _new_webhook,
     "POST /v1/quotes": _quote,
+    "GET /v1/tenant": lambda _, client: client.get("/v1/tenant"),
 }
-"""Requests that make something of one's own, in words that name what the owner has."""
+"""Requests for something of one's own, most of them in words that name what the owner has."""
 
 FOR_ALL = {
     "GET /v1/workers",

@@ -1,14 +1,16 @@
 """Jobs: submission, plans, listing, and how they end."""
 
-from sqlalchemy import select
+from dataclasses import asdict
 
-from db.endings import cancelling_jobs, finish_jobs
+from sqlalchemy import delete, select
+
+from db.endings import cancelling_jobs, finish_cancelled, finish_jobs
 from db.events import list_events
 from db.jobs import get_job, insert_job, list_jobs, request_cancel, store_plan
 from db.keys import LOCAL_TENANT, create_tenant, ensure_local_tenant
 from db.models import Job, Problem
 from db.problems import answer_problems
-from db.progress import job_progress, jobs_progress
+from db.progress import JobProgress, job_progress, jobs_progress
 from db.session import SessionFactory
 from scheduler.core.decisions import Admitted
 from scheduler.core.states import ProblemState
@@ -156,3 +158,22 @@ def test_a_cancel_is_asked_for_once(sessions: SessionFactory) -> None:
         assert request_cancel(session, LOCAL_TENANT, job_id, now=NOW)
         assert not request_cancel(session, LOCAL_TENANT, job_id, now=NOW)
         assert cancelling_jobs(session) == [job_id]
+
+
+def test_the_counts_of_a_job_that_ended_are_kept_with_it(sessions: SessionFactory) -> None:
+    with sessions.begin() as session:
+        answered, cancelled = (stored_job(session, num_problems=2) for _ in range(2))
+        claimed = claimed_batch(session, answered, num_problems=2)
+        answers = [problem_answer(problem.id) for problem in claimed.problems]
+        answer_problems(session, batch_id=claimed.id, epoch=1, answers=answers)
+        counted = job_progress(session, answered)
+        assert finish_jobs(session, now=after(9)) == [answered]
+        assert request_cancel(session, LOCAL_TENANT, cancelled, now=after(9))
+        assert finish_cancelled(session, cancelled, now=after(10))
+    with sessions.begin() as session:
+        assert session.get_one(Job, answered).final_progress == asdict(counted)
+        session.execute(delete(Problem))
+        assert jobs_progress(session, [answered, cancelled]) == {
+            answered: counted,
+            cancelled: JobProgress(cancelled=2),
+        }

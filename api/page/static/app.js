@@ -1,6 +1,6 @@
 // Chooses the view by the path, and handles links, shortcuts and dialogs for all of them.
 
-import { askKey } from "./api.js";
+import { askKey, call } from "./api.js";
 import { forget, notify } from "./notice.js";
 
 const VIEWS = [
@@ -87,5 +87,20 @@ document.addEventListener("keydown", (event) => {
 });
 
 document.getElementById("open-keys").onclick = () => document.getElementById("keys-dialog").showModal();
-document.getElementById("open-key").onclick = () => askKey("").then(() => enter());
-enter();
+document.getElementById("open-key").onclick = () => askKey("").then(() => begin());
+
+/** Says whose jobs are shown; a simulated history belongs to tenants of that name. */
+async function tellTenant() {
+  const place = document.getElementById("tenant");
+  const { name } = await call("/v1/tenant");
+  place.textContent = name;
+  place.classList.toggle("simulated", name.endsWith("(simulated)"));
+}
+
+function begin() {
+  // A view says itself what is wrong when the API does not answer.
+  tellTenant().catch(() => null);
+  enter();
+}
+
+begin();

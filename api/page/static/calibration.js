@@ -7,10 +7,10 @@ import { empty, h, keep, panel, show, table } from "./dom.js";
 import { between, count, instant, number, percent, seconds, signedPoints, signedSeconds } from "./format.js";
 import { notify } from "./notice.js";
 import { rangeControls, rangeOf } from "./range.js";
+import { nameOf, withInterval } from "./traces.js";
 
 const SHOWN = 100;
-const nameOf = (row) => row.group ?? "all";
-
+const LISTED = 20;
 export async function enter(main, { signal }) {
   document.title = "Calibration · Slackline";
   const plots = Object.fromEntries(["reliability", "finish"].map((name) => [name, h("div.chart", { "data-keep": name })]));
@@ -32,11 +32,11 @@ export async function enter(main, { signal }) {
     show(
       main,
       h("h1", { "data-key": "title" }, "Calibration"),
-      panel("Range", rangeControls({ models, withPercentile: false, onChange: () => read().catch((error) => notify(error.message)) })),
+      panel("Range", rangeControls({ models, onChange: () => read().catch((error) => notify(error.message)) })),
       rows.length
         ? [panel("Forecasts in numbers", numbers(report, rows)), h("div.charts", { "data-key": "charts" }, panel("Accuracy: forecast against actual", keep(plots.reliability)), jobs.length ? panel("Time: forecast against actual", keep(plots.finish), h("p.dim", {}, `The latest ${count(jobs.length)} completed jobs, whatever the range.`)) : null)]
         : panel("Nothing here", empty("No promised job ended in this range.", "Choose a longer range above, or submit a job from a ", h("a", { href: "/quote" }, "quote"), ".")),
-      jobs.length ? panel("Latest completed jobs", listed(jobs)) : null,
+      jobs.length ? panel("Latest completed jobs", listed(jobs.slice(0, LISTED))) : null,
     );
     if (!rows.length) return;
     const draw = (name, label, build) => chart(plots[name], label, build, signal).catch((error) => notify(error.message));
@@ -78,7 +78,8 @@ function reliability(row, color) {
     mode: "lines+markers",
     x: bins.map((bin) => bin.predicted),
     y: bins.map((bin) => bin.actual.value),
-    error_y: { type: "data", array: bins.map((bin) => bin.actual.high - bin.actual.value), arrayminus: bins.map((bin) => bin.actual.value - bin.actual.low), color, thickness: 1, width: 3 },
+    ...withInterval(bins.map((bin) => bin.actual), color),
+    meta: { field: "actual.value", group: nameOf(row), list: "reliability" },
     text: bins.map((bin) => `${count(bin.num_problems)} problems of ${count(bin.num_jobs)} jobs`),
     name: nameOf(row),
     line: { color, width: 2 },
@@ -88,7 +89,7 @@ function reliability(row, color) {
 }
 
 function points(jobs, x, name, color) {
-  return { type: "scatter", mode: "markers", x: jobs.map((job) => job[x]), y: jobs.map((job) => job.tookS), text: jobs.map((job) => job.name || job.id), name, marker: { color, size: 7, opacity: 0.75 }, hovertemplate: `%{text}: %{x:.1f} s ${name}, %{y:.1f} s actual<extra></extra>` };
+  return { type: "scatter", mode: "markers", x: jobs.map((job) => job[x]), y: jobs.map((job) => job.tookS), text: jobs.map((job) => job.name || job.id), name, meta: { field: x }, marker: { color, size: 7, opacity: 0.75 }, hovertemplate: `%{text}: %{x:.1f} s ${name}, %{y:.1f} s actual<extra></extra>` };
 }
 
 function diagonal(values, colors) {
@@ -97,21 +98,21 @@ function diagonal(values, colors) {
 }
 
 function numbers(report, rows) {
-  const share = (value) => [h("td.num", {}, number(value.value, percent)), h("td.dim", {}, value.value === null ? "" : `${percent(value.low)} to ${percent(value.high)}`)];
-  const columns = [[report.group_by?.replace("_", " ") ?? "group"], ["Jobs", "num"], ["Within median", "num"], ["95% interval"], ["Within 95%", "num"], ["95% interval"], ["End off by P50", "num"], ["P90", "num"], ["Problems", "num"], ["Accuracy forecast", "num"], ["Actual", "num"], ["95% interval"], ["Too hopeful by", "num"]];
+  const share = (name, value) => [h("td.num", {}, number(value.value, percent, `${name}.value`)), h("td.dim", {}, value.value === null ? "" : [number(value.low, percent, `${name}.low`), " to ", number(value.high, percent, `${name}.high`)])];
+  const columns = [...(report.group_by ? [[report.group_by.replace("_", " ")]] : []), ["Jobs", "num"], ["Within median", "num"], ["95% interval"], ["Within 95%", "num"], ["95% interval"], ["End off by P50", "num"], ["P90", "num"], ["Problems", "num"], ["Accuracy forecast", "num"], ["Actual", "num"], ["95% interval"], ["Too hopeful by", "num"]];
   const cells = rows.map((row, index) =>
     h(
       "tr",
       { "data-key": `r${index}` },
-      h("td", {}, nameOf(row)),
+      report.group_by ? h("td", {}, nameOf(row)) : null,
       h("td.num", {}, number(row.num_jobs, count, "num_jobs")),
-      share(row.finish_p50),
-      share(row.finish_p95),
+      share("finish_p50", row.finish_p50),
+      share("finish_p95", row.finish_p95),
       h("td.num", {}, number(row.finish_error_s.p50, signedSeconds, "finish_error_s.p50")),
       h("td.num", {}, number(row.finish_error_s.p90, signedSeconds, "finish_error_s.p90")),
       h("td.num", {}, number(row.num_problems, count, "num_problems")),
       h("td.num", {}, number(row.predicted_accuracy, percent, "predicted_accuracy")),
-      share(row.accuracy),
+      share("accuracy", row.accuracy),
       h("td.num", {}, number(row.accuracy_error, signedPoints, "accuracy_error")),
     ),
   );
@@ -126,14 +127,14 @@ function listed(jobs) {
       { "data-key": job.id },
       h("td", {}, h("a.row-link", { href: `/jobs/${job.id}`, title: job.id }, job.name || job.id)),
       h("td", {}, instant(job.finished_at)),
-      h("td.num", {}, seconds(job.tookS)),
-      h("td.num", {}, seconds(job.admittedS)),
-      h("td.num", {}, seconds(job.admittedP95S)),
+      h("td.num", {}, number(job.tookS, seconds, "took_s")),
+      h("td.num", {}, number(job.admittedS, seconds, "admitted_s")),
+      h("td.num", {}, number(job.admittedP95S, seconds, "admitted_p95_s")),
       h("td", {}, job.tookS <= job.admittedP95S ? h("span.good", {}, "within") : h("span.bad", {}, "beyond")),
-      h("td.num", {}, number(job.accuracy, percent)),
-      h("td.num", {}, number(job.admitted.accuracy, percent)),
-      h("td.num", {}, job.accuracy === null ? "–" : signedPoints(job.accuracy - job.admitted.accuracy)),
-      h("td.num", {}, number(job.num_problems, count)),
+      h("td.num", {}, number(job.accuracy, percent, "accuracy")),
+      h("td.num", {}, number(job.admitted.accuracy, percent, "admitted_accuracy")),
+      h("td.num", {}, number(job.accuracy === null ? null : job.accuracy - job.admitted.accuracy, signedPoints, "accuracy_off")),
+      h("td.num", {}, number(job.num_problems, count, "num_problems")),
     ),
   );
   return table("Latest completed jobs", columns, rows);

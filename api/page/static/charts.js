@@ -1,6 +1,6 @@
 // Draws charts with plotly.js in the colors of the page.
 
-import { seconds } from "./format.js";
+import { tickSeconds } from "./format.js";
 
 let loading = null;
 
@@ -21,7 +21,8 @@ function library() {
 
 const dark = matchMedia("(prefers-color-scheme: dark)");
 const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
-const withAlpha = (name) => `color-mix(in srgb, ${color(name)} 18%, transparent)`;
+/** The color of the style sheet, which is of the form #rrggbb, nearly transparent. */
+const withAlpha = (name) => `${color(name)}2e`;
 
 /** Colors by meaning, read anew for each drawing. */
 export const colors = () => ({
@@ -31,14 +32,31 @@ export const colors = () => ({
   good: color("green"),
   decode: color("decode"),
   dim: color("dim"),
-  band: withAlpha("decode"),
+  card: color("card"),
+  goodBand: withAlpha("green"),
   series: [color("decode"), color("prefill"), color("green"), color("red"), color("waiting")],
 });
 
 const TICKS_S = [0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 3600, 7200, 14400, 43200, 86400, 259200, 604800];
+const STEPS_S = [...[1e-5, 1e-4, 1e-3, 0.01, 0.1, 1].flatMap((unit) => [unit, 2 * unit, 5 * unit]), 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 21600, 43200, 86400, 172800, 604800];
+const MOST_STEPS = 6;
 
 /** A logarithmic axis of seconds that is labeled in minutes, hours and days. */
-export const durationAxis = (title) => ({ type: "log", title: { text: title }, tickvals: TICKS_S, ticktext: TICKS_S.map(seconds) });
+export const durationAxis = (title) => ({ type: "log", title: { text: title }, tickvals: TICKS_S, ticktext: TICKS_S.map(tickSeconds), minor: { showgrid: false } });
+
+/** An axis of seconds from 0 on, labeled in one unit, for these values; null ones are left out. */
+export function secondsAxis(values) {
+  const most = Math.max(...values.filter((value) => value !== null), 1e-5);
+  const step = STEPS_S.find((size) => most / size <= MOST_STEPS) ?? most / MOST_STEPS;
+  const ticks = Array.from({ length: Math.ceil(most / step) + 1 }, (_, index) => index * step);
+  return { range: [0, 1.08 * most], tickvals: ticks, ticktext: ticks.map(tickSeconds) };
+}
+
+/** An axis of fractions that has room for these values and ends at 100%. */
+export function fractionAxis(values) {
+  const least = Math.min(...values.filter((value) => value !== null), 0.95);
+  return { tickformat: ".0%", range: [Math.max(0, Math.floor(20 * least) / 20 - 0.02), 1.01] };
+}
 
 /**
  * Draws into `element`. `build(colors)` returns `{traces, layout}`; it is called again when the
@@ -66,20 +84,21 @@ dark.addEventListener("change", () => {
 });
 
 function themed(layout) {
-  const axis = { gridcolor: color("line"), zerolinecolor: color("line"), linecolor: color("line"), tickcolor: color("line"), automargin: true, title: { standoff: 8 } };
+  const axis = { gridcolor: color("line"), zerolinecolor: color("line"), linecolor: color("line"), tickcolor: color("line"), automargin: true };
   const merged = {
     paper_bgcolor: "rgba(0,0,0,0)",
     plot_bgcolor: "rgba(0,0,0,0)",
-    font: { color: color("ink"), family: getComputedStyle(document.documentElement).fontFamily, size: 12 },
-    margin: { l: 56, r: 16, t: 30, b: 40 },
+    font: { color: color("dim"), family: getComputedStyle(document.documentElement).fontFamily, size: 12 },
+    margin: { l: 56, r: 16, t: 28, b: 36 },
     hovermode: "x unified",
     hoverlabel: { bgcolor: color("card"), bordercolor: color("line"), font: { color: color("ink") } },
     legend: { orientation: "h", y: 1.14, x: 1, xanchor: "right", bgcolor: "rgba(0,0,0,0)" },
     dragmode: false,
     ...layout,
   };
-  for (const name of ["xaxis", "yaxis", "yaxis2"]) {
-    if (layout[name] || name !== "yaxis2") merged[name] = { ...axis, ...layout[name] };
+  for (const name of ["xaxis", "yaxis"]) {
+    const title = { standoff: 10, ...layout[name]?.title, font: { size: 12 } };
+    merged[name] = { ...axis, ...layout[name], title };
   }
   return merged;
 }

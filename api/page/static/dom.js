@@ -89,6 +89,11 @@ export function empty(title, ...what) {
   return h("div.empty", {}, h("p.empty-title", {}, title), h("p", {}, ...what));
 }
 
+/** One number that matters, with its name above and a note below. */
+export function tile(title, value, note, kind = "") {
+  return h("div.tile", { "data-key": title }, h("h2", {}, title), h(`p.value${kind ? "." + kind : ""}`, {}, value), h("p.dim", {}, note));
+}
+
 /** A titled part of a view. */
 export function panel(title, ...children) {
   const id = `panel-${title.toLowerCase().replace(/\W+/g, "-")}`;

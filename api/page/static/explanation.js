@@ -35,7 +35,8 @@ function render(element, found) {
 }
 
 function decision(title, made) {
-  const facts = `${count(made.num_problems)} problems, ${count(made.rows)} rows, ${seconds(made.time_left_s)} left less a reserve of ${seconds(made.reserve_s)}; ahead: ${count(made.num_jobs_ahead)} ${made.num_jobs_ahead === 1 ? "job" : "jobs"}, ${seconds(made.ahead_s)} of work`;
+  const value = (name, format) => number(made[name], format, name);
+  const facts = [value("num_problems", count), " problems, ", value("rows", count), " rows, ", value("time_left_s", seconds), " left less a reserve of ", value("reserve_s", seconds), "; ahead: ", value("num_jobs_ahead", count), made.num_jobs_ahead === 1 ? " job, " : " jobs, ", value("ahead_s", seconds), " of work"];
   const columns = [["Branches", "num"], ["Draft", "num"], ["Tokens", "num"], ["Needs", "num"], ["Accuracy", "num"], ["Row-seconds", "num"], ["Why, or why not"]];
   const rows = made.candidates.map((plan) =>
     h(

@@ -30,6 +30,19 @@ export function seconds(value) {
   return `${sign}${Math.floor(hours / 24)} d ${hours % 24} h`;
 }
 
+/** Seconds on an axis, in one unit: 20 ms, 1.5 s, 2 min, 4 h, 3 d. */
+export function tickSeconds(value) {
+  const size = Math.abs(value);
+  const sign = value < 0 ? "−" : "";
+  const short = (number) => sign + Number(number.toPrecision(3));
+  if (size === 0) return "0";
+  if (size < 1) return `${short(1000 * size)} ms`;
+  if (size < 60) return `${short(size)} s`;
+  if (size < 3600) return `${short(size / 60)} min`;
+  if (size < 86400) return `${short(size / 3600)} h`;
+  return `${short(size / 86400)} d`;
+}
+
 export const signedSeconds = (value) => (value > 0 ? `+${seconds(value)}` : seconds(value));
 export const signedPoints = (value) => `${value < 0 ? "−" : "+"}${Math.abs(100 * value).toFixed(1)} points`;
 
@@ -43,6 +56,13 @@ export function instant(iso, { withDay = null } = {}) {
   const clock = `${pad(at.getHours())}:${pad(at.getMinutes())}:${pad(at.getSeconds())}`;
   const day = `${at.getFullYear()}-${pad(at.getMonth() + 1)}-${pad(at.getDate())}`;
   return h("time", { datetime: iso, title: iso }, withDay ?? !isToday ? `${day} ${clock}` : clock);
+}
+
+/** An hour or a day of a report; those are of UTC. */
+export function period(iso, every) {
+  if (!iso) return NONE;
+  const at = new Date(iso).toISOString();
+  return h("time", { datetime: iso, title: iso }, every === "day" ? at.slice(0, 10) : `${at.slice(0, 10)} ${at.slice(11, 16)}`);
 }
 
 /** Seconds between two instants of the API. */

@@ -81,7 +81,7 @@ function facts(job) {
   const fact = (title, value) => [h("dt", {}, title), h("dd", {}, value)];
   const groups = [
     ["Progress", progress(job)],
-    job.finished_at === null ? ["Slack", slack(job)] : ["Before the deadline", signedSeconds(between(job.finished_at, job.deadline_at))],
+    job.finished_at === null ? ["Slack", slack(job)] : ["Before the deadline", number(between(job.finished_at, job.deadline_at), signedSeconds, "before_s")],
     ["Deadline", instant(job.deadline_at)],
     ["Submitted", instant(job.created_at)],
     ["Split", job.plan ? [number(job.plan.num_branches, count, "num_branches"), " × draft ", number(job.plan.num_speculative_tokens, count, "num_speculative_tokens")] : "–"],
@@ -102,15 +102,16 @@ function forecast(job) {
   const { admitted, predicted } = job;
   const took = since(job.finished_at);
   const row = (title, first, latest, actual, off) => h("tr", { "data-key": title }, h("th", { scope: "row" }, title), h("td.num", {}, first), h("td.num", {}, latest), h("td.num", {}, actual), h("td.num", {}, off));
-  const accuracyOff = job.accuracy === null ? null : job.accuracy - admitted.accuracy;
+  const time = (value, name) => number(value, seconds, name);
+  const [medianS, p95S] = [since(admitted.finish_at), since(admitted.finish_p95_at)];
   const rows = [
-    row("Finish, median", seconds(since(admitted.finish_at)), predicted ? seconds(since(predicted.finish_at)) : "–", took === null ? "–" : seconds(took), took === null ? "–" : signedSeconds(took - since(admitted.finish_at))),
-    row("Finish, 95%", seconds(since(admitted.finish_p95_at)), predicted ? seconds(since(predicted.finish_p95_at)) : "–", took === null ? "–" : seconds(took), took === null ? "–" : took <= since(admitted.finish_p95_at) ? h("span.good", {}, "within") : h("span.bad", {}, "beyond")),
-    row("Accuracy", number(admitted.accuracy, percent, "admitted_accuracy"), number(predicted?.accuracy ?? null, percent, "predicted_accuracy"), number(job.accuracy, percent, "accuracy"), accuracyOff === null ? "–" : signedPoints(accuracyOff)),
+    row("Finish, median", time(medianS, "admitted_s"), time(since(predicted?.finish_at), "predicted_s"), time(took, "took_s"), number(took === null ? null : took - medianS, signedSeconds, "off_s")),
+    row("Finish, 95%", time(p95S, "admitted_p95_s"), time(since(predicted?.finish_p95_at), "predicted_p95_s"), time(took, "took_s"), took === null ? "–" : took <= p95S ? h("span.good", {}, "within") : h("span.bad", {}, "beyond")),
+    row("Accuracy", number(admitted.accuracy, percent, "admitted_accuracy"), number(predicted?.accuracy ?? null, percent, "predicted_accuracy"), number(job.accuracy, percent, "accuracy"), number(job.accuracy === null ? null : job.accuracy - admitted.accuracy, signedPoints, "accuracy_off")),
   ];
   const basis = job.forecast_basis;
   return [
     table("Forecast against actual", [["Seconds from submission"], ["At admission", "num"], ["Latest", "num"], [job.finished_at ? "Actual" : "So far", "num"], ["Off by", "num"]], rows),
-    basis ? h("p.dim", {}, `Rests on ${basis.source}, ${count(basis.num_branches_seen)} branches of ${count(basis.num_problems_seen)} problems.${basis.note ? ` ${basis.note}` : ""}`) : null,
+    basis ? h("p.dim", {}, "Rests on ", basis.source, ", ", number(basis.num_branches_seen, count, "num_branches_seen"), " branches of ", number(basis.num_problems_seen, count, "num_problems_seen"), " problems.", basis.note ? ` ${basis.note}` : "") : null,
   ];
 }

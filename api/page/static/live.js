@@ -5,6 +5,8 @@ import { forget, notify } from "./notice.js";
 
 const SHORTEST_S = 0.5;
 const LONGEST_S = 30;
+/** What takes long is asked for less often: so many times as long as it took lies between. */
+const REST = 4;
 const state = document.getElementById("live");
 
 /**
@@ -20,6 +22,7 @@ export function keepReading(read, { everyS, streamedS = everyS, stream = null, s
   let isStreamed = false;
   let failures = 0;
   let lastMs = -Infinity;
+  let restS = 0;
 
   function wait(seconds) {
     clearTimeout(timer);
@@ -46,10 +49,11 @@ export function keepReading(read, { everyS, streamedS = everyS, stream = null, s
       wake = wakeLater;
     }
     tell();
-    wait(wakes && !failures ? SHORTEST_S : Math.min((isStreamed ? streamedS : everyS) * 2 ** failures, LONGEST_S));
+    restS = (REST * (performance.now() - lastMs)) / 1000;
+    wait(Math.max(restS, wakes && !failures ? SHORTEST_S : Math.min((isStreamed ? streamedS : everyS) * 2 ** failures, LONGEST_S)));
   }
 
-  const wakeLater = () => wait(Math.max(0, SHORTEST_S - (performance.now() - lastMs) / 1000));
+  const wakeLater = () => wait(Math.max(0, Math.max(SHORTEST_S, restS) - (performance.now() - lastMs) / 1000));
   let wake = wakeLater;
 
   function tell() {

@@ -1,7 +1,7 @@
 // Overview: live jobs by slack, the jobs that ended, workers, and how today went.
 
 import { call, withQuery } from "./api.js";
-import { bar, empty, h, panel, show, table } from "./dom.js";
+import { bar, empty, h, panel, show, table, tile } from "./dom.js";
 import { between, chip, count, instant, number, percent, seconds, signedSeconds, split } from "./format.js";
 import { keepReading } from "./live.js";
 
@@ -42,15 +42,11 @@ function tiles(live, workers, today) {
   return h(
     "div.tiles",
     { "data-key": "tiles" },
-    tile("Attainment today", number(attainment, percent, "slo_attainment"), attainment === null ? "no promised job ended yet" : "of promised jobs in time", attainment !== null && attainment < 0.95 ? "warn" : ""),
-    tile("Jobs ended today", number(today?.num_jobs ?? 0, count, "num_jobs"), `${count(today?.num_refused ?? 0)} refused`),
-    tile("Live jobs", h("span", {}, live.has_more ? `${SHOWN_LIVE}+` : count(live.data.length)), atRisk ? `${count(atRisk)} behind their deadline` : "none behind its deadline", atRisk ? "bad" : ""),
-    tile("Rows in use", h("span", {}, `${count(used)} / ${count(rows)}`), `on ${count(alive.length)} ${alive.length === 1 ? "worker" : "workers"}`),
+    tile("Attainment today", number(attainment, percent, "slo_attainment"), attainment === null ? "no promised job ended yet" : "of promised jobs in time", attainment === null ? "" : attainment < 0.95 ? "warn" : "good"),
+    tile("Jobs ended today", number(today?.num_jobs ?? 0, count, "num_jobs"), [number(today?.num_refused ?? 0, count, "num_refused"), " refused"]),
+    tile("Live jobs", live.has_more ? `${SHOWN_LIVE}+` : number(live.data.length, count, "num_live"), atRisk ? `${count(atRisk)} behind their deadline` : "none behind its deadline", atRisk ? "bad" : ""),
+    tile("Rows in use", [number(used, count, "num_rows"), " / ", number(rows, count, "max_rows")], `on ${count(alive.length)} ${alive.length === 1 ? "worker" : "workers"}`),
   );
-}
-
-function tile(title, value, note, kind = "") {
-  return h("div.tile", { "data-key": title }, h("h2", {}, title), h(`p.value${kind ? "." + kind : ""}`, {}, value), h("p.dim", {}, note));
 }
 
 function liveJobs(page) {
@@ -68,7 +64,7 @@ function liveJobs(page) {
       h("td.num", {}, number(job.time_left_s, seconds, "time_left_s")),
       h("td.wide", {}, progress(job)),
       h("td", {}, split(job.plan)),
-      h("td.num", {}, number(job.predicted?.accuracy ?? null, percent)),
+      h("td.num", {}, number(job.predicted?.accuracy ?? null, percent, "predicted_accuracy")),
       h("td", {}, job.model),
     ),
   );
@@ -83,7 +79,7 @@ export function slack(job) {
 
 export function progress(job) {
   const done = job.progress.answered + job.progress.expired + job.progress.failed + job.progress.cancelled;
-  return h("span.progress", {}, bar(done / job.num_problems), h("span.of", {}, `${count(done)} / ${count(job.num_problems)}`));
+  return h("span.progress", {}, bar(done / job.num_problems), h("span.of", {}, number(done, count, "num_done"), " / ", number(job.num_problems, count, "num_problems")));
 }
 
 function jobLink(job) {
@@ -101,8 +97,8 @@ function jobTable(page) {
       h("td", {}, chip(job.state)),
       h("td", {}, met(job)),
       h("td", {}, instant(job.created_at)),
-      h("td.num", {}, job.finished_at ? seconds(between(job.created_at, job.finished_at)) : "–"),
-      h("td.num", {}, number(job.num_problems, count)),
+      h("td.num", {}, number(job.finished_at ? between(job.created_at, job.finished_at) : null, seconds, "took_s")),
+      h("td.num", {}, number(job.num_problems, count, "num_problems")),
       h("td.num", {}, number(job.accuracy, percent, "accuracy")),
       h("td", {}, split(job.plan)),
       h("td", {}, job.model),
@@ -129,19 +125,26 @@ function pager(page, after) {
 function workerTable(workers) {
   if (!workers.length) return empty("No worker has registered.", "Start one with ", h("code", {}, "slackline worker"), ", or everything with ", h("code", {}, "slackline up"), ".");
   const columns = [["Worker"], ["Status"], ["Rows in use", "wide"], ["Model"], ["Engine"], ["Drafts"], ["Context", "num"], ["Last sign of life"]];
-  const rows = workers.map((worker) =>
-    h(
-      "tr",
-      { "data-key": worker.name },
-      h("td", {}, worker.name),
-      h("td", {}, chip(worker.status)),
-      h("td.wide", {}, h("span.progress", {}, bar(worker.num_running_branches / worker.max_num_seqs), h("span.of", {}, number(worker.num_running_branches, count), ` / ${count(worker.max_num_seqs)}`))),
-      h("td", {}, worker.model),
-      h("td", {}, worker.engine),
-      h("td", {}, worker.draft_lengths.join(", ")),
-      h("td.num", {}, number(worker.max_model_len, count)),
-      h("td", {}, instant(worker.heartbeat_at)),
-    ),
+  const running = workers.filter((worker) => worker.status !== "stopped");
+  const stopped = workers.filter((worker) => worker.status === "stopped");
+  const listed = (which, title) => table(title, columns, which.map(workerRow));
+  return [
+    running.length ? listed(running, "Workers") : empty("No worker runs.", "Start one with ", h("code", {}, "slackline worker"), "."),
+    stopped.length ? h("details", {}, h("summary", {}, `${count(stopped.length)} stopped`), listed(stopped, "Stopped workers")) : null,
+  ];
+}
+
+function workerRow(worker) {
+  return h(
+    "tr",
+    { "data-key": worker.name },
+    h("td", {}, worker.name),
+    h("td", {}, chip(worker.status)),
+    h("td.wide", {}, h("span.progress", {}, bar(worker.num_running_branches / worker.max_num_seqs), h("span.of", {}, number(worker.num_running_branches, count, "num_running_branches"), " / ", number(worker.max_num_seqs, count, "max_num_seqs")))),
+    h("td", {}, worker.model),
+    h("td", {}, worker.engine),
+    h("td", {}, worker.draft_lengths.join(", ")),
+    h("td.num", {}, number(worker.max_model_len, count, "max_model_len")),
+    h("td", {}, instant(worker.heartbeat_at)),
   );
-  return table("Workers", columns, rows);
 }

@@ -49,9 +49,19 @@ export function problems(job, { signal }) {
         h("button", { type: "button", disabled: first() === 0, onclick: () => go({ first: Math.max(0, first() - PAGE) || null }) }, "Earlier problems"),
         h("button", { type: "button", disabled: !page.has_more, onclick: () => go({ first: last + 1 }) }, "Later problems"),
         h("span.dim", {}, page.data.length ? `${count(page.data[0].position + 1)} to ${count(last + 1)} of ${count(job.num_problems)}` : ""),
+        job.num_problems > PAGE ? goTo() : null,
       ),
       opened ? detail(opened, () => go({ problem: null })) : null,
     );
+  }
+
+  /** Among a million problems nobody turns pages. */
+  function goTo() {
+    const jump = (event) => {
+      const number = Math.min(Math.max(1, Math.round(Number(event.target.value))), job.num_problems);
+      if (number) go({ first: number - 1 || null });
+    };
+    return h("label", {}, "From problem ", h("input.short", { type: "number", min: "1", max: String(job.num_problems), value: String(first() + 1), onchange: jump }));
   }
 
   function row(result) {
@@ -66,9 +76,9 @@ export function problems(job, { signal }) {
       h("td", {}, h("a.row-link", { href: withQuery(location.pathname, { ...parameters(), problem: result.position }), onclick: choose, "aria-expanded": String(isOpen) }, result.id)),
       h("td", {}, chip(result.state)),
       h("td.text", {}, result.answer === null ? "–" : h("code", {}, result.answer)),
-      h("td.wide", {}, h("span.progress", {}, bar(result.vote_share), h("span.of", {}, number(result.vote_share, percent)))),
+      h("td.wide", {}, h("span.progress", {}, bar(result.vote_share), h("span.of", {}, number(result.vote_share, percent, "vote_share")))),
       h("td", {}, verdict(result.is_correct)),
-      h("td.num", {}, `${count(result.num_branches_finished)} / ${result.num_branches_planned === null ? "–" : count(result.num_branches_planned)}`),
+      h("td.num", {}, number(result.num_branches_finished, count, "num_branches_finished"), " / ", number(result.num_branches_planned, count, "num_branches_planned")),
       h("td", {}, result.degraded ? h("span.warn", {}, "cut short") : (result.error ?? "")),
     );
   }
@@ -121,14 +131,14 @@ function branches(problem) {
     h(
       "tr",
       { "data-key": `b${branch.branch_index}` },
-      h("td.num", {}, String(branch.branch_index)),
+      h("td.num", {}, number(branch.branch_index, count, "branch_index")),
       h("td", {}, branch.finish_reason),
       h("td.text", {}, branch.answer === null ? "–" : h("code", {}, branch.answer), " ", branch.is_correct === null ? null : verdict(branch.is_correct)),
-      h("td.num", {}, number(branch.queue_time_s, seconds)),
-      h("td.num", {}, number(branch.ttft_s, seconds)),
-      h("td.num", {}, number(branch.decode_time_s, seconds)),
-      h("td.num", {}, number(branch.completion_tokens, count)),
-      h("td.num", {}, number(branch.num_speculative_tokens, count)),
+      h("td.num", {}, number(branch.queue_time_s, seconds, "queue_time_s")),
+      h("td.num", {}, number(branch.ttft_s, seconds, "ttft_s")),
+      h("td.num", {}, number(branch.decode_time_s, seconds, "decode_time_s")),
+      h("td.num", {}, number(branch.completion_tokens, count, "completion_tokens")),
+      h("td.num", {}, number(branch.num_speculative_tokens, count, "num_speculative_tokens")),
       h("td.text", {}, h("details", {}, h("summary", {}, "show"), h("pre", { tabindex: "0" }, branch.text || branch.error || ""))),
     ),
   );

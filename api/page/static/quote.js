@@ -24,7 +24,7 @@ export async function enter(main, { signal }) {
     quote: null,
     exact: null,
   };
-  const plot = h("div.chart", { "data-keep": "chart" });
+  const plot = h("div.chart.tall", { "data-keep": "chart" });
   let turn = 0;
 
   /** What is quoted: the problems, or only how many there are. */
@@ -62,6 +62,7 @@ export async function enter(main, { signal }) {
     if (!found) return;
     state.exact = found.deadlines[0];
     render();
+    await drawChart();
   }
 
   function range() {
@@ -107,13 +108,20 @@ export async function enter(main, { signal }) {
       "Expected accuracy against the deadline",
       (colors) => {
         const points = state.quote.deadlines.filter((point) => point.feasible);
+        const point = chosen();
+        const bought = point?.feasible ? [point.accuracy] : [];
         return {
-          traces: [{ x: points.map((point) => point.deadline_s), y: points.map((point) => point.accuracy), mode: "lines+markers", line: { shape: "hv", color: colors.decode, width: 2 }, marker: { size: 5 }, name: "accuracy", hovertemplate: "%{y:.1%} by %{x:.1f} s<extra></extra>" }],
+          traces: [
+            { x: points.map((each) => each.deadline_s), y: points.map((each) => each.accuracy), mode: "lines+markers", line: { shape: "hv", color: colors.decode, width: 2 }, marker: { size: 5 }, name: "accuracy", meta: { field: "accuracy", list: "deadlines" }, hovertemplate: "%{y:.1%} by %{x:.1f} s<extra></extra>" },
+            { x: bought.map(() => state.deadlineS), y: bought, mode: "markers", marker: { size: 12, color: colors.p99, line: { color: colors.card, width: 2 } }, name: "chosen", hovertemplate: "%{y:.1%}<extra></extra>" },
+          ],
           layout: {
             showlegend: false,
             hovermode: "closest",
-            xaxis: { ...durationAxis("deadline"), range: range().map(Math.log10) },
-            yaxis: { tickformat: ".0%", title: { text: "expected accuracy" } },
+            // As wide as the slider below it.
+            margin: { l: 72, r: 32, t: 16, b: 36 },
+            xaxis: { ...durationAxis(), automargin: false, range: range().map(Math.log10) },
+            yaxis: { tickformat: ".0%", automargin: false, title: { text: "expected accuracy" } },
             shapes: [{ type: "line", x0: state.deadlineS, x1: state.deadlineS, y0: 0, y1: 1, yref: "paper", line: { color: colors.p99, width: 2 } }],
           },
         };
@@ -158,25 +166,29 @@ export async function enter(main, { signal }) {
   function result() {
     const point = chosen();
     const hasProblems = state.text.trim() !== "";
-    const fact = (title, value) => h("div", { "data-key": title }, h("dt", {}, title), h("dd", {}, value));
+    const fact = (title, value, kind = "") => h("div", { "data-key": title, class: kind || null }, h("dt", {}, title), h("dd", {}, value));
     const { quote: quoted } = state;
     return [
       panel(
         "What the deadline buys",
-        h("label", { for: "deadline" }, "Deadline"),
-        h("input", { id: "deadline", type: "range", min: "0", max: STEPS, value: toStep(state.deadlineS), oninput: drag, onchange: quoteExactly, "aria-valuetext": seconds(state.deadlineS) }),
         h(
-          "dl.quoted",
-          { "aria-live": "polite" },
-          fact("Deadline", number(state.deadlineS, seconds, "deadline_s")),
-          fact("Expected accuracy", point?.feasible ? number(point.accuracy, percent, "accuracy") : h("span.bad", {}, "cannot be met")),
-          fact("Split", point?.feasible ? `${point.num_branches} × draft ${point.num_speculative_tokens}` : "–"),
-          fact("Done by, median", number(point?.finish_p50_s ?? null, seconds)),
-          fact("Done by, 95%", number(point?.finish_p95_s ?? null, seconds)),
-          fact("Earliest feasible", number(quoted.earliest_finish_s, seconds, "earliest_finish_s")),
+          "div.head",
+          {},
+          h(
+            "dl.quoted",
+            { "aria-live": "polite" },
+            fact("Deadline", number(state.deadlineS, seconds, "deadline_s"), "main"),
+            fact("Expected accuracy", point?.feasible ? number(point.accuracy, percent, "accuracy") : h("span.bad", {}, "cannot be met"), "main"),
+            fact("Split", point?.feasible ? [number(point.num_branches, count, "num_branches"), " × draft ", number(point.num_speculative_tokens, count, "num_speculative_tokens")] : "–"),
+            fact("Done by, median", number(point?.finish_p50_s ?? null, seconds, "finish_p50_s")),
+            fact("Done by, 95%", number(point?.finish_p95_s ?? null, seconds, "finish_p95_s")),
+            fact("Earliest feasible", number(quoted.earliest_finish_s, seconds, "earliest_finish_s")),
+          ),
+          h("span.grow"),
+          h("button.primary", { type: "button", onclick: submit, disabled: !hasProblems, title: hasProblems ? null : "Give the problems themselves above" }, `Submit ${count(quoted.num_problems)} ${quoted.num_problems === 1 ? "problem" : "problems"} with this deadline`),
         ),
-        h("p.actions", {}, h("button.primary", { type: "button", onclick: submit, disabled: !hasProblems, title: hasProblems ? null : "Give the problems themselves above" }, `Submit ${count(quoted.num_problems)} ${quoted.num_problems === 1 ? "problem" : "problems"} with this deadline`)),
         keep(plot),
+        h("div.slider", {}, h("label", { for: "deadline" }, "Deadline: drag it"), h("input", { id: "deadline", type: "range", min: "0", max: STEPS, value: toStep(state.deadlineS), oninput: drag, onchange: quoteExactly, "aria-label": "Deadline", "aria-valuetext": seconds(state.deadlineS) })),
         quoted.forecast_basis.note ? h("p.warn", {}, quoted.forecast_basis.note) : null,
       ),
       panel("Deadlines quoted", frontier(quoted)),
@@ -200,11 +212,11 @@ function frontier(quoted) {
     h(
       "tr",
       { "data-key": `d${index}` },
-      h("td.num", {}, number(point.deadline_s, seconds)),
-      h("td.num", {}, point.feasible ? number(point.accuracy, percent) : h("span.bad", {}, "too soon")),
-      ...["num_branches", "num_speculative_tokens", "max_tokens"].map((name) => h("td.num", {}, number(point[name], count))),
-      ...["finish_p50_s", "finish_p95_s"].map((name) => h("td.num", {}, number(point[name], seconds))),
-      h("td.num", {}, number(point.row_seconds, (value) => count(Math.round(value)))),
+      h("td.num", {}, number(point.deadline_s, seconds, "deadline_s")),
+      h("td.num", {}, point.feasible ? number(point.accuracy, percent, "accuracy") : h("span.bad", {}, "too soon")),
+      ...["num_branches", "num_speculative_tokens", "max_tokens"].map((name) => h("td.num", {}, number(point[name], count, name))),
+      ...["finish_p50_s", "finish_p95_s"].map((name) => h("td.num", {}, number(point[name], seconds, name))),
+      h("td.num", {}, number(point.row_seconds, (value) => count(Math.round(value)), "row_seconds")),
     ),
   );
   return table("Deadlines quoted", columns, rows);

@@ -1,49 +1,46 @@
 // The reports of the history: which charts and which table each becomes.
 
+import { fractionAxis, secondsAxis } from "./charts.js";
 import { h, table } from "./dom.js";
-import { count, decimal, instant, number, percent, seconds } from "./format.js";
+import { count, decimal, number, percent, period, seconds, tickSeconds } from "./format.js";
+import { band, groupsOf, nameOf, overTime, valueAt, withInterval } from "./traces.js";
 
 const STAGES = [["queue_time_s", "Queue time"], ["ttft_s", "Time to first token"], ["tpot_s", "Time per output token"], ["e2e_latency_s", "Whole branch"]];
 const PERCENTILES = ["p50", "p90", "p99"];
+const DASHES = ["solid", "dash", "dot"];
+const LEGEND_BELOW = { legend: { orientation: "h", x: 0, y: -0.3, yanchor: "top" } };
 
-const nameOf = (row) => row.group ?? "all";
-const groupsOf = (rows) => [...new Set(rows.map(nameOf))];
-const groupCell = (row) => [h("td", {}, nameOf(row)), row.at === undefined ? null : h("td", {}, row.at ? instant(row.at, { withDay: true }) : "–")];
-const groupHeads = (report) => [[report.group_by?.replace("_", " ") ?? "group"], [report.every ?? "range"]];
+const headOf = (report) => report.group_by?.replace("_", " ") ?? null;
+const groupHead = (report) => (report.group_by ? [[headOf(report)]] : []);
+const groupCell = (report, row) => (report.group_by ? h("td", {}, nameOf(row)) : null);
+const periodHead = (report) => [[`${report.every ?? "range"} (UTC)`]];
+const periodCell = (report, row) => h("td", {}, period(row.at, report.every));
 
 /** The range of a report, as an axis. */
 const timeAxis = (report) => ({ type: "date", range: [report.start_at, report.end_at] });
-
-/** Lines over time, one for each group; `valueOf(row)` may be null. */
-function overTime(rows, valueOf, colors, extra = {}) {
-  return groupsOf(rows).map((group, index) => {
-    const own = rows.filter((row) => nameOf(row) === group);
-    const color = colors.series[index % colors.series.length];
-    return { type: "scatter", mode: "lines+markers", x: own.map((row) => row.at), y: own.map(valueOf), name: group, line: { color, width: 2 }, marker: { color, size: 5 }, ...extra };
-  });
-}
+const valuesOf = (traces) => traces.flatMap((trace) => trace.y);
 
 const latency = {
   name: "latency",
-  title: "Latency",
+  title: "Latency of branches",
   isOverTime: true,
-  views: (report, { percentile, isGrouped }) =>
+  views: (report, { percentile }) =>
     STAGES.map(([stage, title]) => ({
-      title: isGrouped ? `${title}, ${percentile.toUpperCase()}` : title,
+      title: report.group_by ? `${title}, ${percentile.toUpperCase()}` : title,
       label: `${title} over time, in seconds`,
-      build: (colors) => ({
-        traces: isGrouped
-          ? overTime(report.data, (row) => row[stage][percentile], colors)
-          : PERCENTILES.flatMap((name) => overTime(report.data, (row) => row[stage][name], { series: [colors[name]] }, { name: name.toUpperCase() })),
-        layout: { xaxis: timeAxis(report), yaxis: { title: { text: "seconds" }, rangemode: "tozero" } },
-      }),
+      build: (colors) => {
+        const traces = report.group_by
+          ? overTime(report.data, `${stage}.${percentile}`, colors)
+          : PERCENTILES.flatMap((name) => overTime(report.data, `${stage}.${name}`, { series: [colors[name]] }, { name: name.toUpperCase() }));
+        return { traces, layout: { xaxis: timeAxis(report), yaxis: secondsAxis(valuesOf(traces)) } };
+      },
     })),
   numbers: (report) =>
     table(
       "Latency",
-      [...groupHeads(report), ["Branches", "num"], ...STAGES.flatMap(([, title]) => [[`${title} P50`, "num"], ["P90", "num"], ["P99", "num"]])],
+      [...groupHead(report), ...periodHead(report), ["Branches", "num"], ...STAGES.flatMap(([, title]) => [[`${title} P50`, "num"], ["P90", "num"], ["P99", "num"]])],
       report.data.map((row, index) =>
-        h("tr", { "data-key": `r${index}` }, groupCell(row), h("td.num", {}, number(row.num_branches, count, "num_branches")), STAGES.map(([stage]) => PERCENTILES.map((name) => h("td.num", {}, number(row[stage][name], seconds, `${stage}.${name}`))))),
+        h("tr", { "data-key": `r${index}` }, groupCell(report, row), periodCell(report, row), h("td.num", {}, number(row.num_branches, count, "num_branches")), STAGES.map(([stage]) => PERCENTILES.map((name) => h("td.num", {}, number(row[stage][name], seconds, `${stage}.${name}`))))),
       ),
     ),
 };
@@ -52,42 +49,53 @@ const attainment = {
   name: "attainment",
   title: "Deadlines",
   isOverTime: true,
-  views: ({ data: rows, ...report }) => [
+  views: (report, { whole }) => [
     {
       title: "Deadlines met",
       label: "Fraction of promised jobs that met their deadline, over time",
-      build: (colors) => ({
-        traces: overTime(rows, (row) => row.slo_attainment.value, colors).map((trace, index) => {
-          const own = rows.filter((row) => nameOf(row) === trace.name && row.slo_attainment.value !== null);
-          const off = own.map((row) => row.slo_attainment.high - row.slo_attainment.value);
-          const below = own.map((row) => row.slo_attainment.value - row.slo_attainment.low);
-          const color = colors.series[index % colors.series.length];
-          return { ...trace, x: own.map((row) => row.at), y: own.map((row) => row.slo_attainment.value), error_y: { type: "data", array: off, arrayminus: below, color, thickness: 1, width: 3 } };
-        }),
-        layout: { xaxis: timeAxis(report), yaxis: { tickformat: ".0%", range: [0, 1.05] } },
-      }),
-      note: "With 95% intervals.",
+      build: (colors) => {
+        const rows = report.data.filter((row) => row.slo_attainment.value !== null);
+        const lines = overTime(rows, "slo_attainment.value", report.group_by ? colors : { series: [colors.good] });
+        const traces = report.group_by ? lines : [...band(rows, "slo_attainment", colors.goodBand), ...lines];
+        return { traces, layout: { xaxis: timeAxis(report), yaxis: fractionAxis(valuesOf(traces)), showlegend: Boolean(report.group_by) } };
+      },
+      note: report.group_by ? null : "With 95% intervals.",
+    },
+    {
+      title: "Jobs",
+      label: "Jobs that ended and submissions that were refused, over time",
+      build: (colors) => {
+        const group = (field, name, color) => ({ type: "bar", x: report.data.map((row) => row.at), y: report.data.map((row) => row[field]), name, meta: { field, group: "every" }, marker: { color } });
+        const traces = report.group_by
+          ? groupsOf(report.data).map((name, index) => {
+              const own = report.data.filter((row) => nameOf(row) === name);
+              return { type: "bar", x: own.map((row) => row.at), y: own.map((row) => row.num_jobs), name, meta: { field: "num_jobs", group: name }, marker: { color: colors.series[index % colors.series.length] } };
+            })
+          : [group("num_jobs", "ended", colors.decode), group("num_refused", "refused", colors.dim)];
+        return { traces, layout: { barmode: "stack", xaxis: timeAxis(report), yaxis: { rangemode: "tozero" } } };
+      },
     },
     {
       title: "Lateness",
-      label: "Jobs by seconds between deadline and end",
-      build: (colors) => histogram(rows, "lateness_histogram", "seconds after the deadline; negative is early", colors),
+      label: "Jobs by time between deadline and end",
+      build: (colors) => histogram(whole, "lateness_histogram", "early                    after the deadline", (bin) => ((bin.ge_s ?? -1) >= 0 ? colors.p99 : colors.good)),
     },
     {
       title: "Slack at submission",
-      label: "Jobs by seconds between the predicted end and the deadline",
-      build: (colors) => histogram(rows, "slack_histogram", "seconds between predicted end and deadline", colors),
+      label: "Jobs by time between the predicted end and the deadline",
+      build: (colors) => histogram(whole, "slack_histogram", "from the predicted end to the deadline", (bin) => ((bin.lt_s ?? 1) <= 0 ? colors.p99 : colors.decode)),
     },
   ],
   numbers: (report) =>
     table(
       "Deadlines",
-      [...groupHeads(report), ["Jobs", "num"], ["Promised", "num"], ["Met", "num"], ["Attainment", "num"], ["from", "num"], ["to", "num"], ["Refused", "num"], ["Expired", "num"], ["Failed", "num"], ["Cancelled", "num"], ["Lateness P50", "num"], ["P90", "num"], ["P99", "num"]],
+      [...groupHead(report), ...periodHead(report), ["Jobs", "num"], ["Promised", "num"], ["Met", "num"], ["Attainment", "num"], ["from", "num"], ["to", "num"], ["Refused", "num"], ["Expired", "num"], ["Failed", "num"], ["Cancelled", "num"], ["Lateness P50", "num"], ["P90", "num"], ["P99", "num"]],
       report.data.map((row, index) =>
         h(
           "tr",
           { "data-key": `r${index}` },
-          groupCell(row),
+          groupCell(report, row),
+          periodCell(report, row),
           ["num_jobs", "num_promised", "num_met"].map((name) => h("td.num", {}, number(row[name], count, name))),
           ["value", "low", "high"].map((name) => h("td.num", {}, number(row.slo_attainment[name], percent, `slo_attainment.${name}`))),
           ["num_refused", "num_expired", "num_failed", "num_cancelled"].map((name) => h("td.num", {}, number(row[name], count, name))),
@@ -97,19 +105,13 @@ const attainment = {
     ),
 };
 
-/** Bars for the bins of all rows together, in their order. */
-function histogram(rows, name, title, colors) {
-  const bins = new Map();
-  for (const bin of rows.flatMap((row) => row[name])) {
-    const key = `${bin.ge_s}/${bin.lt_s}`;
-    const known = bins.get(key) ?? { ...bin, num_jobs: 0 };
-    bins.set(key, { ...known, num_jobs: known.num_jobs + bin.num_jobs });
-  }
-  const sorted = [...bins.values()].sort((a, b) => (a.ge_s ?? -Infinity) - (b.ge_s ?? -Infinity));
-  const label = (bin) => (bin.ge_s === null ? `< ${seconds(bin.lt_s)}` : bin.lt_s === null ? `≥ ${seconds(bin.ge_s)}` : `${seconds(bin.ge_s)} to ${seconds(bin.lt_s)}`);
+/** Bars between the edges of the bins; the edges are labeled, and the bins equally wide. */
+function histogram(whole, name, title, colorOf) {
+  const bins = whole.attainment[name];
+  const edges = bins.length ? [...bins.map((bin) => bin.ge_s), bins.at(-1).lt_s] : [];
   return {
-    traces: [{ type: "bar", x: sorted.map(label), y: sorted.map((bin) => bin.num_jobs), marker: { color: sorted.map((bin) => (name === "lateness_histogram" && (bin.ge_s ?? -1) >= 0) || (name === "slack_histogram" && (bin.lt_s ?? 1) <= 0) ? colors.p99 : colors.decode) }, name: "jobs" }],
-    layout: { showlegend: false, xaxis: { type: "category", title: { text: title } }, yaxis: { title: { text: "jobs" }, rangemode: "tozero" } },
+    traces: [{ type: "bar", x: bins.map((_, index) => index + 0.5), y: bins.map((bin) => bin.num_jobs), width: 0.94, marker: { color: bins.map(colorOf) }, meta: { field: name, group: "whole" }, name: "jobs", hovertemplate: "%{y} jobs<extra></extra>" }],
+    layout: { showlegend: false, hovermode: "closest", xaxis: { title: { text: title }, tickvals: edges.map((_, index) => index), ticktext: edges.map((edge) => (edge === null ? "" : tickSeconds(edge))), tickangle: bins.length > 9 ? -40 : 0, showgrid: false }, yaxis: { rangemode: "tozero" } },
   };
 }
 
@@ -117,45 +119,41 @@ const accuracy = {
   name: "accuracy",
   title: "Accuracy against branches",
   isOverTime: false,
-  views: ({ data: rows }) => [
+  views: (report) => [
     {
       title: "Accuracy against branches",
-      label: "Accuracy of a vote over so many of the stored branches",
-      build: (colors) => ({
-        traces: rows.map((row, index) => {
+      label: "Accuracy of a vote over so many of the stored branches, and over all of them",
+      build: (colors) => {
+        const traces = report.data.flatMap((row, index) => {
           const color = colors.series[index % colors.series.length];
-          return {
-            type: "scatter",
-            mode: "lines+markers",
-            x: row.widths.map((width) => width.num_branches),
-            y: row.widths.map((width) => width.accuracy.value),
-            error_y: { type: "data", array: row.widths.map((width) => width.accuracy.high - width.accuracy.value), arrayminus: row.widths.map((width) => width.accuracy.value - width.accuracy.low), color, thickness: 1, width: 3 },
-            name: nameOf(row),
-            line: { color, width: 2 },
-            marker: { color, size: 6 },
-          };
-        }),
-        layout: { xaxis: { type: "log", title: { text: "branches in the vote" }, tickvals: [1, 2, 4, 8, 16, 32, 64], ticktext: ["1", "2", "4", "8", "16", "32", "64"] }, yaxis: { tickformat: ".0%", title: { text: "right answers" } }, showlegend: rows.length > 1 },
-      }),
-      note: "Unbiased, from stored branches, with 95% intervals. The problems behind differ from width to width.",
+          const line = (field, extra) => ({ type: "scatter", mode: "lines+markers", x: row.widths.map((width) => width.num_branches), y: row.widths.map((width) => valueAt(width, field)), meta: { field, group: nameOf(row), list: "widths" }, ...extra });
+          const of = report.group_by ? `${nameOf(row)}, ` : "";
+          return [
+            line("accuracy.value", { ...withInterval(row.widths.map((width) => width.accuracy), color), name: `${of}so many`, line: { color, width: 2 }, marker: { color, size: 6 } }),
+            line("accuracy_of_all", { mode: "lines", name: `${of}all`, line: { color, width: 1.5, dash: "dot" } }),
+          ];
+        });
+        return { traces, layout: { xaxis: { type: "log", title: { text: "branches in the vote" }, tickvals: [1, 2, 4, 8, 16, 32, 64], ticktext: ["1", "2", "4", "8", "16", "32", "64"] }, yaxis: fractionAxis(valuesOf(traces)) } };
+      },
+      note: "What a vote over so many stored branches gives, beside a vote over all branches of the same problems. Votes that stay open get more branches, so wide ones are about harder problems.",
     },
   ],
   numbers: (report) =>
     table(
       "Accuracy against branches",
-      [[report.group_by?.replace("_", " ") ?? "group"], ["Branches", "num"], ["Problems", "num"], ["Accuracy", "num"], ["from", "num"], ["to", "num"], ["With all", "num"], ["Row-seconds each", "num"], ["Would have saved", "num"]],
+      [...groupHead(report), ["Branches", "num"], ["Problems", "num"], ["Accuracy", "num"], ["from", "num"], ["to", "num"], ["With all", "num"], ["Row-seconds each", "num"], ["Would have saved", "num"]],
       report.data.flatMap((row) =>
         row.widths.map((width) =>
           h(
             "tr",
             { "data-key": `${nameOf(row)}-${width.num_branches}` },
-            h("td", {}, nameOf(row)),
-            h("td.num", {}, number(width.num_branches, count)),
-            h("td.num", {}, number(width.num_problems, count)),
+            groupCell(report, row),
+            h("td.num", {}, number(width.num_branches, count, "num_branches")),
+            h("td.num", {}, number(width.num_problems, count, "num_problems")),
             ["value", "low", "high"].map((name) => h("td.num", {}, number(width.accuracy[name], percent, `accuracy.${name}`))),
-            h("td.num", {}, number(width.accuracy_of_all, percent)),
-            h("td.num", {}, number(width.row_seconds, decimal)),
-            h("td.num", {}, number(width.saved_row_seconds, seconds)),
+            h("td.num", {}, number(width.accuracy_of_all, percent, "accuracy_of_all")),
+            h("td.num", {}, number(width.row_seconds, decimal, "row_seconds")),
+            h("td.num", {}, number(width.saved_row_seconds, seconds, "saved_row_seconds")),
           ),
         ),
       ),
@@ -166,45 +164,46 @@ const speculation = {
   name: "speculation",
   title: "Speculation",
   isOverTime: false,
-  views: ({ data: rows }, { percentile }) => [
+  views: (report, { percentile }) => [
     {
       title: "Tokens per forward pass",
       label: "Mean acceptance length by draft length",
       build: (colors) => ({
-        traces: rows.map((row, index) => ({ type: "bar", x: row.by_draft.map((draft) => `draft ${draft.num_speculative_tokens}`), y: row.by_draft.map((draft) => draft.mean_acceptance_length), name: nameOf(row), marker: { color: colors.series[index % colors.series.length] } })),
-        layout: { barmode: "group", xaxis: { type: "category" }, yaxis: { rangemode: "tozero", title: { text: "tokens" } }, showlegend: rows.length > 1 },
+        traces: report.data.map((row, index) => ({ type: "bar", x: row.by_draft.map((draft) => `draft ${draft.num_speculative_tokens}`), y: row.by_draft.map((draft) => draft.mean_acceptance_length), name: nameOf(row), meta: { field: "mean_acceptance_length", group: nameOf(row), list: "by_draft" }, marker: { color: colors.series[index % colors.series.length] } })),
+        layout: { barmode: "group", bargap: 0.4, xaxis: { type: "category", categoryorder: "category ascending" }, yaxis: { rangemode: "tozero" }, showlegend: report.data.length > 1 },
       }),
     },
     {
       title: `Time per token by rows in use, ${percentile.toUpperCase()}`,
       label: "Time per output token by rows in use, one line for each draft length",
-      build: (colors) => ({
-        traces: rows.flatMap((row) =>
+      build: (colors) => {
+        const traces = report.data.flatMap((row, place) =>
           row.by_draft.map((draft, index) => {
             const known = draft.by_rows.filter((part) => part.ge !== null);
             const color = colors.series[index % colors.series.length];
-            return { type: "scatter", mode: "lines+markers", x: known.map((part) => (part.lt === null ? `${part.ge} or more` : `${part.ge} to ${part.lt - 1}`)), y: known.map((part) => part.tpot_s[percentile]), name: `${rows.length > 1 ? `${nameOf(row)}, ` : ""}draft ${draft.num_speculative_tokens}`, line: { color, width: 2 }, marker: { color, size: 6 } };
+            return { type: "scatter", mode: "lines+markers", x: known.map((part) => part.ge), y: known.map((part) => part.tpot_s[percentile]), text: known.map((part) => (part.lt === null ? `${part.ge} or more rows` : `${part.ge} to ${part.lt - 1} rows`)), name: `${report.data.length > 1 ? `${nameOf(row)}, ` : ""}draft ${draft.num_speculative_tokens}`, meta: { field: `tpot_s.${percentile}`, group: nameOf(row), draft: draft.num_speculative_tokens }, line: { color, width: 2, dash: DASHES[place % DASHES.length] }, marker: { color, size: 6 }, hovertemplate: "%{y:.4f} s with %{text}" };
           }),
-        ),
-        layout: { xaxis: { type: "category", title: { text: "rows in use" } }, yaxis: { rangemode: "tozero", title: { text: "seconds" } }, showlegend: true },
-      }),
+        );
+        const ticks = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024];
+        return { traces, layout: { xaxis: { type: "log", title: { text: "rows in use, from" }, tickvals: ticks, ticktext: ticks.map(String) }, yaxis: secondsAxis(valuesOf(traces)), showlegend: true, ...(traces.length > 4 ? LEGEND_BELOW : {}) } };
+      },
     },
   ],
   numbers: (report) =>
     table(
       "Speculation",
-      [[report.group_by?.replace("_", " ") ?? "group"], ["Draft", "num"], ["Branches", "num"], ["Acceptance rate", "num"], ["By position"], ["Tokens per pass", "num"], ["Per token P50", "num"], ["P90", "num"], ["P99", "num"]],
+      [...groupHead(report), ["Draft", "num"], ["Branches", "num"], ["Acceptance rate", "num"], ["By position"], ["Tokens per pass", "num"], ["Per token P50", "num"], ["P90", "num"], ["P99", "num"]],
       report.data.flatMap((row) =>
         row.by_draft.map((draft) =>
           h(
             "tr",
             { "data-key": `${nameOf(row)}-${draft.num_speculative_tokens}` },
-            h("td", {}, nameOf(row)),
-            h("td.num", {}, number(draft.num_speculative_tokens, count)),
-            h("td.num", {}, number(draft.num_branches, count)),
-            h("td.num", {}, number(draft.acceptance_rate, percent)),
-            h("td", {}, draft.acceptance_by_position.map(percent).join("  ")),
-            h("td.num", {}, number(draft.mean_acceptance_length, decimal)),
+            groupCell(report, row),
+            h("td.num", {}, number(draft.num_speculative_tokens, count, "num_speculative_tokens")),
+            h("td.num", {}, number(draft.num_branches, count, "num_branches")),
+            h("td.num", {}, number(draft.acceptance_rate, percent, "acceptance_rate")),
+            h("td", {}, draft.acceptance_by_position.map((rate, index) => [index ? "  " : "", number(rate, percent, "acceptance_by_position")])),
+            h("td.num", {}, number(draft.mean_acceptance_length, decimal, "mean_acceptance_length")),
             PERCENTILES.map((name) => h("td.num", {}, number(draft.tpot_s[name], seconds, `tpot_s.${name}`))),
           ),
         ),

@@ -12,6 +12,8 @@ import { describe } from "./timeline_tip.js";
 
 const LISTED = 2000;
 const SHORTEST_S = 0.02;
+/** A timeline of millions of branches takes seconds to sum up: so many times as long lies between. */
+const REST = 10;
 
 /**
  * A timeline in an element of its own.
@@ -42,12 +44,14 @@ export function timeline(job, view, { onMove, onOpen, signal }) {
   let dragFrom = null;
   let dragTo = null;
   let turn = 0;
+  let restUntilMs = 0;
 
   const stretch = () => [from ?? 0, to ?? Math.max((endMs - createdMs) / 1000, 0.1)];
 
   async function load() {
     const [first, last] = stretch();
     const own = ++turn;
+    const beganMs = performance.now();
     const loaded = await call(
       withQuery(`/v1/jobs/${job.id}/timeline`, {
         start: new Date(createdMs + 1000 * first).toISOString(),
@@ -58,6 +62,7 @@ export function timeline(job, view, { onMove, onOpen, signal }) {
       { signal },
     );
     if (own !== turn || signal.aborted) return;
+    restUntilMs = performance.now() + REST * (performance.now() - beganMs);
     data = loaded;
     layout = layOut(data, createdMs);
     const listed = data.branches ? "" : `; from ${count(LISTED)} on they are summed up, so zoom in to see each`;
@@ -151,9 +156,10 @@ export function timeline(job, view, { onMove, onOpen, signal }) {
     element,
     /** Reads again; a job that ended is read once more up to its end. */
     refresh(fresh) {
+      const hasEnded = fresh.finished_at !== job.finished_at;
       job = fresh;
       endMs = Date.parse(job.finished_at ?? new Date().toISOString());
-      return load();
+      return hasEnded || performance.now() > restUntilMs ? load() : null;
     },
   };
 }

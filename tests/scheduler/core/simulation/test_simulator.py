@@ -13,6 +13,7 @@ from scheduler.core.simulation.policy import Production
 from scheduler.core.simulation.simulator import simulate
 from scheduler.core.simulation.world import SimulatedJob, SimulatedWorker
 from scheduler.core.snapshot import Snapshot
+from scheduler.core.stopping import plurality
 from tests.scheduler.core import worlds
 
 CONFIG = SchedulerConfig()
@@ -210,3 +211,37 @@ def test_a_policy_that_gives_up_an_alive_worker_is_in_error() -> None:
 
     with pytest.raises(ValueError, match="gave up"):
         simulate([job("j1", recorded(700))], [worker()], Losing(Plan(1, 0, 500, 1)), CONFIG)
+
+
+def test_kept_branches_are_those_that_voted_and_those_that_were_cut_short() -> None:
+    jobs = sampled_jobs(15, seed=3)
+    outcome = simulate(jobs, production_workers(1), Production(), CONFIG, keeps_branches=True)
+    problems = [p for job in outcome.jobs for p in job.problems]
+    assert any(p.is_degraded for p in problems)
+    assert {b.is_finished for p in problems for b in p.branches} == {True, False}
+    for problem in problems:
+        finished = [b for b in problem.branches if b.is_finished]
+        assert len(finished) == problem.num_branches
+        assert sum(b.tokens for b in problem.branches) == pytest.approx(problem.tokens)
+        in_order = sorted(finished, key=lambda b: b.finished_s)
+        vote = plurality([b.vote_class for b in in_order])
+        assert (vote is not None and vote.vote_class == 0) == problem.is_right
+        for branch in problem.branches:
+            moments = (branch.queued_s, branch.started_s, branch.first_token_s, branch.finished_s)
+            known = [at_s for at_s in moments if at_s is not None]
+            assert known == sorted(known)
+            assert branch.finished_s <= problem.finish_s + 1e-9
+
+
+def test_an_engine_that_changes_goes_on_at_its_new_speed() -> None:
+    before = worker(prefill_base_s=0.0, prefill_token_s=0.0)
+    slow = replace(before, latency=before.latency.scaled(3.0))
+    outcome = simulate(
+        [job("j1", recorded(1000))],
+        [before],
+        Everything(Plan(1, 0, 9999, 1)),
+        CONFIG,
+        changes=[(CONFIG.dispatch_s + 4.0, slow)],
+    )
+    # 400 tokens at 10 ms, and 600 at 30 ms.
+    assert outcome.jobs[0].finish_s == pytest.approx(CONFIG.dispatch_s + 4.0 + 18.0, abs=1e-9)
