@@ -14,7 +14,7 @@ VLLM_INSTALLED = $(or $(wildcard $(VLLM_VENV)/.installed-gpu),$(VLLM_VENV)/.inst
 VLLM_PIP := $(VLLM_BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test test-page acceptance fuzz check lint bench clean
+.PHONY: help setup demo up test test-page screenshots acceptance fuzz check lint bench clean
 .PHONY: install-vllm install-vllm-cpu test-vllm
 
 help: ## List the targets
@@ -46,6 +46,9 @@ fuzz: $(INSTALLED) ## Fuzz a live server by its OpenAPI document: make fuzz ARGS
 
 test-page: $(INSTALLED) ## Drive the web page in headless Chromium, where that is installed
 	$(BIN)/python -m pytest -m browser tests/api/page $(ARGS)
+
+screenshots: $(INSTALLED) ## Take the pictures of README from a simulated history, into docs/figures
+	$(BIN)/python -m tests.api.page.screenshots $(ARGS)
 
 lint: $(INSTALLED) ## Check format, style, types and import contracts
 	$(BIN)/ruff format --check .

@@ -5,21 +5,26 @@ import { empty, h, show, table } from "./dom.js";
 import { count, decimal, instant, number, percent, seconds } from "./format.js";
 
 const EVERY_S = 5;
+/** It costs a decision, and counts the problems: so many times as long as it took lies between. */
+const REST = 10;
 
-/** The explanation in an element of its own; it costs a decision, so it is read less often. */
+/** The explanation in an element of its own, read less often than the job. */
 export function explanation(job, { signal }) {
   const element = h("div", { "data-keep": "explanation" });
-  let readMs = -Infinity;
+  let dueMs = 0;
   let readState = null;
   return {
     element,
     async refresh(fresh) {
-      const isDue = performance.now() - readMs > 1000 * EVERY_S || readState !== fresh.state;
-      if (!isDue) return;
-      const found = await call(`/v1/jobs/${job.id}/explain`, { signal });
-      readMs = performance.now();
+      const beganMs = performance.now();
+      if (beganMs < dueMs && readState === fresh.state) return;
       readState = fresh.state;
-      render(element, found);
+      dueMs = Infinity;
+      try {
+        render(element, await call(`/v1/jobs/${job.id}/explain`, { signal }));
+      } finally {
+        dueMs = performance.now() + Math.max(1000 * EVERY_S, REST * (performance.now() - beganMs));
+      }
     },
   };
 }

@@ -56,7 +56,9 @@ export async function enter(main, { params: [jobId], signal }) {
       if (!isFirst) job = await call(path, { signal });
       isFirst = false;
       render();
-      await Promise.all([branches.refresh(job), listed.refresh(job), decisions.refresh(job)]);
+      // These two may take long for a large job, and pace themselves.
+      for (const part of [branches, decisions]) part.refresh(job).catch((error) => signal.aborted || notify(error.message));
+      await listed.refresh(job);
       return job.finished_at === null;
     },
     { everyS: 1, streamedS: 3, stream: `${path}/events`, signal },

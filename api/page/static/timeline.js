@@ -44,6 +44,7 @@ export function timeline(job, view, { onMove, onOpen, signal }) {
   let dragFrom = null;
   let dragTo = null;
   let turn = 0;
+  let restMs = 0;
   let restUntilMs = 0;
 
   const stretch = () => [from ?? 0, to ?? Math.max((endMs - createdMs) / 1000, 0.1)];
@@ -62,7 +63,7 @@ export function timeline(job, view, { onMove, onOpen, signal }) {
       { signal },
     );
     if (own !== turn || signal.aborted) return;
-    restUntilMs = performance.now() + REST * (performance.now() - beganMs);
+    restMs = REST * (performance.now() - beganMs);
     data = loaded;
     layout = layOut(data, createdMs);
     const listed = data.branches ? "" : `; from ${count(LISTED)} on they are summed up, so zoom in to see each`;
@@ -155,11 +156,13 @@ export function timeline(job, view, { onMove, onOpen, signal }) {
   return {
     element,
     /** Reads again; a job that ended is read once more up to its end. */
-    refresh(fresh) {
+    async refresh(fresh) {
       const hasEnded = fresh.finished_at !== job.finished_at;
       job = fresh;
       endMs = Date.parse(job.finished_at ?? new Date().toISOString());
-      return hasEnded || performance.now() > restUntilMs ? load() : null;
+      if (!hasEnded && performance.now() < restUntilMs) return;
+      restUntilMs = Infinity;
+      await load().finally(() => (restUntilMs = performance.now() + restMs));
     },
   };
 }
