@@ -8,7 +8,7 @@ a job ends its counts are final and are kept with it, so a list of ended jobs co
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, fields
 
-from sqlalchemy import bindparam, func, select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from db.models import Job, Problem
@@ -53,15 +53,12 @@ def jobs_progress(session: Session, job_ids: Sequence[str]) -> dict[str, JobProg
 
 def keep_progress(session: Session, job_ids: Sequence[str]) -> None:
     """Keep the counts of jobs that have just ended; call it in their transaction."""
-    counted = _counted(session, job_ids)
-    if counted:
-        table = Job.__table__
-        session.connection().execute(
-            update(table)
-            .where(table.c.id == bindparam("ended_id"))
-            .values(final_progress=bindparam("counts")),
-            [{"ended_id": job_id, "counts": asdict(found)} for job_id, found in counted.items()],
-        )
+    ended = [
+        {"id": job_id, "final_progress": asdict(counts)}
+        for job_id, counts in _counted(session, job_ids).items()
+    ]
+    if ended:
+        session.execute(update(Job), ended)
 
 
 def _counted(session: Session, job_ids: Sequence[str]) -> dict[str, JobProgress]:

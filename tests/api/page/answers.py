@@ -113,5 +113,6 @@ def _of_job(job: dict[str, Any]) -> Iterator[tuple[str, float]]:
 
 def _between(first: str, last: str) -> float:
     """Seconds, from instants as a browser has them: of whole milliseconds."""
-    ends = [int(datetime.fromisoformat(each).timestamp() * 1000) for each in (first, last)]
-    return (ends[1] - ends[0]) / 1000
+    since, until = (datetime.fromisoformat(each) for each in (first, last))
+    millis = [1000 * int(at.timestamp()) + at.microsecond // 1000 for at in (since, until)]
+    return (millis[1] - millis[0]) / 1000

@@ -55,7 +55,7 @@ def test_a_deadline_is_dragged_and_the_job_submitted_with_it_is_watched_to_its_e
     page: Page,
 ) -> None:
     page.goto("/quote?num=40&chars=8")
-    accuracy = page.locator("[data-name=accuracy]")
+    accuracy = page.locator(".quoted [data-name=accuracy]")
     slider = page.get_by_label("Deadline", exact=True)
     slider.focus()
     page.keyboard.press("Home")
