@@ -147,13 +147,19 @@ def _rows(
         if isinstance(verdict, Rejected):
             rows.refusals.append(tenant | refusal_row(ended, verdict))
             continue
-        job_id = f"job_{uuid_utils.uuid7().hex}"
+        job_id = _new_job_id(ended.at(ended.outcome.arrival_s))
         rows.jobs.append({"id": job_id} | tenant | job_row(ended, verdict))
         owned = {"job_id": job_id} | tenant
         rows.events.extend(owned | event for event in event_rows(ended, verdict))
         _add_work(rows, ended, job_id, batch_ids, problem_ids)
     rows.events.sort(key=lambda event: event["at"])
     return rows
+
+
+def _new_job_id(created_at: datetime) -> str:
+    """A UUIDv7 of that instant: the id of a job begins with when it was made."""
+    made_ms = int(1000 * created_at.timestamp())
+    return f"job_{made_ms:012x}{uuid_utils.uuid7().hex[12:]}"
 
 
 def _add_work(

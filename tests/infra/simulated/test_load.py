@@ -70,6 +70,9 @@ def test_every_row_says_that_it_is_simulated_and_agrees_with_the_others(
         session.execute(text("UPDATE jobs SET final_progress = NULL"))
         counted = jobs_progress(session, [job.id for job in jobs])
         assert {job.id: JobProgress(**job.final_progress) for job in jobs} == counted
+        ids = session.execute(text("SELECT id, created_at FROM jobs")).all()
+        made_ms = {job.id: int(job.id.removeprefix("job_")[:12], 16) for job in ids}
+        assert all(abs(made_ms[j.id] - 1000 * j.created_at.timestamp()) < 2 for j in ids)
         late = "SELECT count(*) FROM branches JOIN jobs ON jobs.id = job_id WHERE {}"
         assert not _number(session, late.format("branches.finished_at > jobs.finished_at"))
         assert _number(session, "SELECT count(*) FROM problems WHERE degraded")
