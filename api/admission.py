@@ -1,4 +1,4 @@
-"""Admits a checked submission and stores its job, inside the caller's transaction.
+"""Admits a submission whose problems are loaded and stores its job, in the caller's transaction.
 
 Theory of operation: admissions take turns under a lock that the caller takes. It also serializes
 retries: of concurrent requests with one `Idempotency-Key`, or with one content, the first stores a
@@ -8,20 +8,19 @@ job and the others find it. What refuses raises, and the transaction leaves noth
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-import uuid_utils
 from sqlalchemy.orm import Session
 
 from api.deadlines import deadline_at
 from api.errors import invalid
-from api.problem_rows import insert_problem_set
+from api.problem_rows import Loaded
 from api.prompts import check_fit, prompt_tokens
 from api.quota import check_quota
 from api.refusals import RefusedError
 from api.replays import BY_CONTENT, BY_KEY, replayed_by_content, replayed_by_key
 from api.schemas.submission import SetOptions
 from api.settings import ApiSettings
-from api.submission import Submission
 from db import jobs, keys, wake, workers
+from db.problems import delete_problems
 from db.snapshot import read_snapshot
 from scheduler.core.admission import weigh
 from scheduler.core.basis import fleet_of
@@ -50,7 +49,7 @@ class Stored:
 
 def store(
     session: Session,
-    submission: Submission,
+    loaded: Loaded,
     *,
     tenant_id: str,
     idempotency_key: str | None,
@@ -70,20 +69,20 @@ def store(
             more tokens than the tenant may have queued.
         RefusedError: Admission refuses, which leaves no job.
     """
-    sha256 = submission.sha256
+    options, problems, sha256 = loaded.options, loaded.problems, loaded.sha256
     found = replayed_by_key(session, tenant_id=tenant_id, key=idempotency_key, sha256=sha256)
     if found is not None:
+        delete_problems(session, loaded.job_id)
         return Stored(found, BY_KEY)
-    if idempotency_key is None and submission.options.deduplicate:
+    if idempotency_key is None and options.deduplicate:
         found = replayed_by_content(
             session, tenant_id=tenant_id, sha256=sha256, now=now, settings=settings
         )
         if found is not None:
+            delete_problems(session, loaded.job_id)
             return Stored(found, BY_CONTENT)
     snapshot = read_snapshot(session, now)
-    options = submission.options
     due_at = deadline_at(options.deadline, received_at, settings)
-    problems = submission.problems
     job = new_job(
         options if options.solve else options.model_copy(update=_UNSOLVED),
         tenant_id=tenant_id,
@@ -95,7 +94,11 @@ def store(
         now=now,
     )
     job = replace(
-        job, grading=options.grading.grading(), solve=options.solve, request_sha256=sha256
+        job,
+        id=loaded.job_id,
+        grading=options.grading.grading(),
+        solve=options.solve,
+        request_sha256=sha256,
     )
     check_model(session, job.model)
     fleet = fleet_of(snapshot, job.model, settings.scheduler)
@@ -110,7 +113,6 @@ def store(
         idempotency_key=idempotency_key,
         sha256=sha256,
     )
-    insert_problem_set(session, job.id, problems)
     wake.notify(session)
     return Stored(job.id)
 
@@ -126,7 +128,7 @@ def new_job(
 ) -> jobs.NewJob:
     """The job that a submission with these options would be."""
     return jobs.NewJob(
-        id=f"job_{uuid_utils.uuid7().hex}",
+        id=jobs.new_job_id(),
         tenant_id=tenant_id,
         name=options.name,
         model=options.model,
@@ -162,7 +164,7 @@ def admit(
         RefusedError: Nobody serves its model, or the deadline cannot be met.
     """
     wanted = insert_admitted(session, job, snapshot, settings.scheduler, best_effort=best_effort)
-    check_quota(session, job.tenant_id, wanted, settings, now=job.created_at)
+    check_quota(session, job.tenant_id, wanted, settings, job_ids=[job.id], now=job.created_at)
     if idempotency_key is not None:
         keys.claim_idempotency_key(
             session,

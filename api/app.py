@@ -1,5 +1,6 @@
 """Builds the HTTP application: store, routes, errors and metrics."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -40,6 +41,7 @@ from api.schemas.submission import submission_schemas
 from api.settings import ApiSettings
 from api.telemetry import RequestMetrics, Telemetry
 from api.webhooks.deliverer import Deliverer
+from api.webhooks.metrics import DeliveryMetrics
 from db.session import connect, session_factory
 
 _TAGS = [
@@ -61,7 +63,11 @@ _KEYED: dict[int | str, dict[str, Any]] = {
     401: {"model": ErrorOut, "description": "The API key is missing, unknown or not in force."},
     403: {"model": ErrorOut, "description": "The API key lacks a scope; `scope` names it."},
     429: {"model": ErrorOut, "description": "Too many requests; `Retry-After` says when to."},
-    503: {"model": ErrorOut, "description": "The database does not answer; retry."},
+    503: {
+        "model": ErrorOut,
+        "description": "`store_unavailable`: the database does not answer; or `server_busy`: too"
+        " many requests at once. `Retry-After` says when to retry.",
+    },
 }
 
 
@@ -69,10 +75,11 @@ def create_app(settings: ApiSettings) -> FastAPI:
     """An application on the store of `settings`; the store need not answer yet."""
     engine = connect(settings.database_url, pool_size=settings.pool_size)
     registry = CollectorRegistry()
+    deliveries = DeliveryMetrics(registry)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        deliverer = Deliverer(app.state.sessions, settings.webhooks)
+        deliverer = Deliverer(app.state.sessions, settings.webhooks, deliveries)
         async with deliverer.running():
             with app.state.clerk.running(), app.state.feed.running():
                 yield
@@ -89,6 +96,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
     app.state.settings = settings
     app.state.sessions = session_factory(engine)
     app.state.rate_limits = RateLimits(settings)
+    app.state.turns = asyncio.Semaphore(max(1, settings.pool_size // 2))
     app.state.clerk = Clerk(app.state.sessions, settings)
     app.state.feed = Feed(
         app.state.sessions, settings.database_url, max_followers=settings.max_streams

@@ -1,16 +1,20 @@
 """One envelope for every error: `{"error": {"message", "type", "param", "code"}}`."""
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
+import psycopg
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
+
+_log = logging.getLogger("slackline.api")
 
 _RETRY_STORE_S = 2
 _MAX_RETRY_AFTER_S = 120
@@ -74,11 +78,21 @@ def not_found(what: str, name: str) -> ApiError:
 
 
 def store_unavailable() -> ApiError:
-    """A 503: Postgres does not answer or has no free connection."""
+    """A 503: Postgres does not answer."""
     return ApiError(
         503,
         "store_unavailable",
         f"The database does not answer. Retry in {_RETRY_STORE_S} seconds.",
+        headers={"Retry-After": str(_RETRY_STORE_S)},
+    )
+
+
+def server_busy(why: str) -> ApiError:
+    """A 503: this server has more to do than it can now."""
+    return ApiError(
+        503,
+        "server_busy",
+        f"{why} Retry in {_RETRY_STORE_S} seconds.",
         headers={"Retry-After": str(_RETRY_STORE_S)},
     )
 
@@ -171,10 +185,18 @@ def _on_http_exception(request: Request, error: Exception) -> JSONResponse:
     return ApiError(error.status_code, code, message, headers=error.headers).response()
 
 
-def _on_store_error(_: Request, error: Exception) -> JSONResponse:
-    """A lost connection is a 503 to retry; any other database error is our bug."""
-    if isinstance(error, DBAPIError) and not (
-        error.connection_invalidated or isinstance(error, OperationalError)
+def _on_store_error(request: Request, error: Exception) -> JSONResponse:
+    """What passes is a 503 to retry, and is logged; any other database error is our bug."""
+    cause = error.orig if isinstance(error, DBAPIError) else None
+    if isinstance(error, PoolTimeoutError):
+        answer = server_busy("All connections of this server to the database are in use.")
+    elif isinstance(cause, psycopg.errors.IdleInTransactionSessionTimeout):
+        answer = server_busy("This server took too long between two steps of the request.")
+    elif isinstance(error, OperationalError) or (
+        isinstance(error, DBAPIError) and error.connection_invalidated
     ):
+        answer = store_unavailable()
+    else:
         raise error
-    return store_unavailable().response()
+    _log.warning("%s %s: %s: %s", request.method, request.url.path, answer.code, cause or error)
+    return answer.response()

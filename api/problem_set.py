@@ -1,10 +1,11 @@
 """Reads and checks the problems of a submission, one at a time.
 
-A set is read twice: once to check and count it before anything is stored, once to store it. JSON
-Lines stay in their file all the while, so memory grows with the ids and not with the prompts.
+A set is read once, and checked on its way into the store. JSON Lines stay in their file all the
+while, so memory grows with the ids and not with the prompts.
 """
 
 import hashlib
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -45,66 +46,99 @@ class ProblemSet:
             yield place, _problem(place, raw)
 
 
-def check(
-    source: ProblemSource,
-    settings: ApiSettings,
-    check_also: Callable[[Place, ProblemIn], None] | None = None,
-) -> ProblemSet:
-    """Check every problem.
+class Reading:
+    """A set that is checked while it is read. Iterate to the end, then ask for `checked`.
 
     Args:
         check_also: Raises for what only the options of the set forbid.
+    """
+
+    def __init__(
+        self,
+        source: ProblemSource,
+        settings: ApiSettings,
+        check_also: Callable[[Place, ProblemIn], None] | None = None,
+    ) -> None:
+        self._source = source
+        self._settings = settings
+        self._check_also = check_also
+        self._checked: ProblemSet | None = None
+
+    def __iter__(self) -> Iterator[ProblemIn]:
+        """Yield each problem once it is checked.
+
+        Raises:
+            ApiError: 400 for the first bad problem, with its line or index; 413 for too many.
+        """
+        settings = self._settings
+        seen: dict[str, Place] = {}
+        digest = hashlib.sha256()
+        num_prompt_chars = max_prompt_chars = num_submissions = 0
+        for place, raw in self._source:
+            if len(seen) == settings.max_problems:
+                raise ApiError(
+                    413,
+                    "too_many_problems",
+                    f"The set has more than {settings.max_problems:,} problems. Split it into"
+                    " several jobs.",
+                    param="problems",
+                )
+            problem = _problem(place, raw)
+            _check_lengths(place, problem, settings)
+            if problem.submissions:
+                _check_submissions(place, problem, settings)
+            if self._check_also is not None:
+                self._check_also(place, problem)
+            key = problem.id or ""
+            if key in seen:
+                raise _duplicate(place, key, seen[key])
+            seen[key] = place
+            num_submissions += len(problem.submissions)
+            num_prompt_chars += len(problem.prompt)
+            max_prompt_chars = max(max_prompt_chars, len(problem.prompt))
+            digest.update(orjson.dumps([key, problem.prompt, problem.reference_answer]))
+            if problem.grading or problem.submissions:
+                digest.update(problem.model_dump_json(include={"grading", "submissions"}).encode())
+            yield problem
+        if not seen:
+            raise invalid(
+                "problems",
+                "The problem set is empty. Send at least one problem.",
+                code="empty_problem_set",
+            )
+        self._checked = ProblemSet(
+            self._source,
+            len(seen),
+            num_prompt_chars,
+            max_prompt_chars,
+            digest.hexdigest(),
+            num_submissions,
+        )
+
+    @property
+    def checked(self) -> ProblemSet:
+        """The set, once it was read to the end."""
+        assert self._checked is not None
+        return self._checked
+
+
+def check(source: ProblemSource, settings: ApiSettings) -> ProblemSet:
+    """Check every problem of a set that is not to be stored.
 
     Raises:
         ApiError: 400 for the first bad problem, with its line or index; 413 for too many.
     """
-    seen: dict[str, Place] = {}
-    digest = hashlib.sha256()
-    num_prompt_chars = max_prompt_chars = num_submissions = 0
-    for place, raw in source:
-        if len(seen) == settings.max_problems:
-            raise ApiError(
-                413,
-                "too_many_problems",
-                f"The set has more than {settings.max_problems:,} problems. Split it into several"
-                " jobs.",
-                param="problems",
-            )
-        problem = _problem(place, raw)
-        _check_lengths(place, problem, settings)
-        if problem.submissions:
-            _check_submissions(place, problem, settings)
-        num_submissions += len(problem.submissions)
-        if check_also is not None:
-            check_also(place, problem)
-        key = problem.id or ""
-        if key in seen:
-            first = seen[key]
-            where = f"problems[{first.index}]" if first.line is None else f"line {first.line}"
-            raise place.error(
-                "duplicate_id",
-                "id",
-                f"the id '{key}' is already that of {where}. Give each problem its own id.",
-            )
-        seen[key] = place
-        num_prompt_chars += len(problem.prompt)
-        max_prompt_chars = max(max_prompt_chars, len(problem.prompt))
-        digest.update(orjson.dumps([key, problem.prompt, problem.reference_answer]))
-        if problem.grading or problem.submissions:
-            digest.update(problem.model_dump_json(include={"grading", "submissions"}).encode())
-    if not seen:
-        raise invalid(
-            "problems",
-            "The problem set is empty. Send at least one problem.",
-            code="empty_problem_set",
-        )
-    return ProblemSet(
-        source,
-        len(seen),
-        num_prompt_chars,
-        max_prompt_chars,
-        digest.hexdigest(),
-        num_submissions,
+    reading = Reading(source, settings)
+    deque(reading, maxlen=0)
+    return reading.checked
+
+
+def _duplicate(place: Place, key: str, first: Place) -> ApiError:
+    where = f"problems[{first.index}]" if first.line is None else f"line {first.line}"
+    return place.error(
+        "duplicate_id",
+        "id",
+        f"the id '{key}' is already that of {where}. Give each problem its own id.",
     )
 
 

@@ -1,5 +1,6 @@
 """Holds a tenant to the tokens that it may have queued, while its next job is stored."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -55,20 +56,26 @@ class Excess:
 
 
 def excess(
-    session: Session, tenant_id: str, wanted: float, settings: ApiSettings, *, now: datetime
+    session: Session,
+    tenant_id: str,
+    wanted: float,
+    settings: ApiSettings,
+    *,
+    job_ids: Collection[str],
+    now: datetime,
 ) -> Excess | None:
     """None when a tenant may queue so many tokens more.
 
     Args:
         session: Holds the admission, so that no other job comes in between; see `hold_admission`.
-        wanted: What jobs count for whose problems are not stored yet.
+        wanted: What these jobs count for, the new ones.
     """
     limit = max_queued_tokens(session, tenant_id)
     if limit is None:
         limit = settings.max_queued_tokens
     if limit is None:
         return None
-    jobs = queued_jobs(session, tenant_id)
+    jobs = queued_jobs(session, tenant_id, without=job_ids)
     queued = sum(job.tokens for job in jobs)
     if queued + wanted <= limit:
         return None
@@ -83,13 +90,19 @@ def excess(
 
 
 def check_quota(
-    session: Session, tenant_id: str, wanted: float, settings: ApiSettings, *, now: datetime
+    session: Session,
+    tenant_id: str,
+    wanted: float,
+    settings: ApiSettings,
+    *,
+    job_ids: Collection[str],
+    now: datetime,
 ) -> None:
     """Refuse what is beyond a tenant's quota.
 
     Raises:
         ApiError: 429.
     """
-    beyond = excess(session, tenant_id, wanted, settings, now=now)
+    beyond = excess(session, tenant_id, wanted, settings, job_ids=job_ids, now=now)
     if beyond is not None:
         raise beyond.error()

@@ -3,7 +3,6 @@
 import hashlib
 from datetime import datetime
 
-import uuid_utils
 from sqlalchemy.orm import Session
 
 from api.admission import Stored, admit, check_model
@@ -86,7 +85,7 @@ def _again(
     source: Job, wanted: RetryIn, num_problems: int, due_at: datetime, now: datetime
 ) -> jobs.NewJob:
     return jobs.NewJob(
-        id=f"job_{uuid_utils.uuid7().hex}",
+        id=jobs.new_job_id(),
         tenant_id=source.tenant_id,
         name=source.name if wanted.name is None else wanted.name,
         model=source.model,

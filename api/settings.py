@@ -37,6 +37,9 @@ class ApiSettings(BaseSettings):
         stream_heartbeat_s: Between two comments on a stream, for proxies that cut silent ones.
         max_deadline_s: Longest time to a deadline.
         min_deadline_s: Shortest time to a deadline; below it not even one branch would fit.
+        pool_size: Connections to the store, and as many again for a moment. Half of it may be
+            submissions at a time.
+        max_turn_wait_s: How long a submission waits for its turn.
         webhooks: How and where events are sent.
         scheduler: Policy by which jobs are admitted. Set it as for the scheduler process, which
             has to keep what is promised here.
@@ -75,5 +78,6 @@ class ApiSettings(BaseSettings):
     max_deadline_s: float = 7 * 86_400
     min_deadline_s: float = 1.0
     pool_size: int = 10
+    max_turn_wait_s: float = 30.0
     webhooks: WebhookSettings = WebhookSettings()
     scheduler: SchedulerConfig = SchedulerConfig()

@@ -80,6 +80,9 @@ class EventStream(Response):
 
     async def _messages(self, follower: Follower) -> AsyncIterator[ServerSentEvent]:
         """What to send: stored events in order and once, progress as it comes."""
+        if self._job_id is None:
+            # Where it begins: a client that leaves before the first event can resume, too.
+            yield ServerSentEvent(id=str(self._last), sep="\n")
         async with aclosing(self._events(follower)) as events:
             async for event in events:
                 if event.id is not None:

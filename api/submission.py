@@ -1,7 +1,7 @@
 """Reads one submission out of a received body.
 
-Everything that does not depend on the time or on the store is checked here, before a transaction
-opens, so bad input never touches the store.
+The options are checked here, before a transaction opens. The problems are checked when they are
+read, which is when they are stored; a bad one ends the transaction, which leaves nothing behind.
 """
 
 import hashlib
@@ -16,7 +16,7 @@ from api.body import Body
 from api.deadlines import check_form
 from api.errors import ApiError, invalid, validation_error
 from api.grading import check_gradable
-from api.problem_set import ProblemSet, check
+from api.problem_set import Reading
 from api.problem_source import JsonList, ProblemSource, lines_of
 from api.schemas.submission import JobOptions, SetOptions
 from api.settings import ApiSettings
@@ -26,19 +26,21 @@ Options = TypeVar("Options", bound=SetOptions)
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """A checked submission.
-
-    Attributes:
-        sha256: Digest of options and problems; tells a retry from another request.
-    """
+    """A submission with checked options, whose problems are still to be read."""
 
     options: JobOptions
-    problems: ProblemSet
-    sha256: str
+    problems: Reading
+
+    def sha256(self) -> str:
+        """Digest of options and problems, which were read; tells a retry from another request."""
+        problems = self.problems.checked.sha256
+        return hashlib.sha256(
+            self.options.model_dump_json().encode() + problems.encode()
+        ).hexdigest()
 
 
 def read_submission(body: Body, settings: ApiSettings) -> Submission:
-    """Check all that does not depend on the time or on the store.
+    """Check the options, as far as they do not depend on the time or on the store.
 
     Raises:
         ApiError: 4xx that says what to change.
@@ -52,9 +54,7 @@ def read_submission(body: Body, settings: ApiSettings) -> Submission:
         )
     options = read_options(JobOptions, fields, settings)
     check_form(options.deadline)
-    problems = check(source, settings, partial(check_gradable, options=options))
-    digest = hashlib.sha256(options.model_dump_json().encode() + problems.sha256.encode())
-    return Submission(options, problems, digest.hexdigest())
+    return Submission(options, Reading(source, settings, partial(check_gradable, options=options)))
 
 
 def read_options(kind: type[Options], fields: dict[str, Any], settings: ApiSettings) -> Options:

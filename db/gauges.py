@@ -6,8 +6,8 @@ from datetime import datetime, timedelta
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from db.models import Job, Problem, Worker
-from scheduler.core.states import ProblemState
+from db.models import Job, Problem, WebhookDelivery, Worker
+from scheduler.core.states import DeliveryState, ProblemState
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,12 +18,14 @@ class Gauges:
         num_live_jobs: Jobs by live state; a state without jobs is absent.
         num_pending_problems: Problems of live jobs that no batch holds.
         num_workers: Workers with a recent heartbeat.
+        num_pending_deliveries: Events on their way to webhooks.
         min_slack_s: Least `deadline - predicted finish` of a live job; None without a forecast.
     """
 
     num_live_jobs: dict[str, int]
     num_pending_problems: int
     num_workers: int
+    num_pending_deliveries: int
     min_slack_s: float | None
 
 
@@ -50,6 +52,11 @@ def read_gauges(session: Session, *, worker_timeout_s: float, now: datetime) -> 
                 Worker.stopped_at.is_(None),
                 Worker.heartbeat_at >= now - timedelta(seconds=worker_timeout_s),
             )
+        ).one(),
+        num_pending_deliveries=session.scalars(
+            select(func.count())
+            .select_from(WebhookDelivery)
+            .where(WebhookDelivery.state == DeliveryState.PENDING)
         ).one(),
         min_slack_s=None if slack is None else float(slack),
     )

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
+import uuid_utils
 from sqlalchemy import func, insert, select, tuple_, update
 from sqlalchemy.orm import Session
 
@@ -43,6 +44,11 @@ class NewJob:
     request_sha256: str | None = None
     retry_of: str | None = None
     tokens_per_problem: float = 0.0
+
+
+def new_job_id() -> str:
+    """An id for a job; later ones sort behind it."""
+    return f"job_{uuid_utils.uuid7().hex}"
 
 
 def insert_job(

@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, func, select, text, update
+from sqlalchemy import ColumnElement, and_, delete, func, select, text, update
 from sqlalchemy.orm import Session
 
 from db.leases import HELD_BATCH
@@ -65,7 +65,11 @@ def insert_problems(session: Session, job_id: str, problems: Iterable[NewProblem
 
 
 def insert_placed_problems(session: Session, placed: Iterable[tuple[str, int, NewProblem]]) -> int:
-    """Stream problems of several jobs, each with its job and position; returns how many."""
+    """Stream problems of several jobs, each with its job and position; returns how many.
+
+    Their jobs may be stored after them, in the same transaction.
+    """
+    session.execute(_DEFER_JOBS)
     connection = session.connection().connection.driver_connection
     assert connection is not None
     num_problems = 0
@@ -86,6 +90,13 @@ def insert_placed_problems(session: Session, placed: Iterable[tuple[str, int, Ne
             num_problems += 1
     return num_problems
 
+
+def delete_problems(session: Session, job_id: str) -> None:
+    """Take out problems, with their submissions, that were stored for a job that is not to be."""
+    session.execute(delete(Problem).where(Problem.job_id == job_id))
+
+
+_DEFER_JOBS = text("SET CONSTRAINTS fk_problems_job_id DEFERRED")
 
 _COPY_PROBLEMS = """
 COPY problems (

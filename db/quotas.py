@@ -5,6 +5,7 @@ derived whenever it is asked for, so an ending of whatever kind gives its tokens
 no failure leaves a count behind. Jobs that are being cancelled count no more.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -25,6 +26,7 @@ CROSS JOIN LATERAL (
     WHERE problems.job_id = jobs.id AND problems.finished_at IS NULL
 ) AS open
 WHERE jobs.tenant_id = :tenant_id AND jobs.finished_at IS NULL AND jobs.state = ANY(:live)
+    AND jobs.id <> ALL(:without)
 ORDER BY ends_at, jobs.id
 """)
 
@@ -37,9 +39,13 @@ class QueuedJob:
     ends_at: datetime
 
 
-def queued_jobs(session: Session, tenant_id: str) -> list[QueuedJob]:
-    """The tenant's live jobs, in the order in which they should end."""
-    rows = session.execute(_QUEUED, {"tenant_id": tenant_id, "live": list(LIVE)})
+def queued_jobs(
+    session: Session, tenant_id: str, *, without: Collection[str] = ()
+) -> list[QueuedJob]:
+    """The tenant's live jobs, but for some, in the order in which they should end."""
+    rows = session.execute(
+        _QUEUED, {"tenant_id": tenant_id, "live": list(LIVE), "without": list(without)}
+    )
     return [QueuedJob(row.tokens, row.ends_at) for row in rows]
 
 

@@ -13,7 +13,9 @@ from tenacity import (
 
 from api.client.errors import SlacklineError
 
-_PASSING_CODES = frozenset({"store_unavailable", "server_stopping", "connection_error"})
+_PASSING_CODES = frozenset(
+    {"store_unavailable", "server_busy", "server_stopping", "connection_error"}
+)
 _GATEWAY_STATUSES = frozenset({502, 504})
 _BACKOFF = wait_exponential(multiplier=0.1, max=2.0) + wait_random(0.0, 0.1)
 

@@ -7,6 +7,8 @@ was overtaken stores nothing.
 """
 
 import time
+from collections.abc import Collection
+from dataclasses import replace
 from datetime import datetime
 from typing import BinaryIO
 
@@ -29,8 +31,9 @@ from api.refusals import RefusedError
 from api.schemas.files import UploadPurpose
 from api.settings import ApiSettings
 from db import wake, workers
-from db.admission import hold_admission
+from db.admission import hold_admission, think_longer
 from db.files import get_file
+from db.jobs import new_job_id
 from db.models import File, OpenaiBatch
 from db.openai_batches import (
     claim_validation,
@@ -81,20 +84,30 @@ class Intake:
     def _take(self, batch: OpenaiBatch) -> None:
         file = self._input_file(batch)
         checked = check_batch(batch, self._read(batch, file), self._settings, self._limit_of)
+        if checked.kinds and self._limit_of(checked.model) is None:
+            # Nobody serves the model. A worker may come before the window is over.
+            self._look_again(batch)
+            return
+        job_ids = {key: new_job_id() for key in checked.kinds}
         with transaction(self._sessions) as session:
             # From here on the row's lock is the claim: nobody takes a locked row.
             if not start_batch(
                 session, batch, model=checked.model, num_lines=checked.num_lines, now=utc_now()
             ):
                 return
+            again = stored_file(self._sessions, file.id)
+            problems = problems_of(batch, again, self._settings, checked, job_ids)
+            num_stored = insert_placed_problems(session, problems)
+            if num_stored != sum(kind.num_problems for kind in checked.kinds.values()):
+                # Its bytes went while it was read.
+                raise self._no_file(batch)
             hold_admission(session)
+            think_longer(session)
             now = utc_now()
-            snapshot = read_snapshot(session, now)
             wanted = 0.0
-            job_ids: dict[str, str] = {}
             for key, kind in checked.kinds.items():
-                if job_ids:
-                    snapshot = read_snapshot(session, now)
+                # Each kind sees those before it, problems included.
+                snapshot = read_snapshot(session, now)
                 mean_chars = kind.num_prompt_chars / kind.num_problems
                 job = new_job(
                     kind.options,
@@ -106,20 +119,13 @@ class Intake:
                 )
                 wanted += insert_admitted(
                     session,
-                    job,
+                    replace(job, id=job_ids[key]),
                     snapshot,
                     self._settings.scheduler,
                     best_effort=kind.options.best_effort,
                 )
-                insert_batch_job(session, batch.id, job.id)
-                job_ids[key] = job.id
-            self._check_tokens(session, batch, checked.model, wanted, now)
-            again = stored_file(self._sessions, file.id)
-            problems = problems_of(batch, again, self._settings, checked, job_ids)
-            num_stored = insert_placed_problems(session, problems)
-            if num_stored != sum(kind.num_problems for kind in checked.kinds.values()):
-                # Its bytes went while it was read.
-                raise self._no_file(batch)
+                insert_batch_job(session, batch.id, job_ids[key])
+            self._check_tokens(session, batch, checked.model, wanted, job_ids.values(), now)
             insert_refused_lines(session, batch.id, checked.refused.values())
             wake.notify(session)
 
@@ -183,9 +189,15 @@ class Intake:
         return PromptLimit(tokens * chars_per_token(snapshot, model), tokens)
 
     def _check_tokens(
-        self, session: Session, batch: OpenaiBatch, model: str, wanted: float, now: datetime
+        self,
+        session: Session,
+        batch: OpenaiBatch,
+        model: str,
+        wanted: float,
+        job_ids: Collection[str],
+        now: datetime,
     ) -> None:
-        beyond = excess(session, batch.tenant_id, wanted, self._settings, now=now)
+        beyond = excess(session, batch.tenant_id, wanted, self._settings, job_ids=job_ids, now=now)
         if beyond is not None:
             raise batch_error(
                 "token_limit_exceeded",
@@ -201,7 +213,7 @@ class Intake:
 
     def _refuse(self, batch: OpenaiBatch, refused: RefusedError) -> None:
         if refused.rejected.reason is RejectReason.NO_CAPACITY:
-            # A worker may come before the window is over.
+            # The last worker went while the file was stored.
             self._look_again(batch)
             return
         error = batch_error(

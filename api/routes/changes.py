@@ -3,17 +3,19 @@
 from typing import Any
 
 from fastapi import APIRouter, Response
+from sqlalchemy.orm import Session
 
 from api.auth import Caller
 from api.body import ReceivedJson, parse_json
 from api.changes import change
 from api.dependencies import Sessions, Settings, utc_now
 from api.retry import retry
-from api.routes.jobs import NOT_FOUND, IdempotencyKey, JobId, answer_stored
+from api.routes.jobs import NOT_FOUND, Admission, IdempotencyKey, JobId, answer_stored
 from api.schemas.changes import ChangeIn, RetryIn
 from api.schemas.jobs import JobOut
 from api.schemas.openapi import TOO_LARGE, body_of
 from api.schemas.operations import ErrorOut
+from api.turns import Turn
 from api.views import job_views
 from db import wake
 from db.admission import hold_admission
@@ -40,14 +42,18 @@ _REFUSED: dict[str, Any] = {
     },
 )
 def change_job(
-    job_id: JobId, body: ReceivedJson, caller: Caller, settings: Settings, sessions: Sessions
+    job_id: JobId,
+    body: ReceivedJson,
+    received_at: Turn,
+    caller: Caller,
+    settings: Settings,
+    sessions: Sessions,
 ) -> JobOut:
     """An earlier deadline is admitted anew, or refused and nothing changes; a later one is taken.
 
     Workers learn of it within a second.
     """
     wanted = parse_json(body, ChangeIn)
-    received_at = utc_now()
     with transaction(sessions) as session:
         hold_admission(session)
         now = utc_now()
@@ -81,6 +87,7 @@ def change_job(
 def retry_job(
     job_id: JobId,
     body: ReceivedJson,
+    received_at: Turn,
     caller: Caller,
     settings: Settings,
     sessions: Sessions,
@@ -89,9 +96,9 @@ def retry_job(
 ) -> JobOut:
     """A new job of the problems that an ended one left, with its options and a new deadline."""
     wanted = parse_json(body, RetryIn)
-    received_at = utc_now()
-    return answer_stored(
-        lambda session, now: retry(
+
+    def prepare(session: Session) -> Admission:
+        return lambda now: retry(
             session,
             wanted,
             tenant_id=caller,
@@ -100,8 +107,6 @@ def retry_job(
             received_at=received_at,
             now=now,
             settings=settings,
-        ),
-        caller=caller,
-        sessions=sessions,
-        response=response,
-    )
+        )
+
+    return answer_stored(prepare, caller=caller, sessions=sessions, response=response)

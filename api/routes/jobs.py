@@ -14,15 +14,17 @@ from api.body import ReceivedBody
 from api.dependencies import Sessions, Settings, utc_now
 from api.errors import ApiError, invalid, not_found
 from api.explanations import explanation_of
+from api.problem_rows import load
 from api.refusals import RefusedError
 from api.schemas.explanations import ExplanationOut
 from api.schemas.jobs import JobOut, JobPage
 from api.schemas.operations import ErrorOut
 from api.schemas.submission import openapi_request
 from api.submission import read_submission
+from api.turns import Turn
 from api.views import job_views
 from db import jobs, wake
-from db.admission import hold_admission
+from db.admission import hold_admission, think_longer
 from db.models import Job
 from db.refusals import insert_refusal
 from db.session import SessionFactory, transaction
@@ -66,8 +68,12 @@ def own_job(session: Session, tenant_id: str, job_id: str) -> Job:
     return job
 
 
+Admission = Callable[[datetime], Stored]
+"""Stores a job as of an instant, under the admission's lock."""
+
+
 def answer_stored(
-    make: Callable[[Session, datetime], Stored],
+    prepare: Callable[[Session], Admission],
     *,
     caller: str,
     sessions: SessionFactory,
@@ -76,14 +82,16 @@ def answer_stored(
     """Admit and store a job when its turn comes; of one that is refused only the refusal is kept.
 
     Args:
-        make: Stores the job as of that instant, under the admission's lock.
+        prepare: Does what needs no turn.
     """
     try:
         with transaction(sessions) as session:
+            admit = prepare(session)
             hold_admission(session)
+            think_longer(session)
             # Waiting for others may have taken long: what is promised counts from here.
             now = utc_now()
-            stored = make(session, now)
+            stored = admit(now)
             (view,) = job_views(session, [own_job(session, caller, stored.job_id)], now)
     except RefusedError as refused:
         with transaction(sessions) as session:
@@ -122,6 +130,7 @@ def answer_stored(
 )
 def submit(
     body: ReceivedBody,
+    received_at: Turn,
     caller: Caller,
     settings: Settings,
     sessions: Sessions,
@@ -130,21 +139,20 @@ def submit(
 ) -> JobOut:
     """Check, admit and store a problem set. Of one that is refused only the refusal is kept."""
     submission = read_submission(body, settings)
-    received_at = utc_now()
-    return answer_stored(
-        lambda session, now: store(
+
+    def prepare(session: Session) -> Admission:
+        loaded = load(session, submission)
+        return lambda now: store(
             session,
-            submission,
+            loaded,
             tenant_id=caller,
             idempotency_key=idempotency_key,
             received_at=received_at,
             now=now,
             settings=settings,
-        ),
-        caller=caller,
-        sessions=sessions,
-        response=response,
-    )
+        )
+
+    return answer_stored(prepare, caller=caller, sessions=sessions, response=response)
 
 
 @router.get("", summary="List jobs, newest first, or those that live by slack")

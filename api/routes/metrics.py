@@ -57,6 +57,11 @@ class StoreCollector(Collector):
             "Workers with a recent heartbeat.",
             value=read.num_workers,
         )
+        yield GaugeMetricFamily(
+            "slackline_pending_webhook_deliveries",
+            "Events on their way to webhooks: not sent yet, or waiting for another attempt.",
+            value=read.num_pending_deliveries,
+        )
         if read.min_slack_s is not None:
             yield GaugeMetricFamily(
                 "slackline_min_slack_seconds",

@@ -17,6 +17,7 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from api.dependencies import utc_now
+from api.webhooks.metrics import DeliveryMetrics
 from api.webhooks.sending import Attempt, Sender
 from api.webhooks.settings import WebhookSettings
 from db.deliveries import delete_old_deliveries, disable_webhook, next_delivery, note_attempt
@@ -24,6 +25,7 @@ from db.models import Webhook, WebhookDelivery
 from db.session import SessionFactory, transaction
 from db.webhooks import Claim, claim_webhooks, release_webhook
 from scheduler.core.deliveries import retry_delay_s
+from scheduler.core.states import DeliveryState
 
 _log = logging.getLogger("slackline.api")
 
@@ -42,10 +44,15 @@ class Deliverer:
     """Tells webhooks of events in the background."""
 
     def __init__(
-        self, sessions: SessionFactory, settings: WebhookSettings, sender: Sender | None = None
+        self,
+        sessions: SessionFactory,
+        settings: WebhookSettings,
+        metrics: DeliveryMetrics,
+        sender: Sender | None = None,
     ) -> None:
         self._sessions = sessions
         self._settings = settings
+        self._metrics = metrics
         self._sender = sender or Sender(settings)
         # A claim outlasts the longest turn, whose last attempt begins just before its end.
         self._lease = timedelta(seconds=_TURN_S + 2 * settings.timeout_s)
@@ -99,8 +106,10 @@ class Deliverer:
                 due = await asyncio.to_thread(self._next, claim)
                 if due is None:
                     break
+                began_s = loop.time()
                 attempt = await self._sender.send(*due, utc_now())
-                await asyncio.to_thread(self._note, *due, attempt)
+                took_s = loop.time() - began_s
+                await asyncio.to_thread(self._note, *due, attempt, took_s)
         except asyncio.CancelledError:
             await asyncio.to_thread(self._release, claim)
             raise
@@ -126,7 +135,9 @@ class Deliverer:
         with suppress(*_STORE_AWAY), transaction(self._sessions) as session:
             release_webhook(session, claim, now=utc_now())
 
-    def _note(self, webhook: Webhook, delivery: WebhookDelivery, attempt: Attempt) -> None:
+    def _note(
+        self, webhook: Webhook, delivery: WebhookDelivery, attempt: Attempt, took_s: float
+    ) -> None:
         now = utc_now()
         delays_s = self._settings.retry_delays_s
         retry_at = None
@@ -145,6 +156,12 @@ class Deliverer:
             reason = _end_of(attempt, retry_at, failing_since, now, sum(delays_s))
             if reason is not None:
                 disable_webhook(session, webhook.id, reason=reason, now=now)
+        state = DeliveryState.DELIVERED if attempt.error is None else DeliveryState.DEAD
+        self._metrics.observe(
+            state if retry_at is None else DeliveryState.PENDING,
+            took_s=took_s,
+            delay_s=(now - delivery.created_at).total_seconds(),
+        )
 
     def _forget_old(self) -> None:
         kept = timedelta(days=self._settings.keep_days)

@@ -105,7 +105,8 @@ class Problem(Base):
     )
 
     id: Mapped[int] = mapped_column(Identity(), primary_key=True)
-    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
+    # Deferrable: problems are stored before it is known what their job will be.
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE", deferrable=True))
     # The client's id of the problem, unique within the job.
     key: Mapped[str]
     position: Mapped[int] = mapped_column(Integer)

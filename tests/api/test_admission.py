@@ -13,6 +13,7 @@ import pytest
 from api.admission import store
 from api.body import Body
 from api.errors import ApiError
+from api.problem_rows import load
 from api.settings import ApiSettings
 from api.submission import Submission, read_submission
 from db import keys
@@ -45,7 +46,7 @@ def test_a_retry_after_the_deadline_still_finds_its_job(
         with transaction(sessions) as session:
             return store(
                 session,
-                submission,
+                load(session, submission),
                 tenant_id=keys.LOCAL_TENANT,
                 idempotency_key=key,
                 received_at=at,
@@ -77,6 +78,41 @@ def test_jobs_submitted_at_once_are_not_promised_the_same_capacity(api: httpx.Cl
 
     assert 1 <= one_by_one < 6
     assert num_accepted(6) == one_by_one
+
+
+def test_a_set_that_is_being_stored_holds_up_no_other(
+    api: httpx.Client, sessions: SessionFactory, settings: ApiSettings
+) -> None:
+    with sessions() as session:
+        load(session, submission_of(job_body(50), settings))
+
+        assert api.post("/v1/jobs", json=job_body()).status_code == 201
+        session.rollback()
+
+
+def test_submissions_that_wait_for_their_turn_leave_reads_alone(
+    serve: Callable[..., httpx.Client], sessions: SessionFactory, worker: str
+) -> None:
+    assert worker
+    api = serve(pool_size=2, max_turn_wait_s=0.3)
+    limits = httpx.Limits(max_connections=60)
+    with (
+        httpx.Client(base_url=api.base_url, headers=api.headers, limits=limits) as client,
+        ThreadPoolExecutor(60) as pool,
+    ):
+        with transaction(sessions) as session:
+            hold_admission(session)
+            waiting = [pool.submit(client.post, "/v1/jobs", json=job_body()) for _ in range(60)]
+            while sum(each.done() for each in waiting) < 59:
+                assert api.get("/v1/jobs").json()["data"] == []
+        answers = [each.result() for each in waiting]
+
+    assert sum(answer.status_code == 201 for answer in answers) == 1
+    for response in answers:
+        if response.status_code == 201:
+            continue
+        assert (response.status_code, error_of(response)["code"]) == (503, "server_busy")
+        assert int(response.headers["retry-after"]) > 0
 
 
 def test_time_spent_waiting_for_other_admissions_is_not_promised_again(

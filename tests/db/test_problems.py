@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 from sqlalchemy import func, select
+from sqlalchemy.exc import IntegrityError
 
 from db.jobs import insert_job
 from db.keys import ensure_local_tenant
@@ -58,6 +59,20 @@ def test_problems_with_the_same_key_are_refused_with_the_whole_job(
         insert_problems(session, job_id, twice)
     with sessions() as session:
         assert job_progress(session, job_id).pending == 2
+
+
+def test_problems_may_be_stored_before_their_job_but_not_without_it(
+    sessions: SessionFactory,
+) -> None:
+    job = new_job(num_problems=1)
+    with sessions.begin() as session:
+        ensure_local_tenant(session, now=NOW)
+        insert_problems(session, job.id, [NewProblem("p", "1+1=")])
+        insert_job(session, job, Admitted(plan(), forecast(), degraded=False))
+    with sessions() as session:
+        assert job_progress(session, job.id).pending == 1
+    with pytest.raises(IntegrityError), sessions.begin() as session:
+        insert_problems(session, new_job().id, [NewProblem("p", "1+1=")])
 
 
 def test_a_batch_of_answers_closes_its_problems(sessions: SessionFactory) -> None:

@@ -1,5 +1,6 @@
 """Batches over HTTP: validated in the background, made into jobs, each row of their contract."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -9,7 +10,7 @@ from sqlalchemy import select, update
 from db.models import Job, OpenaiBatch, Problem
 from db.session import SessionFactory, transaction
 from scheduler.core.branch_options import BranchOptions, PromptFormat
-from tests.api.live import error_of
+from tests.api.live import error_of, job_body
 from tests.api.openai.batch_files import (
     CHAT,
     chat_line,
@@ -318,6 +319,27 @@ def test_a_window_that_cannot_be_kept_is_refused_with_one_that_can(
     assert effort["status"] == "in_progress"
     with transaction(sessions) as session:
         assert session.scalars(select(Job.is_promised)).all() == [False]
+
+
+def test_the_kinds_of_a_batch_are_promised_no_capacity_twice(
+    api: httpx.Client, stored_rows: Callable[[], dict[str, int]]
+) -> None:
+    def lines(temperature: float) -> list[dict[str, Any]]:
+        name = f"{temperature}-{{}}".format
+        body = {"temperature": temperature, "max_tokens": 400}
+        return [chat_line(name(number), **body) for number in range(1000)]
+
+    late = job_body(1000, deadline="1s", max_tokens=400)
+    earliest_s = error_of(api.post("/v1/jobs", json=late))["earliest_finish_s"]
+    assert earliest_s > 6
+    # So short that the forecast at creation, which knows no lines, lets it pass.
+    batch = {"completion_window": f"{1.4 * earliest_s:.0f}s", "slackline": {"max_tokens": 1}}
+
+    both = run(api, *lines(0.5), *lines(0.7), **batch)
+
+    assert errors_of(both) == [("deadline_infeasible", "completion_window", None)]
+    assert stored_rows()["problems"] == 0
+    assert run(api, *lines(0.5), **batch)["status"] == "in_progress"
 
 
 def test_a_file_for_something_else_fails_its_batch(api: httpx.Client) -> None:

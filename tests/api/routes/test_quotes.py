@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from api.admission import store
 from api.body import Body
+from api.problem_rows import load
 from api.quotes import make_quote, read_quote_request
 from api.settings import ApiSettings
 from api.submission import read_submission
@@ -113,7 +114,7 @@ def test_a_quote_and_an_admission_at_one_instant_agree(
             with sessions() as session:
                 stored = store(
                     session,
-                    read_submission(body_of(submission), settings),
+                    load(session, read_submission(body_of(submission), settings)),
                     tenant_id=keys.LOCAL_TENANT,
                     idempotency_key=None,
                     received_at=now,
@@ -137,7 +138,10 @@ def test_a_quote_and_an_admission_at_one_instant_agree(
         with transaction(sessions) as session:
             store(
                 session,
-                read_submission(body_of(job_body(num_problems, deadline="10m")), settings),
+                load(
+                    session,
+                    read_submission(body_of(job_body(num_problems, deadline="10m")), settings),
+                ),
                 tenant_id=keys.LOCAL_TENANT,
                 idempotency_key=None,
                 received_at=now,

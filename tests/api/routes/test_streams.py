@@ -181,6 +181,7 @@ def test_a_tenant_follows_all_its_jobs_and_nobody_else_s(
     assert [event["job_id"] for event in everything] == [job_id, other_id]
     with streamed(api, "/v1/events") as mine, streamed(stranger, "/v1/events") as theirs:
         # From now on: that both were submitted is not told.
+        assert {next(source).id for source in (mine, theirs)} == {str(everything[-1]["id"])}
         assert {next(mine).json()["job_id"], next(mine).json()["job_id"]} == {job_id, other_id}
         solve(sessions, other_id, num_answered=1)
         with transaction(sessions) as session:
@@ -195,8 +196,20 @@ def test_a_tenant_follows_all_its_jobs_and_nobody_else_s(
         del theirs
     assert ("job.completed", other_id) in [(e.event, e.json()["job_id"]) for e in told]
     with streamed(api, "/v1/events", after=0) as source:
+        assert next(source).id == "0"
         again = [next(stored(source)) for _ in range(2 + len(told))]
     assert [event.id for event in again[2:]] == [event.id for event in told]
+
+
+def test_a_tenant_that_leaves_before_the_first_event_misses_nothing(
+    api: httpx.Client, sessions: SessionFactory, job_id: str
+) -> None:
+    with streamed(api, "/v1/events") as source:
+        began = next(source)
+    assert (began.data, began.event) == ("", "message")
+    note(sessions, job_id, 1)
+    with streamed(api, "/v1/events", headers={"Last-Event-ID": began.id}) as source:
+        assert numbers([next(event for event in stored(source) if event.data)]) == [1]
 
 
 def test_a_stranger_sees_no_stream(stranger: httpx.Client, job_id: str) -> None:

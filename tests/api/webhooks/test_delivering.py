@@ -19,6 +19,8 @@ from db.session import SessionFactory, transaction
 from tests.api.live import served
 from tests.api.openai.batch_files import chat_line
 from tests.api.openai.batch_files import create as create_batch
+from tests.api.routes.test_operations import metrics_of
+from tests.api.routes.test_streams import wait_until
 from tests.factories import stored_job
 from tests.receiver import Received, Receiver, receiving, status
 
@@ -117,6 +119,7 @@ def test_a_failed_attempt_is_repeated_with_the_same_message(
     api_alone: httpx.Client, sessions: SessionFactory, receiver: Receiver
 ) -> None:
     receiver.answer = status(500, 302, 200)
+    before = metrics_of(api_alone)
     webhook = subscribe(api_alone, receiver.url)
     cancel_jobs(sessions)
     (delivery,) = settled(api_alone, webhook)
@@ -124,6 +127,16 @@ def test_a_failed_attempt_is_repeated_with_the_same_message(
     assert delivery["last_error"] is None
     assert len({(each.headers["webhook-id"], each.body) for each in receiver.received}) == 1
     assert api_alone.get(f"/v1/webhooks/{webhook['id']}").json()["failing_since"] is None
+
+    def counted(name: str, *labels: tuple[str, str]) -> float:
+        return metrics_of(api_alone)[(name, labels)] - before[(name, labels)]
+
+    # An attempt is counted once what came of it is stored.
+    wait_until(lambda: counted("slackline_webhook_attempts_total", ("outcome", "delivered")) == 1)
+    assert counted("slackline_webhook_attempts_total", ("outcome", "retried")) == 2
+    assert counted("slackline_webhook_attempt_duration_seconds_count") == 3
+    assert counted("slackline_webhook_delivery_delay_seconds_count") == 1
+    assert metrics_of(api_alone)[("slackline_pending_webhook_deliveries", ())] == 0
 
 
 def test_what_never_arrives_is_listed_as_dead_and_can_be_sent_again(
