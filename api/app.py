@@ -75,7 +75,6 @@ def create_app(settings: ApiSettings) -> FastAPI:
     """An application on the store of `settings`; the store need not answer yet."""
     engine = connect(settings.database_url, pool_size=settings.pool_size)
     registry = CollectorRegistry()
-    deliveries = DeliveryMetrics(registry)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -104,6 +103,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
     app.state.registry = registry
     streams = Gauge("slackline_event_streams", "Open streams of events.", registry=registry)
     streams.set_function(lambda: app.state.feed.num_followers)
+    deliveries = DeliveryMetrics(registry)
     worker_timeout_s = settings.scheduler.worker_timeout_s
     registry.register(metrics.StoreCollector(app.state.sessions, worker_timeout_s=worker_timeout_s))
     app.add_middleware(Telemetry, metrics=RequestMetrics(registry))

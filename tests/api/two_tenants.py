@@ -48,8 +48,8 @@ def two_tenants(url: str, sessions: SessionFactory) -> TwoTenants:
     now = datetime.now(UTC)
     with transaction(sessions) as session:
         stored_worker(session, now=now + timedelta(minutes=30))
-        owner_id, key_id, owner_secret = _tenant(session, MARK, now)
-        _, _, other_secret = _tenant(session, "other", now)
+        owner_id, key_id, owner_secret = new_tenant(session, MARK, now)
+        _, _, other_secret = new_tenant(session, "other", now)
     owner, other = client_of(url, owner_secret), client_of(url, other_secret)
     hook = {"url": f"https://{MARK}.example.test", "event_types": ["job.completed"]}
     webhook = owner.post("/v1/webhooks", json=hook | {"name": MARK}).json()["id"]
@@ -94,7 +94,7 @@ def problems() -> list[dict[str, Any]]:
     ]
 
 
-def _tenant(session: Session, name: str, now: datetime) -> tuple[str, str, str]:
+def new_tenant(session: Session, name: str, now: datetime) -> tuple[str, str, str]:
     """A tenant with a key that may do everything: (tenant id, key id, secret)."""
     secret = keys.new_secret()
     tenant_id = keys.create_tenant(session, name=name, now=now)
