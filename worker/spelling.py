@@ -44,14 +44,15 @@ _NO_UNITS = frozenset([
     "million", "billion", "trillion", "hundreds", "thousands", "millions", "billions", "trillions",
 ])  # fmt: skip
 _ASSIGNMENT = re.compile(r"[A-Za-z]=([^=]*)")
-_BASED = re.compile(r"(-?\d+)_(?:\{(\d{1,2})\}|(\d))")
+_RANGE = re.compile(r"-?[\d.,]+to-?[\d.,]+")
+_BASED = re.compile(r"(-?\d+(?:\.\d+)?)_(?:\{(\d{1,2})\}|(\d))")
 
 
 def tidy(answer: str) -> str:
     """Take off what an answer is wrapped in, keeping what a reader of LaTeX needs."""
     text = answer.strip().lstrip("~").replace("°", "^\\circ").replace("\\$", "$")
     text = text.replace("\N{MINUS SIGN}", "-")
-    text = _NEGATIVE_SPACE.sub("", text).removesuffix(".")
+    text = _NEGATIVE_SPACE.sub("", text).removesuffix(".").removesuffix("\\quad").rstrip()
     while (inner := _unwrapped(text)) is not None:
         text = inner.strip()
     return text
@@ -63,6 +64,8 @@ def _unwrapped(text: str) -> str | None:
         return text[2:-2]
     if len(text) > 2 and text[0] == text[-1] == "$" and "$" not in text[1:-1]:
         return text[1:-1]
+    if text.startswith("\\(") and text.endswith("\\)") and "\\(" not in text[2:]:
+        return text[2:-2]
     command, brace, rest = text.partition("{")
     if (
         brace
@@ -129,6 +132,9 @@ def quick_finding(pair: Pair) -> Finding | None:
     if pair.tolerance is None and (finding := _same_base(left, right)) is not None:
         return finding
     first, second = read_number(left), read_number(right)
+    if (first and _RANGE.fullmatch(right)) or (second and _RANGE.fullmatch(left)):
+        # Algebra would take `0 to 1` for a product.
+        return Finding.DIFFERENT
     if first is None and second is not None:
         first = read_number(_bare(pair.left, left))
     elif second is None and first is not None:

@@ -31,6 +31,8 @@ SAME = [
     ("11,\\! 111", "11111"),
     ("\N{MINUS SIGN}3", "-3"),
     ("~5", "5"),
+    ("\\(10,\\!080\\)", "10080"),
+    ("10,\\!080\\quad", "10080"),
 ]
 DIFFERENT = [
     ("1 1/2", "11/2"),
@@ -43,6 +45,8 @@ DIFFERENT = [
     ("-5", "5 dollars"),
     ("40_9", "36_{10}"),
     ("1/2", "2"),
+    ("0 to 1", "0"),
+    ("1.5 to 2", "3"),
 ]
 OPEN = [
     ("1, 234", "1234"),
@@ -53,6 +57,7 @@ OPEN = [
     ("x=5", "y=5"),
     ("5 apples", "5 oranges"),
     ("1/0", "5"),
+    ("\\(2\\) or \\(3\\)", "2"),
     ("10^{9999}", "5"),
     ("1e9999", "5"),
 ]
@@ -74,6 +79,7 @@ def test_values_that_differ_are_different_both_ways(left: str, right: str) -> No
 
 def test_a_base_that_nobody_asked_for_is_wrong_and_one_left_out_is_not() -> None:
     assert quick_finding(Pair("18_7", "18")) is Finding.DIFFERENT
+    assert quick_finding(Pair("1.25_7", "1.25")) is Finding.DIFFERENT
     assert quick_finding(Pair("18", "18_7")) is None
 
 
