@@ -5,11 +5,13 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import httpx
 import orjson
 import pytest
 
+from api import admission, changes
 from api.admission import store
 from api.body import Body
 from api.errors import ApiError
@@ -17,8 +19,10 @@ from api.problem_rows import load
 from api.settings import ApiSettings
 from api.submission import Submission, read_submission
 from db import keys
+from db import session as db_session
 from db.admission import hold_admission
 from db.session import SessionFactory, transaction
+from scheduler.core.admission import Weighed
 from tests.api.live import error_of, job_body
 from tests.factories import stored_worker
 
@@ -113,6 +117,32 @@ def test_submissions_that_wait_for_their_turn_leave_reads_alone(
             continue
         assert (response.status_code, error_of(response)["code"]) == (503, "server_busy")
         assert int(response.headers["retry-after"]) > 0
+
+
+def test_an_admission_may_think_for_longer_than_what_holds_rows(
+    serve: Callable[..., httpx.Client], worker: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert worker
+
+    def slowly(weighing: Callable[..., Weighed]) -> Callable[..., Weighed]:
+        def weigh(*args: Any, **options: Any) -> Weighed:
+            time.sleep(0.6)
+            return weighing(*args, **options)
+
+        return weigh
+
+    monkeypatch.setattr(db_session, "IDLE_LIMIT_S", 0.3)
+    monkeypatch.setattr(admission, "weigh", slowly(admission.weigh))
+    monkeypatch.setattr(changes, "weigh_again", slowly(changes.weigh_again))
+    api = serve()
+    response = api.post("/v1/jobs", json=job_body())
+    assert response.status_code == 201
+    job = response.json()
+
+    response = api.patch(f"/v1/jobs/{job['id']}", json={"deadline": "30m"})
+
+    assert (response.status_code, error_of(response)["code"]) == (503, "server_busy")
+    assert api.get(f"/v1/jobs/{job['id']}").json()["deadline_at"] == job["deadline_at"]
 
 
 def test_time_spent_waiting_for_other_admissions_is_not_promised_again(
