@@ -11,7 +11,6 @@ import httpx
 import orjson
 import pytest
 
-from api import admission, changes
 from api.admission import store
 from api.body import Body
 from api.errors import ApiError
@@ -22,7 +21,7 @@ from db import keys
 from db import session as db_session
 from db.admission import hold_admission
 from db.session import SessionFactory, transaction
-from scheduler.core.admission import Weighed
+from scheduler.core.admission import Weighed, weigh, weigh_again
 from tests.api.live import error_of, job_body
 from tests.factories import stored_worker
 
@@ -125,15 +124,15 @@ def test_an_admission_may_think_for_longer_than_what_holds_rows(
     assert worker
 
     def slowly(weighing: Callable[..., Weighed]) -> Callable[..., Weighed]:
-        def weigh(*args: Any, **options: Any) -> Weighed:
+        def slow(*args: Any, **options: Any) -> Weighed:
             time.sleep(0.6)
             return weighing(*args, **options)
 
-        return weigh
+        return slow
 
     monkeypatch.setattr(db_session, "IDLE_LIMIT_S", 0.3)
-    monkeypatch.setattr(admission, "weigh", slowly(admission.weigh))
-    monkeypatch.setattr(changes, "weigh_again", slowly(changes.weigh_again))
+    monkeypatch.setattr("api.admission.weigh", slowly(weigh))
+    monkeypatch.setattr("api.changes.weigh_again", slowly(weigh_again))
     api = serve()
     response = api.post("/v1/jobs", json=job_body())
     assert response.status_code == 201
