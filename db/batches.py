@@ -12,6 +12,7 @@ from db.expiry import fail_lost_problems
 from db.leases import lock_batches
 from db.models import Batch, Problem
 from db.problems import batch_outcome, count_losses, release_problems
+from db.reports.hours import mark_ended
 from scheduler.core.decisions import LossReason
 from scheduler.core.event_kinds import EventKind
 from scheduler.core.plan import Plan
@@ -149,7 +150,16 @@ def lose_batches(
         count_losses(session, lost)
         fail_lost_problems(session, lost, max_losses=max_losses, now=now)
     release_problems(session, lost)
+    # What was cancelled in them is lost now, which is another cost.
+    mark_ended(session, session.scalars(_CANCELLED_AT, {"batch_ids": lost}) if lost else ())
     return lost
+
+
+_CANCELLED_AT = text("""
+SELECT DISTINCT date_trunc('hour', branches.finished_at, 'UTC')
+FROM batches JOIN branches ON branches.job_id = batches.job_id AND branches.batch_id = batches.id
+WHERE batches.id = ANY(:batch_ids) AND finish_reason = 'abort'
+""")
 
 
 def cancel_job_batches(session: Session, job_id: str, *, now: datetime) -> list[int]:

@@ -9,23 +9,11 @@ from sqlalchemy.orm import Session
 
 from db.leases import HELD_BATCH
 from db.records import records
+from db.reports.facts import held_s, num_rejected
 from db.reports.hours import mark_ended
 
 FINISHED = ("stop", "length")
 """Finish reasons of branches that count; the others ended without an outcome of their own."""
-
-
-def held_s(table: str) -> str:
-    """SQL for the seconds that a branch held a row; 0 for one that never left the queue."""
-    return f"greatest(0, extract(epoch FROM {table}.finished_at - {table}.started_at))"
-
-
-def num_rejected(table: str) -> str:
-    """SQL for the draft tokens of a branch that were rejected."""
-    return (
-        f"(SELECT coalesce(sum(drafted - accepted), 0) FROM unnest({table}.drafted_by_position,"
-        f" {table}.accepted_by_position) AS by_position (drafted, accepted))"
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,22 +75,26 @@ def write_off_branches(session: Session, *, batch_id: int, rows: Sequence[Branch
         for row in rows
     ]
     if late and _write(session, _INSERT_LATE, late, batch_id=batch_id):
-        session.connection().execute(_ADD_TRY, [_try(row) for row in late])
+        for row in late:
+            found = session.scalars(_ADD_TRY, _try(row) | {"batch_id": batch_id})
+            mark_ended(session, found)
 
 
 def _write(
     session: Session, statement: TextClause, rows: Sequence[BranchRow], **batch: int
 ) -> bool:
     """Store rows of the batch that the statement finds; False when it finds none."""
-    found = session.connection().execute(statement, {"rows": records(rows), **batch})
-    if found.first() is None:
+    found = session.connection().execute(statement, {"rows": records(rows), **batch}).scalars().all()
+    if not found:
         return False
-    mark_ended(session, {row.finished_at for row in rows})
+    # The cost of a branch that is replaced moves to the hour of its next try.
+    replaced = {at for at in found if at is not None}
+    mark_ended(session, replaced | {row.finished_at for row in rows})
     return True
 
 
 _COLUMNS = tuple(field.name for field in fields(BranchRow))
-_REPLACED = ("batch_id", "job_id", "worker_name", *_COLUMNS[2:])
+_REPLACED = ("batch_id", "worker_name", *_COLUMNS[2:])
 _TRIES = {
     "retried_row_s": held_s("branches"),
     "retried_tokens": f"branches.completion_tokens + {num_rejected('branches')}",
@@ -110,7 +102,10 @@ _TRIES = {
 
 
 def _insert(batch: str) -> TextClause:
-    """The statement that stores rows of a batch, and returns the batch.
+    """The statement that stores rows of a batch.
+
+    For each row it returns when the branch that it replaces had ended, or NULL; nothing where there
+    is no batch.
 
     Args:
         batch: SQL that finds it.
@@ -123,15 +118,21 @@ def _insert(batch: str) -> TextClause:
         for name, cost in _TRIES.items()
     ]
     return text(f"""
-WITH batch AS ({batch}), written AS (
+WITH batch AS ({batch}), new AS MATERIALIZED (
+    SELECT * FROM json_populate_recordset(CAST(NULL AS branches), CAST(:rows AS json))
+), written AS (
     INSERT INTO branches (batch_id, job_id, worker_name, {", ".join(_COLUMNS)})
     SELECT batch.id, batch.job_id, batch.worker_name, {", ".join(f"new.{c}" for c in _COLUMNS)}
-    FROM batch
-    CROSS JOIN json_populate_recordset(CAST(NULL AS branches), CAST(:rows AS json)) AS new
-    ON CONFLICT (problem_id, branch_index) DO UPDATE SET {", ".join(replaced + former)}
+    FROM batch CROSS JOIN new
+    ON CONFLICT (problem_id, job_id, branch_index) DO UPDATE SET {", ".join(replaced + former)}
     WHERE branches.finish_reason IN ('abort', 'error')
 )
-SELECT FROM batch
+SELECT branches.finished_at
+FROM batch
+CROSS JOIN new
+LEFT JOIN branches ON branches.problem_id = new.problem_id AND branches.job_id = batch.job_id
+    AND branches.branch_index = new.branch_index
+    AND branches.finish_reason IN ('abort', 'error')
 """)
 
 
@@ -142,9 +143,11 @@ _ADD_TRY = text("""
 UPDATE branches
 SET retried_row_s = retried_row_s + :row_s, retried_tokens = retried_tokens + :tokens
 WHERE problem_id = :problem_id
+    AND job_id = (SELECT job_id FROM batches WHERE id = :batch_id)
     AND branch_index = :branch_index
     AND finish_reason = ANY(:finished)
     AND queued_at <> :queued_at
+RETURNING finished_at
 """)
 
 

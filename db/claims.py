@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import and_, select, update
 from sqlalchemy.orm import Session
 
 from db import events
@@ -186,7 +186,7 @@ def _claimed_problems(
             Branch.is_correct,
             Branch.finished_at,
         )
-        .join(Problem, Branch.problem_id == Problem.id)
+        .join(Problem, and_(Branch.problem_id == Problem.id, Branch.job_id == Problem.job_id))
         .where(*in_batch, Branch.finish_reason.in_(FINISHED))
         .order_by(Branch.finished_at, Branch.branch_index)
     )

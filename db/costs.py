@@ -1,22 +1,18 @@
-"""What stored branches cost; `scheduler.core.costs` says what the parts mean."""
+"""What the stored branches of a job cost; `scheduler.core.costs` says what the parts mean."""
 
-from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator
 from typing import Any
 
-from sqlalchemy import func, select, text
+from sqlalchemy import Row, func, select, text
 from sqlalchemy.orm import Session
 
-from db.branches import FINISHED, held_s, num_rejected
 from db.models import Batch
+from db.reports.facts import SPENT
 from scheduler.core.costs import Cost, Fate, Spent, cost_of
 from scheduler.core.states import BatchState
 
-# A branch that failed or was lost with its batch is kept until its index runs again, and then as a
-# sum on the row of the next try (`retried_*`).
-_SPENT = f"""
+_SPENT = text(f"""
 SELECT
-    grouping,
     fate,
     count(*) AS num_branches,
     sum(row_s) AS row_s,
@@ -27,32 +23,19 @@ SELECT
     sum(retried_row_s) AS retried_row_s,
     sum(retried_tokens) AS retried_tokens
 FROM (
-    SELECT
-        {{grouping}} AS grouping,
-        CASE
-            WHEN finish_reason = ANY(:finished) THEN 'counted'
-            WHEN finish_reason = 'abort' AND batches.state <> 'lost' THEN 'cancelled'
-            ELSE 'lost'
-        END AS fate,
-        {held_s("branches")} AS row_s,
-        {num_rejected("branches")} AS num_rejected,
-        completion_tokens,
-        prompt_tokens,
-        retried_row_s,
-        retried_tokens
+    SELECT {SPENT}
     FROM branches
     JOIN batches ON batches.id = branches.batch_id
-    {{chosen}}
+    WHERE branches.job_id = :job_id
 ) AS held
-GROUP BY grouping, fate
-"""
-
-_OF_JOB = text(_SPENT.format(grouping="NULL", chosen="WHERE branches.job_id = :job_id"))
+GROUP BY fate
+""")
 
 
 def job_cost(session: Session, job_id: str) -> Cost:
     """What the job's branches that ended cost so far."""
-    return _costs(session, _OF_JOB, {"job_id": job_id}).get(None) or cost_of(())
+    rows = session.execute(_SPENT, {"job_id": job_id})
+    return cost_of(spent for row in rows for spent in _spent(row))
 
 
 def num_lost_batches(session: Session, job_id: str) -> int:
@@ -61,22 +44,14 @@ def num_lost_batches(session: Session, job_id: str) -> int:
     return session.scalars(select(func.count()).select_from(Batch).where(*lost)).one()
 
 
-def _costs(session: Session, statement: Any, which: Mapping[str, Any]) -> dict[Any, Cost]:
-    spent = defaultdict[Any, list[Spent]](list)
-    for row in session.execute(statement, {**which, "finished": list(FINISHED)}):
-        fate = Fate(row.fate)
-        spent[row.grouping].append(
-            Spent(
-                fate=fate,
-                num_branches=row.num_branches,
-                row_s=float(row.row_s),
-                rejected_row_s=float(row.rejected_row_s or 0.0),
-                tokens=int(row.tokens),
-                rejected_tokens=int(row.rejected_tokens),
-                prompt_tokens=int(row.prompt_tokens),
-            )
-        )
-        spent[row.grouping].append(
-            Spent(Fate.LOST, row_s=float(row.retried_row_s), tokens=int(row.retried_tokens))
-        )
-    return {group: cost_of(each) for group, each in spent.items()}
+def _spent(row: Row[Any]) -> Iterator[Spent]:
+    yield Spent(
+        fate=Fate(row.fate),
+        num_branches=row.num_branches,
+        row_s=float(row.row_s),
+        rejected_row_s=float(row.rejected_row_s or 0.0),
+        tokens=int(row.tokens),
+        rejected_tokens=int(row.rejected_tokens),
+        prompt_tokens=int(row.prompt_tokens),
+    )
+    yield Spent(Fate.LOST, row_s=float(row.retried_row_s), tokens=int(row.retried_tokens))

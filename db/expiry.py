@@ -14,14 +14,14 @@ from scheduler.core.states import PROBLEM_TRANSITIONS, ProblemState, sources_of
 # without an answer count in the share's denominator only.
 _CLOSE_PROBLEMS = """
 WITH open AS (
-    SELECT id
+    SELECT id, job_id
     FROM problems
     WHERE {chosen} AND finished_at IS NULL AND state = ANY(:sources)
     ORDER BY id
     FOR NO KEY UPDATE
 ), finished AS (
     SELECT branches.*
-    FROM branches JOIN open ON branches.problem_id = open.id
+    FROM branches JOIN open ON branches.problem_id = open.id AND branches.job_id = open.job_id
     WHERE branches.finish_reason = ANY(:finished)
 ), totals AS (
     SELECT problem_id, count(*) AS num_finished

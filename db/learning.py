@@ -49,7 +49,7 @@ def finished_since(session: Session, since: datetime) -> dict[Family, int]:
 
 _LATEST_BRANCHES = text("""
 WITH latest AS (
-    SELECT ended.id, ended.finished_at
+    SELECT ended.id, job.id AS job_id, ended.finished_at
     FROM (
         SELECT id FROM jobs
         WHERE model = :model AND family = :family
@@ -68,7 +68,7 @@ WITH latest AS (
 )
 SELECT problem_id, vote_class, is_correct, completion_tokens, finish_reason
 FROM latest
-JOIN branches ON branches.problem_id = latest.id
+JOIN branches ON branches.problem_id = latest.id AND branches.job_id = latest.job_id
 WHERE completion_tokens > 0 AND finish_reason <> 'error'
 ORDER BY latest.finished_at, problem_id, branch_index
 """)

@@ -121,7 +121,8 @@ FROM page
 LEFT JOIN LATERAL (
     SELECT *
     FROM branches
-    WHERE branches.problem_id = page.id AND finish_reason = ANY(:finished)
+    WHERE branches.problem_id = page.id AND branches.job_id = :job_id
+        AND finish_reason = ANY(:finished)
     ORDER BY branches.answer IS NOT DISTINCT FROM page.answer DESC, finished_at, branch_index
     LIMIT 1
 ) AS winner ON true
@@ -130,7 +131,7 @@ CROSS JOIN LATERAL (
             AS completion_tokens,
         count(*) FILTER (WHERE finish_reason = 'error') AS num_errors
     FROM branches
-    WHERE branches.problem_id = page.id
+    WHERE branches.problem_id = page.id AND branches.job_id = :job_id
 ) AS spent
 ORDER BY page.position
 """)

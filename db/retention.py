@@ -1,51 +1,41 @@
 """Forgets what the operator does not want to keep: branches and events of jobs that ended long ago.
 
-Theory of operation: rows go in chunks, each in a short transaction of its own, so nobody waits for
-them and a crash in between does no harm. Branches are deleted only from hours that are summed up;
-these are marked pruned, and their rollups are never made again.
+Theory of operation: rows of all jobs that were made in one week go at once, with their partition,
+as soon as the last of these jobs ended long enough ago. Branches go only from hours that are
+summed up; these are marked pruned before, and their rollups are never made again.
 """
 
 from datetime import datetime
 
-from sqlalchemy import TextClause, func, select, text, update
+from sqlalchemy import func, select, text, update
 from sqlalchemy.orm import Session
 
 from db.models import HistoryHour
+from db.partitions import Week, weeks_of
 from db.reports.periods import Every
 
-CHUNK = 5_000
-"""Rows that one transaction deletes."""
-
-# The text of a branch goes into the output of its OpenAI batch, once that is written.
-_BRANCHES = text("""
-DELETE FROM branches
-WHERE id IN (
-    SELECT branches.id
-    FROM branches JOIN jobs ON jobs.id = branches.job_id
-    WHERE branches.finished_at < :before AND jobs.finished_at < :before
-        AND NOT EXISTS (
-            SELECT FROM openai_batch_jobs JOIN openai_batches ON openai_batches.id = batch_id
-            WHERE job_id = jobs.id
-                AND state IN ('validating', 'in_progress', 'finalizing', 'cancelling')
-        )
-    ORDER BY branches.finished_at
-    LIMIT :chunk
+_IS_WANTED = """
+SELECT EXISTS (
+    SELECT FROM jobs
+    WHERE id >= :first AND id < :end AND (finished_at >= :before OR finished_at IS NULL)
 )
-""")
+"""
 
-_EVENTS = text("""
-DELETE FROM job_events
-WHERE id IN (
-    SELECT job_events.id
-    FROM jobs JOIN job_events ON job_id = jobs.id
-    WHERE at < :before AND jobs.finished_at < :before
-    LIMIT :chunk
+# A branch may end after its job, when its worker learns late that nobody waits for it. The text of
+# a branch goes into the output of its OpenAI batch, once that is written.
+_BRANCHES_ARE_WANTED = f"""
+{_IS_WANTED} OR EXISTS (
+    SELECT FROM branches WHERE job_id >= :first AND job_id < :end AND finished_at >= :before
+) OR EXISTS (
+    SELECT FROM openai_batch_jobs JOIN openai_batches ON openai_batches.id = batch_id
+    WHERE job_id >= :first AND job_id < :end
+        AND state IN ('validating', 'in_progress', 'finalizing', 'cancelling')
 )
-""")
+"""
 
 
 def seal_hours(session: Session, before: datetime) -> datetime:
-    """Mark hours as pruned before their branches are; returns up to where these may be deleted.
+    """Mark hours as pruned before their branches are; returns up to where these may be dropped.
 
     That is the hour in which `before` lies, or the first that is still to be summed up.
     """
@@ -59,16 +49,14 @@ def seal_hours(session: Session, before: datetime) -> datetime:
     return before
 
 
-def delete_branches(session: Session, before: datetime) -> int:
-    """Delete a chunk of branches of jobs that ended before a sealed hour; returns how many."""
-    return _delete(session, _BRANCHES, before)
+def weeks_to_forget(session: Session, table: str, before: datetime) -> list[Week]:
+    """Weeks of branches or events all of whose jobs ended before an instant, oldest first.
 
-
-def delete_events(session: Session, before: datetime) -> int:
-    """Delete a chunk of events of jobs that ended before an instant; returns how many."""
-    return _delete(session, _EVENTS, before)
-
-
-def _delete(session: Session, statement: TextClause, before: datetime) -> int:
-    deleted = session.connection().execute(statement, {"before": before, "chunk": CHUNK})
-    return deleted.rowcount
+    For branches it must be a sealed hour.
+    """
+    is_wanted = text(_BRANCHES_ARE_WANTED if table == "branches" else _IS_WANTED)
+    return [
+        week
+        for week in weeks_of(session, table)
+        if week.end_at <= before and not session.scalar(is_wanted, {**week.jobs, "before": before})
+    ]

@@ -49,16 +49,18 @@ def connect(url: str, *, pool_size: int = 5) -> Engine:
         pool_pre_ping=True,
         connect_args=dict(DEAD_PEER),
     )
-    event.listen(engine, "connect", _limit_idleness)
+    event.listen(engine, "connect", _prepare)
     return engine
 
 
-def _limit_idleness(connection: psycopg.Connection, _record: object) -> None:
+def _prepare(connection: psycopg.Connection, _record: object) -> None:
+    """Limit idleness, and leave machine code out: no statement runs so long that it would pay."""
     limit = f"{IDLE_LIMIT_S * 1000:.0f}"
     connection.autocommit = True
     connection.execute(
         "SELECT set_config('idle_in_transaction_session_timeout', %s, false)", (limit,)
     )
+    connection.execute("SET jit = off")
     connection.autocommit = False
 
 

@@ -93,7 +93,8 @@ CROSS JOIN LATERAL (
     CROSS JOIN LATERAL (
         SELECT count(*) AS num_finished
         FROM branches
-        WHERE branches.problem_id = problems.id AND branches.finish_reason = ANY(:finished)
+        WHERE branches.problem_id = problems.id AND branches.job_id = batches.job_id
+            AND branches.finish_reason = ANY(:finished)
     ) AS done
     WHERE problems.batch_id = batches.id AND problems.finished_at IS NULL
 ) AS open

@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Sequence
 
-from sqlalchemy import select, text
+from sqlalchemy import and_, select, text
 from sqlalchemy.orm import Session
 
 from db.models import Branch, Problem
@@ -18,7 +18,7 @@ def branches_between(
     """Branches, by index, of the problems whose position is in [first, last], by position."""
     rows = session.execute(
         select(Problem.position, Branch)
-        .join(Branch, Branch.problem_id == Problem.id)
+        .join(Branch, and_(Branch.problem_id == Problem.id, Branch.job_id == Problem.job_id))
         .where(Problem.job_id == job_id, Problem.position.between(first, last))
         .order_by(Problem.position, Branch.branch_index)
     )

@@ -1,21 +1,21 @@
-"""Keeps the history: sums up hours that are over, and forgets what is not to be kept.
+"""Keeps the history: makes room for it, sums up hours that are over, and forgets what may go.
 
-Theory of operation: a pass runs in a thread of its own while the scheduler leads. It sums up day
-after day, the latest first, each in one transaction; then it deletes what is older than the
-retention says, chunk by chunk. Passes that are lost, doubled or cut off do no harm.
+Theory of operation: a pass runs in a thread of its own while the scheduler leads. It makes the
+partitions of coming weeks and sums up day after day, the latest first, each in one transaction;
+then it drops the weeks that are older than the retention says. Passes that are lost, doubled or cut
+off do no harm, and what could not be had at once is left to the next.
 """
 
 import threading
 import time
-from collections.abc import Callable
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 
 import structlog
-from sqlalchemy.orm import Session
 
+from db.partitions import TABLES, drop_week, make_week, refresh_statistics, weeks_to_make
 from db.reports.rollups import due_days, roll_up_day
-from db.retention import delete_branches, delete_events, seal_hours
+from db.retention import seal_hours, weeks_to_forget
 from db.session import SessionFactory, transaction
 from scheduler.background import repeating
 from scheduler.config import RetentionConfig
@@ -27,9 +27,6 @@ BUDGET_S = 20.0
 
 PATIENCE_S = 2.0
 """How long a stop waits; what is in progress is undone by Postgres."""
-
-_PAUSE_S = 0.05
-"""Between two chunks, for others who want the disk."""
 
 
 class Historian:
@@ -57,6 +54,7 @@ class Historian:
         def goes_on() -> bool:
             return time.monotonic() < give_up_at and not stop.is_set()
 
+        self._make_weeks(now)
         with transaction(self._sessions) as session:
             days = due_days(session, now=now)
         for day in days:
@@ -68,24 +66,25 @@ class Historian:
         if (kept := self._retention.branches_days) is not None:
             with transaction(self._sessions) as session:
                 before = seal_hours(session, now - timedelta(days=kept))
-            self._forget("branches", delete_branches, before, goes_on)
+            self._forget("branches", before)
         if (kept := self._retention.events_days) is not None:
-            self._forget("events", delete_events, now - timedelta(days=kept), goes_on)
+            self._forget("job_events", now - timedelta(days=kept))
 
-    def _forget(
-        self,
-        what: str,
-        delete: Callable[[Session, datetime], int],
-        before: datetime,
-        goes_on: Callable[[], bool],
-    ) -> None:
-        num_deleted = 0
-        while goes_on():
+    def _make_weeks(self, now: datetime) -> None:
+        for table in TABLES:
             with transaction(self._sessions) as session:
-                deleted = delete(session, before)
-            num_deleted += deleted
-            if not deleted:
-                break
-            time.sleep(_PAUSE_S)
-        if num_deleted:
-            _log.info("history.forgotten", what=what, before=str(before), num_rows=num_deleted)
+                weeks = weeks_to_make(session, table, now=now)
+            for week in weeks:
+                with transaction(self._sessions) as session:
+                    is_made = make_week(session, table, week)
+                _log.info("history.week_made", table=table, week=str(week), done=is_made)
+        with transaction(self._sessions) as session:
+            refresh_statistics(session, now=now)
+
+    def _forget(self, table: str, before: datetime) -> None:
+        with transaction(self._sessions) as session:
+            weeks = weeks_to_forget(session, table, before)
+        for week in weeks:
+            with transaction(self._sessions) as session:
+                is_gone = drop_week(session, table, week)
+            _log.info("history.week_forgotten", table=table, week=str(week), done=is_gone)

@@ -50,7 +50,7 @@ def load(
             num_stored += jobs.store(connection)
             num_jobs += min(_CHUNK, missing)
         _store_refusals(connection, rng, begin, days, 1 + num_jobs // 20)
-        for table in ("problems", "batches", "branches"):
+        for table in ("problems", "batches"):
             connection.execute(
                 f"SELECT setval(pg_get_serial_sequence('{table}', 'id'), max(id)) FROM {table}"
             )
@@ -107,12 +107,18 @@ class _Jobs:
     ) -> None:
         self.rng, self.begin, self.num = rng, begin, num
         self.numbers = first + 1 + np.arange(num)
-        self.ids = np.array([f"job_f{number:031x}" for number in self.numbers])
         self.workers = rng.integers(len(_WORKERS), size=num)
         self.widths, self.drafts = rng.choice(_SPLITS, num).T
         self.deadlines_s = rng.choice(_DEADLINES_S, num)
         self.runs_s = self.deadlines_s * rng.lognormal(-0.45, 0.35, num)
         self.created_s = rng.uniform(0, 1, num) * (range_s - self.runs_s - 1)
+        made_ms = int(begin.timestamp() * 1000) + (self.created_s * 1000).astype(int)
+        self.ids = np.array(
+            [
+                f"job_{ms:012x}{number:020x}"
+                for ms, number in zip(made_ms.tolist(), self.numbers.tolist(), strict=True)
+            ]
+        )
         self.is_late = self.runs_s > self.deadlines_s
         self.accuracy = rng.uniform(0.25, 0.95, num)
 

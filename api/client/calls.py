@@ -170,7 +170,7 @@ def report(
     """What happened in a range of time; in the last seven days by default.
 
     Args:
-        kind: `latency`, `attainment`, `calibration`, `accuracy` or `speculation`.
+        kind: `latency`, `attainment`, `calibration`, `accuracy`, `speculation` or `costs`.
         group_by: `model`, `engine`, `tenant`, `family`, `deadline_class`, `split`, `hour` or `day`.
         every: `hour` or `day`, for rows over time within each group.
         filters: See `ReportFilters`.

@@ -20,6 +20,7 @@ class Kind(StrEnum):
     CALIBRATION = "calibration"
     ACCURACY = "accuracy"
     SPECULATION = "speculation"
+    COSTS = "costs"
     COMPARE = "compare"
 
 

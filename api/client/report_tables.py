@@ -106,6 +106,14 @@ def _speculation(row: Row) -> Iterator[list[str]]:
             ]
 
 
+def _costs(row: Row) -> Iterator[list[str]]:
+    for amount, unit in (("row_seconds", "row-s"), ("tokens", "tokens")):
+        parts = row[amount]
+        shares = (parts[name] / parts["total"] if parts["total"] else None for name in _PARTS)
+        yield [unit, f"{parts['total']:,.0f}", *map(_share, shares)]
+
+
+_PARTS = ("useful", "cancelled", "rejected_drafts", "retried")
 _SPREAD = "P50 / P90 / P99"
 _TABLES: dict[str, tuple[tuple[str, ...], Callable[[Row], Iterator[list[str]]], str]] = {
     "latency_report": (
@@ -132,6 +140,11 @@ _TABLES: dict[str, tuple[tuple[str, ...], Callable[[Row], Iterator[list[str]]], 
         ("draft", "rows in use", "branches", "accepted", "tokens per step", "TPOT ms"),
         _speculation,
         _SPREAD,
+    ),
+    "cost_report": (
+        ("of", "total", "useful", "cancelled", "rejected drafts", "retried"),
+        _costs,
+        "Parts of the total; docs/reports.md tells what is in them",
     ),
 }
 

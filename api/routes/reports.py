@@ -16,6 +16,7 @@ from api.schemas.reports import (
     AttainmentReportOut,
     CalibrationReportOut,
     ComparisonOut,
+    CostReportOut,
     LatencyReportOut,
     ReportOut,
     SpeculationReportOut,
@@ -24,6 +25,7 @@ from db.reports import (
     AccuracyRow,
     AttainmentRow,
     CalibrationRow,
+    CostRow,
     Every,
     GroupBy,
     LatencyRow,
@@ -32,6 +34,7 @@ from db.reports import (
     accuracy_report,
     attainment_report,
     calibration_report,
+    cost_report,
     latency_report,
     speculation_report,
 )
@@ -39,7 +42,9 @@ from db.session import SessionFactory, transaction
 
 router = APIRouter(prefix="/v1/reports", tags=["reports"])
 
-Name: TypeAlias = Literal["latency", "attainment", "calibration", "accuracy", "speculation"]
+Name: TypeAlias = Literal[
+    "latency", "attainment", "calibration", "accuracy", "speculation", "costs"
+]
 Shape = TypeVar("Shape", bound=ReportOut[Any])
 
 
@@ -54,6 +59,7 @@ _REPORTS: dict[Name, _Report] = {
     "calibration": _Report(calibration_report, CalibrationRow),
     "accuracy": _Report(accuracy_report, AccuracyRow),
     "speculation": _Report(speculation_report, SpeculationRow),
+    "costs": _Report(cost_report, CostRow),
 }
 
 _TABLES: dict[int | str, dict[str, Any]] = {
@@ -120,6 +126,17 @@ def accuracy(asked: Asked, sessions: Sessions) -> AccuracyReportOut | StreamingR
 def speculation(asked: Asked, sessions: Sessions) -> SpeculationReportOut | StreamingResponse:
     """What drafts gained for the branches that ended in [start, end)."""
     return _answer("speculation", SpeculationReportOut, asked, sessions)
+
+
+@router.get(
+    "/costs",
+    summary="Row-seconds and tokens by what they brought",
+    response_model=CostReportOut,
+    responses=_TABLES,
+)
+def costs(asked: Asked, sessions: Sessions) -> CostReportOut | StreamingResponse:
+    """What the branches that ended in [start, end) cost: useful, cancelled, rejected, retried."""
+    return _answer("costs", CostReportOut, asked, sessions)
 
 
 @router.get(

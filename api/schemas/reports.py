@@ -10,6 +10,7 @@ from db.reports import (
     AccuracyRow,
     AttainmentRow,
     CalibrationRow,
+    CostRow,
     Every,
     GroupBy,
     LatencyRow,
@@ -57,6 +58,12 @@ class SpeculationReportOut(ReportOut[SpeculationRow]):
     """What drafts gained."""
 
     object: Literal["speculation_report"] = "speculation_report"
+
+
+class CostReportOut(ReportOut[CostRow]):
+    """Row-seconds and tokens, by what they brought."""
+
+    object: Literal["cost_report"] = "cost_report"
 
 
 class ComparisonOut(BaseModel):

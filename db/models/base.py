@@ -17,6 +17,9 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase
 
+PARTITION_BY_JOB = {"postgresql_partition_by": "RANGE (job_id)"}
+"""Rows lie in a partition for each week in which jobs were made; see `db.partitions`."""
+
 
 def one_of(column: str, states: type[StrEnum]) -> str:
     """SQL for `column` holding one of the states."""

@@ -14,7 +14,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
-from db.models.base import Base, one_of
+from db.models.base import PARTITION_BY_JOB, Base, one_of
 from scheduler.core.states import JobState
 
 
@@ -114,11 +114,12 @@ class JobEvent(Base):
     __table_args__ = (
         Index("ix_job_events_job_id_id", "job_id", "id"),
         Index("ix_job_events_tenant_id_id", "tenant_id", "id"),
+        PARTITION_BY_JOB,
     )
 
     # Grows in the order of commits; see `db.events`.
     id: Mapped[int] = mapped_column(Identity(), primary_key=True)
-    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
     # That of its job, so that a tenant's history needs no join.
     tenant_id: Mapped[str] = mapped_column(ForeignKey("tenants.id"))
     at: Mapped[datetime]

@@ -16,7 +16,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
-from db.models.base import Base, one_of
+from db.models.base import PARTITION_BY_JOB, Base, one_of
 from scheduler.core.states import BatchState, ProblemState
 
 
@@ -156,17 +156,18 @@ class Branch(Base):
             "cardinality(accepted_by_position) = cardinality(drafted_by_position)",
             name="positions_match",
         ),
-        # Counted once: after a rescue only indexes that are not here run again.
-        UniqueConstraint("problem_id", "branch_index"),
         Index("ix_branches_job_id_finished_at", "job_id", "finished_at"),
         Index("ix_branches_finished_at", "finished_at"),
+        PARTITION_BY_JOB,
     )
 
-    id: Mapped[int] = mapped_column(Identity(), primary_key=True)
-    problem_id: Mapped[int] = mapped_column(ForeignKey("problems.id", ondelete="CASCADE"))
-    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
+    # Counted once: after a rescue only indexes that are not here run again.
+    problem_id: Mapped[int] = mapped_column(
+        ForeignKey("problems.id", ondelete="CASCADE"), primary_key=True
+    )
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    branch_index: Mapped[int] = mapped_column(Integer, primary_key=True)
     batch_id: Mapped[int] = mapped_column(ForeignKey("batches.id"))
-    branch_index: Mapped[int] = mapped_column(Integer)
     worker_name: Mapped[str]
     num_speculative_tokens: Mapped[int] = mapped_column(Integer)
     finish_reason: Mapped[str]

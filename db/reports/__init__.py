@@ -1,4 +1,4 @@
-"""Reports over what happened: latency, attainment, forecasts, accuracy and speculation.
+"""Reports over what happened: latency, attainment, forecasts, accuracy, speculation and costs.
 
 Theory of operation: what a report needs is sums (`sums`): numbered parts of numbered bins, such as
 a histogram of a stage's latency. Sums are added in any order, so a report is the same whether they
@@ -11,6 +11,7 @@ from db.reports.accuracy import AccuracyRow, WidthRow, accuracy_report
 from db.reports.attainment import AttainmentRow, Bin, attainment_report
 from db.reports.calibration import CalibrationRow, ReliabilityBin, calibration_report
 from db.reports.cells import GroupBy, Selection
+from db.reports.costs import CostRow, RowSeconds, Tokens, cost_report
 from db.reports.latency import LatencyRow, latency_report
 from db.reports.periods import Every
 from db.reports.speculation import DraftRow, RowsRow, SpeculationRow, speculation_report
@@ -21,20 +22,24 @@ __all__ = [
     "AttainmentRow",
     "Bin",
     "CalibrationRow",
+    "CostRow",
     "DraftRow",
     "Every",
     "GroupBy",
     "LatencyRow",
     "Percentiles",
     "ReliabilityBin",
+    "RowSeconds",
     "RowsRow",
     "Selection",
     "Share",
     "SpeculationRow",
+    "Tokens",
     "WidthRow",
     "accuracy_report",
     "attainment_report",
     "calibration_report",
+    "cost_report",
     "latency_report",
     "speculation_report",
 ]

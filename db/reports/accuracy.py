@@ -45,7 +45,7 @@ FROM (
             WHERE finished_at >= :since AND finished_at < :until AND state <> 'cancelled'
         ) AS job
         JOIN problems ON problems.job_id = job.id AND problems.is_correct IS NOT NULL
-        JOIN branches ON branches.problem_id = problems.id
+        JOIN branches ON branches.problem_id = problems.id AND branches.job_id = job.id
         WHERE branches.finish_reason IN ('stop', 'length') AND {where}
         GROUP BY hour, {columns}, branches.problem_id, branches.vote_class
     ) AS class

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
+from itertools import combinations
 from typing import NamedTuple, TypeAlias
 
 from sqlalchemy import text
@@ -14,12 +15,22 @@ from db.reports.hours import extent, stale_between
 from db.reports.periods import Every, Stretch, stretches
 from db.reports.sums import RECORD_SQL, Sums
 
+
+def _of_two(first: str, second: str) -> str:
+    return f"{first}+{second}"
+
+
 DETAILS: dict[str, tuple[str, ...]] = {
     "all": DIMENSIONS,
     "tenant": ("tenant_id",),
     **{name: ("tenant_id", name) for name in DIMENSIONS[1:]},
 }
 """Dimensions that rollups are kept by; the fewer, the fewer rows a report reads."""
+
+DETAILS_OF_DAYS: dict[str, tuple[str, ...]] = {
+    _of_two(*pair): ("tenant_id", *pair) for pair in combinations(DIMENSIONS[1:], 2)
+}
+"""Kept of days besides: for a filter and a group, or for two filters."""
 
 
 class GroupBy(StrEnum):
@@ -154,7 +165,7 @@ def _from_rollups(
     session: Session, subject: Subject, stretch: Stretch, where: Where, grouping: "_Grouping"
 ) -> Iterator[tuple[Key, bytes]]:
     wanted = {*where.parameters, *filter(None, [grouping.dimension])} - {"tenant_id"}
-    detail = "all" if len(wanted) > 1 else next(iter(wanted), "tenant")
+    detail = _detail_with([name for name in DIMENSIONS if name in wanted], stretch.rollups)
     bucket = "NULL" if grouping.bucket is None else f"date_trunc('{grouping.bucket}', at, 'UTC')"
     statement = f"""
         SELECT {grouping.dimension or "NULL"} AS dimension, {bucket} AS bucket,
@@ -174,6 +185,13 @@ def _from_rollups(
     }
     for row in session.execute(text(statement), parameters):
         yield grouping.key(row.dimension, row.bucket), row.sums
+
+
+def _detail_with(dimensions: list[str], period: Every | None) -> str:
+    """The shortest detail that keeps these dimensions besides the tenant."""
+    if len(dimensions) == 2 and period is Every.DAY:
+        return _of_two(*dimensions)
+    return "all" if len(dimensions) > 1 else next(iter(dimensions), "tenant")
 
 
 def order(key: Key) -> tuple[str, str]:

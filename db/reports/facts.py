@@ -2,6 +2,7 @@
 
 import math
 
+from scheduler.core.costs import Fate
 from scheduler.core.sketch import GAMMA, MAX_BIN, UNIT
 
 DIMENSIONS = ("tenant_id", "model", "engine", "family", "deadline_class", "split")
@@ -44,14 +45,15 @@ BRANCH_DIMENSIONS = f"""
     batches.num_branches || 'x' || branches.num_speculative_tokens AS split
 """
 
-FINISHED_BRANCHES = """
+ENDED_BRANCHES = """
     FROM branches
     JOIN jobs ON jobs.id = branches.job_id
     JOIN batches ON batches.id = branches.batch_id
     JOIN workers ON workers.name = batches.worker_name
     WHERE branches.finished_at >= :since AND branches.finished_at < :until
-        AND branches.finish_reason IN ('stop', 'length')
 """
+
+FINISHED_BRANCHES = f"{ENDED_BRANCHES} AND branches.finish_reason IN ('stop', 'length')"
 
 # A job's split is the last that was in force.
 JOB_DIMENSIONS = f"""
@@ -66,3 +68,34 @@ JOB_DIMENSIONS = f"""
     {deadline_class("jobs.created_at", "jobs.deadline_at")} AS deadline_class,
     coalesce(jobs.num_branches || 'x' || jobs.num_speculative_tokens, '') AS split
 """
+
+
+def held_s(table: str) -> str:
+    """SQL for the seconds that a branch held a row; 0 for one that never left the queue."""
+    return f"greatest(0, extract(epoch FROM {table}.finished_at - {table}.started_at))"
+
+
+def num_rejected(table: str) -> str:
+    """SQL for the draft tokens of a branch that were rejected."""
+    return (
+        f"(SELECT coalesce(sum(drafted - accepted), 0) FROM unnest({table}.drafted_by_position,"
+        f" {table}.accepted_by_position) AS by_position (drafted, accepted))"
+    )
+
+
+# A branch that failed or was lost with its batch is kept until its index runs again, and then as a
+# sum on the row of the next try (`retried_*`).
+SPENT = f"""
+    CASE
+        WHEN branches.finish_reason IN ('stop', 'length') THEN '{Fate.COUNTED}'
+        WHEN branches.finish_reason = 'abort' AND batches.state <> 'lost' THEN '{Fate.CANCELLED}'
+        ELSE '{Fate.LOST}'
+    END AS fate,
+    {held_s("branches")} AS row_s,
+    {num_rejected("branches")} AS num_rejected,
+    branches.completion_tokens,
+    branches.prompt_tokens,
+    branches.retried_row_s,
+    branches.retried_tokens
+"""
+"""What a branch cost, as columns of `branches` and `batches`; see `scheduler.core.costs`."""

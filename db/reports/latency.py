@@ -13,20 +13,25 @@ from db.reports.sums import Percentiles, Sums
 
 _COUNT, _QUEUE, _TTFT, _TPOT, _E2E = range(5)
 
+# Bins are found once, before there is a row for each stage.
 _FACTS = f"""
+WITH finished AS MATERIALIZED (
+    SELECT hour, {COLUMNS},
+        {sketch_bin("queue_time_s")} AS queue,
+        {sketch_bin("ttft_s")} AS ttft,
+        {sketch_bin("tpot_s")} AS tpot,
+        {sketch_bin("e2e_latency_s")} AS e2e
+    FROM (
+        SELECT {hour_of("branches.finished_at")} AS hour, {BRANCH_DIMENSIONS},
+            queue_time_s, ttft_s, decode_time_s / nullif(completion_tokens - 1, 0) AS tpot_s,
+            extract(epoch FROM branches.finished_at - queued_at)::float8 AS e2e_latency_s
+        {FINISHED_BRANCHES}
+    ) AS branch
+)
 SELECT hour, {COLUMNS}, part, bin, count(*) AS weight
-FROM (
-    SELECT {hour_of("branches.finished_at")} AS hour, {BRANCH_DIMENSIONS},
-        queue_time_s, ttft_s, decode_time_s / nullif(completion_tokens - 1, 0) AS tpot_s,
-        extract(epoch FROM branches.finished_at - queued_at)::float8 AS e2e_latency_s
-    {FINISHED_BRANCHES}
-) AS finished
+FROM finished
 CROSS JOIN LATERAL (
-    VALUES ({_COUNT}, 0),
-        ({_QUEUE}, {sketch_bin("queue_time_s")}),
-        ({_TTFT}, {sketch_bin("ttft_s")}),
-        ({_TPOT}, {sketch_bin("tpot_s")}),
-        ({_E2E}, {sketch_bin("e2e_latency_s")})
+    VALUES ({_COUNT}, 0), ({_QUEUE}, queue), ({_TTFT}, ttft), ({_TPOT}, tpot), ({_E2E}, e2e)
 ) AS fact (part, bin)
 WHERE bin IS NOT NULL
 GROUP BY hour, {COLUMNS}, part, bin

@@ -1,24 +1,38 @@
 """Sums up hours and days, once they are over, and reads the sums."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
-from sqlalchemy import delete, insert, select, text, update
+import numpy as np
+import psycopg
+from sqlalchemy import delete, select, text, update
 from sqlalchemy.orm import Session
 
 from db.models import HistoryHour, Rollup
-from db.reports import accuracy, attainment, calibration, latency, speculation
-from db.reports.cells import DETAILS, Cell, Where
+from db.reports import accuracy, attainment, calibration, costs, latency, speculation
+from db.reports.cells import DETAILS, DETAILS_OF_DAYS, Cell, Where
 from db.reports.facts import COLUMNS, DIMENSIONS
 from db.reports.periods import DAY, HOUR, Every
-from db.reports.sums import Sums
+from db.reports.sums import Strings
 
 SETTLING = timedelta(minutes=1)
 """How long after its end an hour is summed up: most of what ended in it has been stored by then."""
 
 SUBJECTS = tuple(
-    module.SUBJECT for module in (latency, attainment, calibration, accuracy, speculation)
+    module.SUBJECT for module in (latency, attainment, calibration, accuracy, speculation, costs)
 )
+
+
+class Summed(NamedTuple):
+    """One rollup: sums by the dimensions that its detail keeps."""
+
+    subject: str
+    detail: str
+    dimensions: tuple[str, ...]
+    sums: bytes
+
+
 _EVERYTHING = Where("true", {})
 
 
@@ -55,43 +69,53 @@ def roll_up_day(session: Session, day: datetime, *, now: datetime) -> int:
     return len(hours)
 
 
-def _sum_of_rows(session: Session, hour: datetime) -> Iterator[dict[str, object]]:
+def _sum_of_rows(session: Session, hour: datetime) -> Iterator[Summed]:
     for subject in SUBJECTS:
         cells = list(subject.from_rows(session, hour, hour + HOUR, _EVERYTHING))
-        for detail, kept in DETAILS.items():
-            for dimensions, sums in _merged(cells, kept):
-                yield {"subject": subject.name, "detail": detail, **dimensions, "sums": sums}
-
-
-def _merged(cells: Iterable[Cell], kept: tuple[str, ...]) -> Iterator[tuple[dict[str, str], bytes]]:
-    """Cells added up over the dimensions that are not kept."""
-    found: dict[tuple[str, ...], list[bytes]] = {}
-    for cell in cells:
-        named = zip(DIMENSIONS, cell.dimensions, strict=True)
-        found.setdefault(tuple(v if name in kept else "" for name, v in named), []).append(
-            cell.sums
-        )
-    for dimensions, parts in found.items():
-        yield dict(zip(DIMENSIONS, dimensions, strict=True)), Sums(b"".join(parts)).to_bytes()
+        yield from _in_detail(subject.name, cells, DETAILS)
 
 
 _HOURS = text(f"""
-SELECT subject, detail, {COLUMNS}, string_agg(sums, '') AS sums
-FROM rollups
-WHERE period = 'hour' AND at >= :day AND at < :next_day
-GROUP BY subject, detail, {COLUMNS}
+SELECT at, {COLUMNS}, sums FROM rollups
+WHERE subject = :subject AND detail = 'all' AND period = 'hour' AND at >= :day AND at < :next_day
 """)
 
 
-def _sum_of_hours(session: Session, day: datetime) -> Iterator[dict[str, object]]:
-    for row in session.execute(_HOURS, {"day": day, "next_day": day + DAY}):
-        yield {**row._mapping, "sums": Sums(row.sums).to_bytes()}
+def _sum_of_hours(session: Session, day: datetime) -> Iterator[Summed]:
+    for subject in SUBJECTS:
+        rows = session.execute(_HOURS, {"subject": subject.name, "day": day, "next_day": day + DAY})
+        cells = [Cell(at, tuple(dimensions), sums) for at, *dimensions, sums in rows]
+        yield from _in_detail(subject.name, cells, DETAILS | DETAILS_OF_DAYS)
 
 
-def _replace(
-    session: Session, period: Every, at: datetime, sums: Iterable[dict[str, object]]
-) -> None:
+def _in_detail(
+    subject: str, cells: list[Cell], details: Mapping[str, tuple[str, ...]]
+) -> Iterator[Summed]:
+    """Cells added up by what each detail keeps; the dimensions that it leaves out are empty."""
+    strings = Strings([cell.sums for cell in cells])
+    for detail, kept in details.items():
+        is_kept = [name in kept for name in DIMENSIONS]
+        numbers: dict[tuple[str, ...], int] = {}
+        groups = [
+            numbers.setdefault(
+                tuple(v if keep else "" for v, keep in zip(cell.dimensions, is_kept, strict=True)),
+                len(numbers),
+            )
+            for cell in cells
+        ]
+        sums = strings.added(np.array(groups, int), len(numbers))
+        for dimensions, of_group in zip(numbers, sums, strict=True):
+            yield Summed(subject, detail, dimensions, of_group)
+
+
+_COPY = f"COPY rollups (period, at, subject, detail, {COLUMNS}, sums) FROM STDIN"
+
+
+def _replace(session: Session, period: Every, at: datetime, found: Iterable[Summed]) -> None:
+    rows = list(found)  # They are read on the same connection, which COPY keeps for itself.
     session.execute(delete(Rollup).where(Rollup.period == period, Rollup.at == at))
-    rows = [{"period": period.value, "at": at, **row} for row in sums]
-    if rows:
-        session.connection().execute(insert(Rollup), rows)
+    driver = session.connection().connection.driver_connection
+    assert isinstance(driver, psycopg.Connection)
+    with driver.cursor().copy(_COPY) as copy:
+        for subject, detail, dimensions, sums in rows:
+            copy.write_row((period.value, at, subject, detail, *dimensions, sums))

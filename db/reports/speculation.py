@@ -17,11 +17,13 @@ _ROW_CLASSES = 16
 _BRANCHES, _DECODED, _STEPS = range(3)
 _POSITIONS = 16
 
+_POWERS = f"ARRAY[{', '.join(str(2**power) for power in range(_ROW_CLASSES - 1))}]"
+
 _FACTS = f"""
 WITH decoded AS MATERIALIZED (
     SELECT {hour_of("branches.finished_at")} AS hour, {BRANCH_DIMENSIONS},
         1 + {_ROW_CLASSES} * branches.num_speculative_tokens
-            + least(coalesce(1 + floor(log(2.0, num_rows)), 0), {_ROW_CLASSES - 1}) AS code,
+            + coalesce(width_bucket(num_rows, {_POWERS}), 0) AS code,
         decode_time_s / nullif(completion_tokens - 1, 0) AS tpot_s,
         completion_tokens - 1 AS num_decoded,
         num_steps,
@@ -34,12 +36,16 @@ FROM decoded
 WHERE tpot_s IS NOT NULL
 GROUP BY hour, {COLUMNS}, part, bin
 UNION ALL
-SELECT hour, {COLUMNS}, -code, bin, sum(weight)
-FROM decoded
+SELECT hour, {COLUMNS}, -code, bin, weight
+FROM (
+    SELECT hour, {COLUMNS}, code, count(*) AS num_branches, sum(num_decoded) AS num_decoded,
+        sum(num_steps) AS num_steps
+    FROM decoded
+    GROUP BY hour, {COLUMNS}, code
+) AS counted
 CROSS JOIN LATERAL (
-    VALUES ({_BRANCHES}, 1), ({_DECODED}, num_decoded), ({_STEPS}, num_steps)
+    VALUES ({_BRANCHES}, num_branches), ({_DECODED}, num_decoded), ({_STEPS}, num_steps)
 ) AS fact (bin, weight)
-GROUP BY hour, {COLUMNS}, code, bin
 UNION ALL
 SELECT hour, {COLUMNS}, -code, {_POSITIONS} + 2 * (position - 1) + side, sum(weight)
 FROM decoded

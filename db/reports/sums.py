@@ -6,8 +6,9 @@ concatenation: `string_agg` merges histograms inside Postgres, and numpy adds th
 What parts and bins mean is up to each report.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Self
 
 import numpy as np
@@ -51,19 +52,9 @@ class Sums:
     """Weights by part and bin, each key once."""
 
     def __init__(self, records: bytes = b"") -> None:
-        raw = np.frombuffer(records, _RECORD)
-        keys = raw["part"].astype(np.int64) * _BINS + (raw["bin"].astype(np.int64) + _BINS // 2)
+        keys, weights = _keys_and_weights(records)
         self._keys, places = _distinct(keys)
-        weights = raw["weight"].astype(np.float64)
         self._weights: FloatArray = np.bincount(places, weights, len(self._keys)).astype(float)
-
-    def to_bytes(self) -> bytes:
-        """The shortest string with these sums."""
-        records = np.empty(len(self._keys), _RECORD)
-        records["part"] = self._keys // _BINS
-        records["bin"] = self._keys % _BINS - _BINS // 2
-        records["weight"] = self._weights
-        return records.tobytes()
 
     def parts(self) -> list[int]:
         """Parts with any sum, in order."""
@@ -90,6 +81,35 @@ class Sums:
         distinct, places = np.unique(bins, return_inverse=True)
         counts = np.bincount(places, weights).astype(float)
         return Percentiles(*quantiles(distinct, counts, (0.5, 0.9, 0.99)))
+
+
+class Strings:
+    """Strings of sums, to be added up by several groupings."""
+
+    def __init__(self, strings: Sequence[bytes]) -> None:
+        self._keys, self._weights = _keys_and_weights(b"".join(strings))
+        self._lengths = np.array([len(string) // _RECORD.itemsize for string in strings], int)
+
+    def added(self, groups: IntArray, num_groups: int) -> list[bytes]:
+        """The shortest string of each group, given the group of each string."""
+        first = int(self._keys.min(initial=0))
+        span = int(self._keys.max(initial=0)) - first + 1
+        keys, places = _distinct(np.repeat(groups, self._lengths) * span + self._keys - first)
+        group, key = np.divmod(keys, span)
+        key += first
+        records = np.empty(len(keys), _RECORD)
+        records["part"] = key // _BINS
+        records["bin"] = key % _BINS - _BINS // 2
+        records["weight"] = np.bincount(places, self._weights, len(keys))
+        ends = np.searchsorted(group, np.arange(num_groups + 1))
+        return [records[begin:end].tobytes() for begin, end in pairwise(ends.tolist())]
+
+
+def _keys_and_weights(records: bytes) -> tuple[IntArray, FloatArray]:
+    """Keys that go by part and then by bin."""
+    raw = np.frombuffer(records, _RECORD)
+    keys = raw["part"].astype(np.int64) * _BINS + (raw["bin"].astype(np.int64) + _BINS // 2)
+    return keys, raw["weight"].astype(np.float64)
 
 
 def _distinct(keys: IntArray) -> tuple[IntArray, IntArray]:

@@ -74,6 +74,7 @@ LISTS: dict[str, dict[str, str]] = {
     "GET /v1/reports/calibration": BY_TENANT,
     "GET /v1/reports/accuracy": BY_TENANT,
     "GET /v1/reports/speculation": BY_TENANT,
+    "GET /v1/reports/costs": BY_TENANT,
     "GET /v1/reports/compare": BY_TENANT,
 }
 """Lists, with a query that would tell most. The owner's have entries, the other's have none."""

@@ -43,7 +43,7 @@ def client(url: str, past: None) -> Iterator[httpx.Client]:  # noqa: ARG001
 
 def test_the_document_has_a_query_for_every_report() -> None:
     assert {report for report, _, _ in QUERIES} == {
-        "latency", "attainment", "calibration", "accuracy", "speculation",
+        "latency", "attainment", "calibration", "accuracy", "speculation", "costs",
     }  # fmt: skip
 
 

@@ -33,6 +33,7 @@ import psycopg
 from sqlalchemy import make_url
 
 from db import migrate
+from db.partitions import TABLES, Week, make_week
 from db.reports.rollups import due_days, roll_up_day
 from db.session import connect, driver_url, session_factory, transaction
 from infra.processes import Child, ChildSpec
@@ -58,6 +59,12 @@ QUESTIONS: dict[str, tuple[str, timedelta, dict[str, str]]] = {
     "accuracy, week by family": ("accuracy", WEEK, {"group_by": "family"}),
     "speculation, month": ("speculation", MONTH, {}),
     "speculation, week by engine": ("speculation", WEEK, {"group_by": "engine"}),
+    "costs, month": ("costs", MONTH, {}),
+    "costs, week by deadline and engine": (
+        "costs",
+        WEEK,
+        {"group_by": "deadline_class", "engine": "vllm"},
+    ),
     "compare, two weeks": ("compare", WEEK, {"report": "latency", "group_by": "split"}),
 }
 ODD = "latency, odd minutes"
@@ -123,12 +130,16 @@ def loaded(server_url: str, name: str, num_branches: int) -> tuple[str, dict[str
     with psycopg.connect(driver_url(server_url), autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name}".encode())
     migrate.upgrade(url)
+    sessions = session_factory(connect(url, pool_size=1))
+    with transaction(sessions) as session:
+        for table in TABLES:
+            for number in range(DAYS // 7 + 2):
+                assert make_week(session, table, Week.of(END - number * WEEK))
     began_s = time.perf_counter()
     history.load(url, num_branches, until=END, days=DAYS)
     load_s = time.perf_counter() - began_s
     with psycopg.connect(driver_url(url), autocommit=True) as connection:
         connection.execute("VACUUM ANALYZE")
-    sessions = session_factory(connect(url, pool_size=1))
     began_s = time.perf_counter()
     now = END + timedelta(hours=2)
     with transaction(sessions) as session:
@@ -143,7 +154,8 @@ def loaded(server_url: str, name: str, num_branches: int) -> tuple[str, dict[str
         sizes = connection.execute(
             "SELECT (SELECT count(*) FROM branches), (SELECT count(*) FROM jobs),"
             " (SELECT count(*) FROM rollups),"
-            " pg_total_relation_size('branches'), pg_total_relation_size('rollups')"
+            " (SELECT sum(pg_total_relation_size(relid)) FROM pg_partition_tree('branches'))::int8,"
+            " pg_total_relation_size('rollups')"
         ).fetchone()
     assert sizes is not None
     return url, {

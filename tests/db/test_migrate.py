@@ -2,6 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 
+import psycopg
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, create_engine, text
@@ -9,17 +10,26 @@ from sqlalchemy.pool import NullPool
 
 from db import migrate
 from db.models import Base
-from db.session import normalize_url
+from db.session import driver_url, normalize_url
+from tests import history
+from tests.factories import NOW
 
 # Alembic compares neither CHECK constraints nor the predicates of partial indexes.
-_CATALOG = """
+_PARTITIONS = "SELECT relname FROM pg_class WHERE relispartition AND relkind = 'r'"
+_CATALOG = f"""
 SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid)
 FROM pg_constraint WHERE connamespace = 'public'::regnamespace AND contype <> 'n'
+    AND conrelid::regclass::text NOT IN ({_PARTITIONS})
 UNION ALL
 SELECT tablename, indexname, indexdef FROM pg_indexes WHERE schemaname = 'public'
+    AND tablename NOT IN ({_PARTITIONS})
 UNION ALL
 SELECT table_name, column_name, concat_ws(' ', data_type, is_nullable, column_default, is_identity)
 FROM information_schema.columns WHERE table_schema = 'public'
+    AND table_name NOT IN ({_PARTITIONS})
+UNION ALL
+SELECT partrelid::regclass::text, 'partition key', pg_get_partkeydef(partrelid)
+FROM pg_partitioned_table
 """
 
 
@@ -32,11 +42,56 @@ def test_the_upgrade_gives_the_schema_of_the_models(
     database_url: str, empty_database_url: str
 ) -> None:
     with create_engine(normalize_url(database_url), poolclass=NullPool).connect() as migrated:
-        assert compare_metadata(MigrationContext.configure(migrated), Base.metadata) == []
+        partitions = set(migrated.scalars(text(_PARTITIONS)))
+        assert partitions == {"branches_default", "job_events_default"}
+        compared = MigrationContext.configure(
+            migrated, opts={"include_name": lambda name, *_: name not in partitions}
+        )
+        assert compare_metadata(compared, Base.metadata) == []
         by_migration = _catalog(migrated)
     with create_engine(normalize_url(empty_database_url), poolclass=NullPool).begin() as declared:
         Base.metadata.create_all(declared)
         assert by_migration == _catalog(declared)
+
+
+_ROWS = """
+SELECT
+    (SELECT sum(hashtext((to_jsonb(branches) - 'id')::text)) FROM branches),
+    (SELECT sum(hashtext(to_jsonb(job_events)::text)) FROM job_events)
+"""
+
+
+def test_rows_move_to_their_weeks_and_back(empty_database_url: str) -> None:
+    migrate.upgrade(empty_database_url, "0020")
+    history.load(empty_database_url, 500, until=NOW, days=2)
+    with psycopg.connect(driver_url(empty_database_url), autocommit=True) as store:
+        add_events = (
+            "INSERT INTO job_events (job_id, tenant_id, at, kind)"
+            " SELECT id, tenant_id, finished_at, 'x' FROM jobs"
+        )
+        store.execute(add_events)
+        store.execute("UPDATE history_hours SET state = 'rolled'")
+        before = store.execute(_ROWS).fetchone()
+
+        migrate.upgrade(empty_database_url, "0021")
+
+        assert store.execute(_ROWS).fetchone() == before
+        for table in ("branches", "job_events"):
+            places = store.execute(
+                f"SELECT DISTINCT tableoid::regclass::text FROM {table}".encode()
+            )
+            assert set(places) == {(f"{table}_20251229",), (f"{table}_20260105",)}
+        assert store.execute("SELECT DISTINCT state FROM history_hours").fetchall() == [("stale",)]
+        store.execute(add_events)
+        assert store.execute("SELECT count(DISTINCT id) = count(*) FROM job_events").fetchone() == (
+            True,
+        )
+        before = store.execute(_ROWS).fetchone()
+
+        migrate.downgrade(empty_database_url, "0020")
+
+        assert store.execute(_ROWS).fetchone() == before
+        store.execute(add_events)
 
 
 def test_the_downgrade_leaves_nothing_behind(database_url: str) -> None:

@@ -8,9 +8,9 @@ from pydantic import ValidationError
 from sqlalchemy import func, select, text
 from sqlalchemy.orm import DeclarativeBase
 
-from db import retention
 from db.branches import insert_branches
-from db.models import Branch, HistoryHour, Job, JobEvent, Problem
+from db.models import Branch, HistoryHour, Job, JobEvent, OpenaiBatchJob, Problem
+from db.partitions import WEEK, Week, first_job_id, weeks_of
 from db.reports import Selection, accuracy_report, latency_report
 from db.reports.hours import mark_ended
 from db.session import SessionFactory, transaction
@@ -21,7 +21,6 @@ from tests.factories import NOW, after, branch_row, claimed_batch, stored_job
 
 FOREVER = RetentionConfig()
 A_DAY = RetentionConfig(branches_days=1, events_days=1)
-LATER = NOW + timedelta(hours=2)
 
 
 def _count(sessions: SessionFactory, table: type[DeclarativeBase]) -> int:
@@ -48,34 +47,42 @@ def test_everything_is_kept_unless_the_operator_says_otherwise(
         assert set(session.scalars(select(HistoryHour.state))) == {"rolled"}
 
 
-def test_old_branches_go_in_chunks_and_reports_stay_as_they_were(
-    sessions: SessionFactory, database_url: str, monkeypatch: pytest.MonkeyPatch
+def test_old_weeks_go_whole_and_reports_stay_as_they_were(
+    sessions: SessionFactory, database_url: str
 ) -> None:
-    monkeypatch.setattr(retention, "CHUNK", 100)
+    # NOW is a Monday at noon: the first jobs were made in the week before.
     history.load(database_url, 2_000, until=NOW, days=2)
-    Historian(sessions, FOREVER).tend(LATER, threading.Event())
+    later = NOW + timedelta(days=1)
+    Historian(sessions, FOREVER).tend(later, threading.Event())
     told, num_problems = _told(sessions), _count(sessions, Problem)
-
-    Historian(sessions, A_DAY).tend(LATER, threading.Event())
-
-    bound = LATER - timedelta(days=1)
+    monday = Week.of(NOW)
     with transaction(sessions) as session:
-        oldest = session.scalars(select(func.min(Branch.finished_at))).one()
-        ended = session.scalars(
-            select(func.min(Job.finished_at)).join(Branch, Branch.job_id == Job.id)
+        is_of_this_week = Branch.job_id >= monday.jobs["first"]
+        kept = set(session.scalars(select(Branch.job_id).where(is_of_this_week)))
+        last = session.scalars(
+            select(func.max(Job.finished_at)).where(Job.id < monday.jobs["first"])
         ).one()
-    # A branch of a job that ended later stays, as does what ended in the hour of the bound.
-    assert ended is not None
-    assert ended >= bound.replace(minute=0)
-    assert oldest >= bound - timedelta(hours=6)
-    assert 0 < _count(sessions, Branch) < 1_500
+    assert kept
+    assert _count(sessions, Branch) >= 2_000
+
+    # Until a day after the last of its jobs ended, a week is kept.
+    last = max(last, monday.start_at)
+    Historian(sessions, A_DAY).tend(last + timedelta(hours=23), threading.Event())
+    assert _count(sessions, Branch) >= 2_000
+    Historian(sessions, A_DAY).tend(last + timedelta(hours=26), threading.Event())
+
+    with transaction(sessions) as session:
+        assert set(session.scalars(select(Branch.job_id))) == kept
+        assert monday in weeks_of(session, "branches")
+        assert Week(monday.start_at - WEEK) not in weeks_of(session, "branches")
     assert _count(sessions, Problem) == num_problems
     assert _told(sessions) == told
 
 
 def test_branches_of_a_job_that_still_runs_stay(sessions: SessionFactory) -> None:
     with transaction(sessions) as session:
-        batch = claimed_batch(session, stored_job(session, num_problems=1))
+        job_id = stored_job(session, id=f"{first_job_id(NOW)}{1:020x}", num_problems=1)
+        batch = claimed_batch(session, job_id)
         row = branch_row(batch.problems[0].id)
         assert insert_branches(session, batch_id=batch.id, epoch=batch.epoch, rows=[row])
 
@@ -83,6 +90,38 @@ def test_branches_of_a_job_that_still_runs_stay(sessions: SessionFactory) -> Non
 
     assert _count(sessions, Branch) == 1
     assert _count(sessions, JobEvent) > 0
+
+
+_OPEN_BATCH = """
+WITH batch AS (
+    INSERT INTO openai_batches (
+        id, tenant_id, request_sha256, endpoint, input_file_id, completion_window, options,
+        output_expires_after_s, state, output_file_id, error_file_id, created_at, expires_at,
+        in_progress_at
+    ) VALUES (
+        'batch_1', 'ten_local', '', '/v1/chat/completions', 'file-1', '24h', '{}',
+        60, 'in_progress', 'file-2', 'file-3', :now, :now, :now
+    )
+    RETURNING id
+)
+INSERT INTO openai_batch_jobs (job_id, batch_id)
+SELECT min(jobs.id), min(batch.id) FROM jobs CROSS JOIN batch
+"""
+
+
+def test_branches_whose_text_an_openai_batch_waits_for_stay(
+    sessions: SessionFactory, database_url: str
+) -> None:
+    history.load(database_url, 300, until=NOW, days=2)
+    with transaction(sessions) as session:
+        session.execute(text(_OPEN_BATCH), {"now": NOW})
+
+    Historian(sessions, A_DAY).tend(NOW + timedelta(days=19), threading.Event())
+
+    with transaction(sessions) as session:
+        (job_id,) = session.scalars(select(OpenaiBatchJob.job_id))
+        weeks = set(map(Week.of_job, session.scalars(select(Branch.job_id))))
+        assert weeks == {Week.of_job(job_id)}
 
 
 def test_events_of_old_jobs_go_alone_when_only_they_are_limited(
@@ -96,7 +135,7 @@ def test_events_of_old_jobs_go_alone_when_only_they_are_limited(
                 " SELECT id, tenant_id, finished_at, 'x' FROM jobs"
             )
         )
-        live = stored_job(session)
+        live = stored_job(session, id=f"{first_job_id(NOW + WEEK)}{1:020x}")
 
     events_only = RetentionConfig(events_days=1)
     Historian(sessions, events_only).tend(NOW + timedelta(days=9), threading.Event())

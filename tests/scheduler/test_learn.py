@@ -117,12 +117,12 @@ def test_a_family_is_fitted_again_only_when_it_grew(
     assert learner.refresh(after(200)) == []
     solve(sessions, "algebra", num_problems=2, right=0.9, mean_tokens=50.0)
     with sessions.begin() as session:
-        for branch in session.scalars(select(Branch).order_by(Branch.id.desc()).limit(16)):
+        for branch in session.scalars(select(Branch).order_by(Branch.problem_id.desc()).limit(16)):
             branch.finished_at = after(250)
     assert learner.refresh(after(300)) == [], "two of 60 problems are no news"
     solve(sessions, "algebra", num_problems=3, right=0.9, mean_tokens=50.0)
     with sessions.begin() as session:
-        for branch in session.scalars(select(Branch).order_by(Branch.id.desc()).limit(24)):
+        for branch in session.scalars(select(Branch).order_by(Branch.problem_id.desc()).limit(24)):
             branch.finished_at = after(350)
     assert learner.refresh(after(400)) == [Family(MODEL, "algebra")]
     with sessions.begin() as session:

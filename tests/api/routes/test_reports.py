@@ -112,13 +112,21 @@ def test_each_group_has_a_row_for_each_hour(api: httpx.Client) -> None:
 
 
 def test_a_stranger_sees_nothing_of_it(stranger: httpx.Client) -> None:
-    for name in ("latency", "attainment", "calibration", "accuracy", "speculation", "compare"):
+    for name in (
+        "latency",
+        "attainment",
+        "calibration",
+        "accuracy",
+        "speculation",
+        "costs",
+        "compare",
+    ):
         report = stranger.get(f"/v1/reports/{name}", params=WINDOW)
         assert (report.status_code, report.json()["data"]) == (200, []), name
 
 
 @pytest.mark.parametrize(
-    "name", ["latency", "attainment", "calibration", "accuracy", "speculation"]
+    "name", ["latency", "attainment", "calibration", "accuracy", "speculation", "costs"]
 )
 def test_a_table_has_the_numbers_of_the_report(api: httpx.Client, name: str) -> None:
     params = WINDOW | {"group_by": "model"}
