@@ -84,7 +84,9 @@ def _write(
     session: Session, statement: TextClause, rows: Sequence[BranchRow], **batch: int
 ) -> bool:
     """Store rows of the batch that the statement finds; False when it finds none."""
-    found = session.connection().execute(statement, {"rows": records(rows), **batch}).scalars().all()
+    found = (
+        session.connection().execute(statement, {"rows": records(rows), **batch}).scalars().all()
+    )
     if not found:
         return False
     # The cost of a branch that is replaced moves to the hour of its next try.
@@ -129,7 +131,7 @@ WITH batch AS ({batch}), new AS MATERIALIZED (
 )
 SELECT branches.finished_at
 FROM batch
-CROSS JOIN new
+LEFT JOIN new ON true
 LEFT JOIN branches ON branches.problem_id = new.problem_id AND branches.job_id = batch.job_id
     AND branches.branch_index = new.branch_index
     AND branches.finish_reason IN ('abort', 'error')

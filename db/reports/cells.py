@@ -10,7 +10,7 @@ from typing import NamedTuple, TypeAlias
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from db.reports.facts import COLUMNS, DIMENSIONS
+from db.reports.facts import BRANCH_DIMENSIONS, BRANCH_KEY, COLUMNS, DIMENSIONS
 from db.reports.hours import extent, stale_between
 from db.reports.periods import Every, Stretch, stretches
 from db.reports.sums import RECORD_SQL, Sums
@@ -114,9 +114,31 @@ class Subject(NamedTuple):
 
 def summed(facts: str) -> FromRows:
     """Cells by one statement, whose rows are weights by hour, dimensions, part and bin."""
+    return _cells_of(f"SELECT hour, {COLUMNS}, {RECORD_SQL} AS sums FROM ({facts}) AS facts")
+
+
+def summed_of_branches(facts: str) -> FromRows:
+    """Cells by one statement, whose rows are weights by `BRANCH_KEY`, part and bin.
+
+    Dimensions are looked up when a batch has become one row: sorting by texts is most of the work.
+    """
+    return _cells_of(f"""
+        SELECT hour, {BRANCH_DIMENSIONS}, sums
+        FROM (
+            SELECT {BRANCH_KEY}, string_agg({RECORD_SQL}, '') AS sums
+            FROM ({facts}) AS facts
+            GROUP BY {BRANCH_KEY}
+        ) AS spans
+        JOIN batches ON batches.id = spans.batch_id
+        JOIN jobs ON jobs.id = batches.job_id
+        JOIN workers ON workers.name = batches.worker_name
+    """)
+
+
+def _cells_of(parts: str) -> FromRows:
     statement = (
-        f"SELECT hour, {COLUMNS}, string_agg({RECORD_SQL}, '') AS sums"
-        f" FROM ({facts}) AS facts WHERE {{where}} GROUP BY hour, {COLUMNS}"
+        f"SELECT hour, {COLUMNS}, string_agg(sums, '') AS sums"
+        f" FROM ({parts}) AS parts WHERE {{where}} GROUP BY hour, {COLUMNS}"
     )
 
     def cells(session: Session, since: datetime, until: datetime, where: Where) -> Iterator[Cell]:

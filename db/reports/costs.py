@@ -5,8 +5,8 @@ from datetime import datetime
 
 from sqlalchemy.orm import Session
 
-from db.reports.cells import GroupBy, Key, Selection, Subject, read, summed
-from db.reports.facts import BRANCH_DIMENSIONS, COLUMNS, ENDED_BRANCHES, SPENT, hour_of
+from db.reports.cells import GroupBy, Key, Selection, Subject, read, summed_of_branches
+from db.reports.facts import BRANCH_KEY, ENDED, SPENT, hour_of
 from db.reports.periods import Every
 from db.reports.sums import Sums
 from scheduler.core.costs import Amount, Fate, Parts, Spent, cost_of
@@ -19,9 +19,12 @@ _PART_OF_FATE = " ".join(f"WHEN '{fate}' THEN {part}" for fate, part in _PARTS.i
 
 _FACTS = f"""
 WITH held AS MATERIALIZED (
-    SELECT {hour_of("branches.finished_at")} AS hour, {BRANCH_DIMENSIONS}, {SPENT} {ENDED_BRANCHES}
+    SELECT {hour_of("branches.finished_at")} AS hour, batch_id,
+        branches.num_speculative_tokens, {SPENT}
+    FROM branches JOIN batches ON batches.id = branches.batch_id
+    WHERE {ENDED}
 ), spent AS (
-    SELECT hour, {COLUMNS},
+    SELECT {BRANCH_KEY},
         CASE fate {_PART_OF_FATE} END AS own,
         count(*) AS num_branches,
         sum(row_s) AS row_s,
@@ -32,9 +35,9 @@ WITH held AS MATERIALIZED (
         sum(retried_row_s) AS retried_row_s,
         sum(retried_tokens) AS retried_tokens
     FROM held
-    GROUP BY hour, {COLUMNS}, fate
+    GROUP BY {BRANCH_KEY}, fate
 )
-SELECT hour, {COLUMNS}, part, bin, sum(weight) AS weight
+SELECT {BRANCH_KEY}, part, bin, weight
 FROM spent
 CROSS JOIN LATERAL (
     VALUES (own, {_BRANCHES}, num_branches),
@@ -47,10 +50,9 @@ CROSS JOIN LATERAL (
         ({_PARTS[Fate.LOST]}, {_TOKENS}, retried_tokens)
 ) AS fact (part, bin, weight)
 WHERE weight <> 0
-GROUP BY hour, {COLUMNS}, part, bin
 """
 
-SUBJECT = Subject("costs", summed(_FACTS))
+SUBJECT = Subject("costs", summed_of_branches(_FACTS))
 
 
 @dataclass(frozen=True, slots=True)

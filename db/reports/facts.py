@@ -35,25 +35,22 @@ def sketch_bin(value: str) -> str:
     return f"(sign({value}) * least({size}, {MAX_BIN}))::int"
 
 
-# A branch's split is the number of branches that its batch was planned with and its own draft.
+BRANCH_KEY = "hour, batch_id, num_speculative_tokens"
+"""What the dimensions of a branch follow from."""
+
+# Of `spans` of branches with the same key. A branch's split is the number of branches that its
+# batch was planned with and its own draft.
 BRANCH_DIMENSIONS = f"""
     jobs.tenant_id,
     jobs.model,
     workers.engine,
     jobs.family,
     {deadline_class("jobs.created_at", "jobs.deadline_at")} AS deadline_class,
-    batches.num_branches || 'x' || branches.num_speculative_tokens AS split
+    batches.num_branches || 'x' || spans.num_speculative_tokens AS split
 """
 
-ENDED_BRANCHES = """
-    FROM branches
-    JOIN jobs ON jobs.id = branches.job_id
-    JOIN batches ON batches.id = branches.batch_id
-    JOIN workers ON workers.name = batches.worker_name
-    WHERE branches.finished_at >= :since AND branches.finished_at < :until
-"""
-
-FINISHED_BRANCHES = f"{ENDED_BRANCHES} AND branches.finish_reason IN ('stop', 'length')"
+ENDED = "branches.finished_at >= :since AND branches.finished_at < :until"
+FINISHED = f"{ENDED} AND branches.finish_reason IN ('stop', 'length')"
 
 # A job's split is the last that was in force.
 JOB_DIMENSIONS = f"""

@@ -6,8 +6,8 @@ from datetime import datetime
 from sqlalchemy.orm import Session
 
 from db.reports.attainment import Ended, ended_jobs
-from db.reports.cells import GroupBy, Selection, Subject, order, read, summed
-from db.reports.facts import BRANCH_DIMENSIONS, COLUMNS, FINISHED_BRANCHES, hour_of, sketch_bin
+from db.reports.cells import GroupBy, Selection, Subject, order, read, summed_of_branches
+from db.reports.facts import BRANCH_KEY, FINISHED, hour_of, sketch_bin
 from db.reports.periods import Every
 from db.reports.sums import Percentiles, Sums
 
@@ -16,28 +16,29 @@ _COUNT, _QUEUE, _TTFT, _TPOT, _E2E = range(5)
 # Bins are found once, before there is a row for each stage.
 _FACTS = f"""
 WITH finished AS MATERIALIZED (
-    SELECT hour, {COLUMNS},
+    SELECT {BRANCH_KEY},
         {sketch_bin("queue_time_s")} AS queue,
         {sketch_bin("ttft_s")} AS ttft,
         {sketch_bin("tpot_s")} AS tpot,
         {sketch_bin("e2e_latency_s")} AS e2e
     FROM (
-        SELECT {hour_of("branches.finished_at")} AS hour, {BRANCH_DIMENSIONS},
+        SELECT {hour_of("finished_at")} AS hour, batch_id, num_speculative_tokens,
             queue_time_s, ttft_s, decode_time_s / nullif(completion_tokens - 1, 0) AS tpot_s,
-            extract(epoch FROM branches.finished_at - queued_at)::float8 AS e2e_latency_s
-        {FINISHED_BRANCHES}
+            extract(epoch FROM finished_at - queued_at)::float8 AS e2e_latency_s
+        FROM branches
+        WHERE {FINISHED}
     ) AS branch
 )
-SELECT hour, {COLUMNS}, part, bin, count(*) AS weight
+SELECT {BRANCH_KEY}, part, bin, count(*) AS weight
 FROM finished
 CROSS JOIN LATERAL (
     VALUES ({_COUNT}, 0), ({_QUEUE}, queue), ({_TTFT}, ttft), ({_TPOT}, tpot), ({_E2E}, e2e)
 ) AS fact (part, bin)
 WHERE bin IS NOT NULL
-GROUP BY hour, {COLUMNS}, part, bin
+GROUP BY {BRANCH_KEY}, part, bin
 """
 
-SUBJECT = Subject("latency", summed(_FACTS))
+SUBJECT = Subject("latency", summed_of_branches(_FACTS))
 
 
 @dataclass(frozen=True, slots=True)

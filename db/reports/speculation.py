@@ -6,8 +6,8 @@ from datetime import datetime
 
 from sqlalchemy.orm import Session
 
-from db.reports.cells import GroupBy, Key, Selection, Subject, read, summed
-from db.reports.facts import BRANCH_DIMENSIONS, COLUMNS, FINISHED_BRANCHES, hour_of, sketch_bin
+from db.reports.cells import GroupBy, Key, Selection, Subject, read, summed_of_branches
+from db.reports.facts import BRANCH_KEY, FINISHED, hour_of, sketch_bin
 from db.reports.periods import Every
 from db.reports.sums import Percentiles, Sums
 
@@ -21,41 +21,42 @@ _POWERS = f"ARRAY[{', '.join(str(2**power) for power in range(_ROW_CLASSES - 1))
 
 _FACTS = f"""
 WITH decoded AS MATERIALIZED (
-    SELECT {hour_of("branches.finished_at")} AS hour, {BRANCH_DIMENSIONS},
-        1 + {_ROW_CLASSES} * branches.num_speculative_tokens
+    SELECT {hour_of("finished_at")} AS hour, batch_id, num_speculative_tokens,
+        1 + {_ROW_CLASSES} * num_speculative_tokens
             + coalesce(width_bucket(num_rows, {_POWERS}), 0) AS code,
         decode_time_s / nullif(completion_tokens - 1, 0) AS tpot_s,
         completion_tokens - 1 AS num_decoded,
         num_steps,
         drafted_by_position,
         accepted_by_position
-    {FINISHED_BRANCHES} AND num_steps > 0
+    FROM branches
+    WHERE {FINISHED} AND num_steps > 0
 )
-SELECT hour, {COLUMNS}, code AS part, {sketch_bin("tpot_s")} AS bin, count(*) AS weight
+SELECT {BRANCH_KEY}, code AS part, {sketch_bin("tpot_s")} AS bin, count(*) AS weight
 FROM decoded
 WHERE tpot_s IS NOT NULL
-GROUP BY hour, {COLUMNS}, part, bin
+GROUP BY {BRANCH_KEY}, part, bin
 UNION ALL
-SELECT hour, {COLUMNS}, -code, bin, weight
+SELECT {BRANCH_KEY}, -code, bin, weight
 FROM (
-    SELECT hour, {COLUMNS}, code, count(*) AS num_branches, sum(num_decoded) AS num_decoded,
+    SELECT {BRANCH_KEY}, code, count(*) AS num_branches, sum(num_decoded) AS num_decoded,
         sum(num_steps) AS num_steps
     FROM decoded
-    GROUP BY hour, {COLUMNS}, code
+    GROUP BY {BRANCH_KEY}, code
 ) AS counted
 CROSS JOIN LATERAL (
     VALUES ({_BRANCHES}, num_branches), ({_DECODED}, num_decoded), ({_STEPS}, num_steps)
 ) AS fact (bin, weight)
 UNION ALL
-SELECT hour, {COLUMNS}, -code, {_POSITIONS} + 2 * (position - 1) + side, sum(weight)
+SELECT {BRANCH_KEY}, -code, {_POSITIONS} + 2 * (position - 1) + side, sum(weight)
 FROM decoded
 CROSS JOIN LATERAL unnest(drafted_by_position, accepted_by_position)
     WITH ORDINALITY AS spent (drafted, accepted, position)
 CROSS JOIN LATERAL (VALUES (0, drafted), (1, accepted)) AS fact (side, weight)
-GROUP BY hour, {COLUMNS}, code, position, side
+GROUP BY {BRANCH_KEY}, code, position, side
 """
 
-SUBJECT = Subject("speculation", summed(_FACTS))
+SUBJECT = Subject("speculation", summed_of_branches(_FACTS))
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,6 +49,17 @@ def test_each_draft_has_a_line_for_all_and_one_for_each_number_of_rows() -> None
     assert "10.0 / 20.0 / 30.0" in whole
 
 
+def test_costs_are_shares_of_the_total_in_time_and_in_tokens() -> None:
+    parts = {"useful": 6, "cancelled": 3, "rejected_drafts": 1, "retried": 0, "total": 10}
+    row = {"row_seconds": parts, "tokens": dict.fromkeys(parts, 0)}
+
+    time, tokens = shown(report_table(report("cost", row))).splitlines()[3:5]
+
+    for text in ("row-s", "10", "60.0%", "30.0%", "10.0%", "0.0%"):
+        assert text in time
+    assert "%" not in tokens
+
+
 def test_rows_over_time_say_when_and_what_is_unknown_is_called_that() -> None:
     row = {
         "at": "2026-01-05T13:00:00Z",

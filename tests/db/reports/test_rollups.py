@@ -185,7 +185,10 @@ def test_a_cost_moves_with_the_next_try_out_of_hours_that_were_summed_up(
                 rows = cost_report(session, ALL, group_by=GroupBy.HOUR)
                 told.append(
                     {
-                        (row.group or "")[11:16]: (row.row_seconds.cancelled, row.row_seconds.retried)
+                        (row.group or "")[11:16]: (
+                            row.row_seconds.cancelled,
+                            row.row_seconds.retried,
+                        )
                         for row in rows
                     }
                 )
