@@ -90,6 +90,7 @@ def _accuracy(row: Row) -> Iterator[list[str]]:
             _share(width["accuracy_of_all"]),
             f"{width['row_seconds']:.1f}",
             f"{width['saved_row_seconds']:,.0f}",
+            f"{width['saved_engine_seconds']:,.1f}",
         ]
 
 
@@ -132,7 +133,15 @@ _TABLES: dict[str, tuple[tuple[str, ...], Callable[[Row], Iterator[list[str]]], 
         f"{_SPREAD}; 95% intervals",
     ),
     "accuracy_report": (
-        ("branches", "problems", "right", "right with all", "row-s each", "row-s saved"),
+        (
+            "branches",
+            "problems",
+            "right",
+            "right with all",
+            "row-s each",
+            "row-s saved",
+            "GPU s saved",
+        ),
         _accuracy,
         "Votes over fewer branches of the same problems; 95% intervals",
     ),

@@ -10,7 +10,7 @@ from sqlalchemy import Row, text
 from sqlalchemy.orm import Session
 
 from db.reports.cells import Cell, GroupBy, Key, Selection, Subject, Where, read
-from db.reports.facts import COLUMNS, DIMENSIONS, JOB_DIMENSIONS, hour_of
+from db.reports.facts import COLUMNS, DIMENSIONS, JOB_DIMENSIONS, held_s, hour_of
 from db.reports.periods import Every
 from db.reports.sums import Share, Sums, record
 from scheduler.core.intervals import Z95
@@ -19,12 +19,12 @@ from scheduler.core.majority import majority_accuracy
 WIDTHS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64)
 """Numbers of branches that are told of; more branches of a problem count as if they were fewer."""
 
-_PROBLEMS, _RIGHT, _SQUARES, _RIGHT_OF_ALL, _USED_S, _SAVED_S = range(6)
+_PROBLEMS, _RIGHT, _SQUARES, _RIGHT_OF_ALL, _USED_S, _SAVED_S, _SAVED_ENGINE_S = range(7)
 
 # Problems whose branches fell into classes of the same sizes are alike.
 _ALIKE = """
 SELECT hour, {columns}, num_right, others, num_silent, count(*) AS num_problems,
-    sum(row_seconds) AS row_seconds
+    sum(row_seconds) AS row_seconds, sum(engine_seconds) AS engine_seconds
 FROM (
     SELECT hour, {columns}, problem_id,
         coalesce(sum(votes) FILTER (WHERE is_right), 0)::int AS num_right,
@@ -32,13 +32,12 @@ FROM (
             FILTER (WHERE vote_class IS NOT NULL AND NOT is_right), '{{}}') AS others,
         coalesce(sum(votes) FILTER (WHERE vote_class IS NULL AND NOT is_right), 0)::int
             AS num_silent,
-        sum(row_seconds) AS row_seconds
+        sum(row_seconds) AS row_seconds, sum(engine_seconds) AS engine_seconds
     FROM (
         SELECT hour, {columns}, branches.problem_id, branches.vote_class,
             coalesce(bool_or(branches.is_correct), false) AS is_right,
             count(*) AS votes,
-            sum(extract(epoch FROM branches.finished_at - branches.started_at)::float8)
-                AS row_seconds
+            sum({held}) AS row_seconds, sum({held} / num_rows) AS engine_seconds
         FROM (
             SELECT {hour} AS hour, jobs.id, {dimensions}
             FROM jobs
@@ -60,6 +59,7 @@ def _cells(session: Session, since: datetime, until: datetime, where: Where) -> 
         columns=COLUMNS,
         dimensions=JOB_DIMENSIONS,
         hour=hour_of("jobs.finished_at"),
+        held=f"({held_s('branches')})::float8",
         where=where.sql,
     )
     found = session.execute(text(statement), {"since": since, "until": until, **where.parameters})
@@ -77,13 +77,14 @@ def _votes(row: Row[Any]) -> Iterator[tuple[int, int, float]]:
         if width > total:
             return
         share = majority_accuracy(right, others, silent, width)
-        used_s = (row.row_seconds or 0.0) * width / total
+        spared = (total - width) / total
         yield _PROBLEMS, width, row.num_problems
         yield _RIGHT, width, row.num_problems * share
         yield _SQUARES, width, row.num_problems * share * share
         yield _RIGHT_OF_ALL, width, row.num_problems * share_of_all
-        yield _USED_S, width, used_s
-        yield _SAVED_S, width, (row.row_seconds or 0.0) - used_s
+        yield _USED_S, width, row.row_seconds * width / total
+        yield _SAVED_S, width, row.row_seconds * spared
+        yield _SAVED_ENGINE_S, width, (row.engine_seconds or 0.0) * spared
 
 
 SUBJECT = Subject("votes", _cells)
@@ -98,6 +99,8 @@ class WidthRow:
         accuracy_of_all: A vote over all branches of the same problems.
         row_seconds: Of such a vote, per problem; branches cost their problem's mean.
         saved_row_seconds: What it would have saved of all row-seconds of these problems together.
+        saved_engine_seconds: The same in time of engines, and so of GPUs: a branch has the share of
+            one row among those in use when it ended. One whose rows were not recorded has none.
     """
 
     num_branches: int
@@ -106,6 +109,7 @@ class WidthRow:
     accuracy_of_all: float
     row_seconds: float
     saved_row_seconds: float
+    saved_engine_seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,8 +143,8 @@ def accuracy_report(
 
 
 def _row(key: Key, sums: Sums) -> AccuracyRow:
-    parts = [sums.counts(part) for part in range(_SAVED_S + 1)]
-    widths = [_width(width, *(part[width] for part in parts)) for width in sorted(parts[_PROBLEMS])]
+    parts = [sums.counts(part) for part in range(_SAVED_ENGINE_S + 1)]
+    widths = [_width(width, *(part.get(width, 0.0) for part in parts)) for width in sorted(parts[_PROBLEMS])]
     return AccuracyRow(*key, int(parts[_PROBLEMS][WIDTHS[0]]), widths)
 
 
@@ -152,6 +156,7 @@ def _width(
     right_of_all: float,
     used_s: float,
     saved_s: float,
+    saved_engine_s: float,
 ) -> WidthRow:
     share = right / num_problems
     spread = max(0.0, squares / num_problems - share * share)
@@ -163,4 +168,5 @@ def _width(
         accuracy_of_all=right_of_all / num_problems,
         row_seconds=used_s / num_problems,
         saved_row_seconds=saved_s,
+        saved_engine_seconds=saved_engine_s,
     )

@@ -148,6 +148,11 @@ def problems_of(sessions: SessionFactory, job_id: str) -> list[Problem]:
         return list(session.scalars(statement))
 
 
+def ends_of(branches: Sequence[Branch]) -> dict[tuple[int, int], datetime]:
+    """When each branch of a problem ended."""
+    return {(branch.problem_id, branch.branch_index): branch.finished_at for branch in branches}
+
+
 def branches_of(sessions: SessionFactory, job_id: str, *reasons: str) -> list[Branch]:
     """Branches of the job that ended for one of the reasons, in order of finish."""
     with transaction(sessions) as session:

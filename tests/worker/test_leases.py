@@ -13,6 +13,7 @@ from infra.servers import free_port
 from tests.worker.bench import OWNER, Bench, batches, run_in_thread
 from tests.worker.recorded import (
     branches_of,
+    ends_of,
     num_open,
     problems_of,
     wait_until,
@@ -29,9 +30,9 @@ def test_a_batch_that_was_rescued_writes_nothing_more_and_frees_its_rows(bench: 
     wait_until(lambda: len(branches_of(bench.sessions, bench.job_id)) >= 1)
     with transaction(bench.sessions) as session:
         lose_batches(session, [batch.id], now=datetime.now(UTC))
-    voted = {branch.id for branch in branches_of(bench.sessions, bench.job_id, "stop")}
+    voted = ends_of(branches_of(bench.sessions, bench.job_id, "stop"))
     assert outcome() is Outcome.LOST
-    assert {branch.id for branch in branches_of(bench.sessions, bench.job_id, "stop")} == voted
+    assert ends_of(branches_of(bench.sessions, bench.job_id, "stop")) == voted
     (problem,) = problems_of(bench.sessions, bench.job_id)
     assert problem.state == "pending"
 

@@ -23,6 +23,7 @@ from scheduler.dispatch import celery_sender
 from tests.worker.recorded import (
     PROGRAM,
     branches_of,
+    ends_of,
     is_registered,
     num_open,
     plan_batch,
@@ -120,7 +121,7 @@ def test_after_a_kill_the_finished_branches_are_kept_and_none_runs_twice(
     worker.wait()
     _, alive = psutil.wait_procs(children, timeout=10)
     assert alive == []
-    kept = {b.id: (b.problem_id, b.branch_index) for b in branches_of(sessions, job_id, "stop")}
+    kept = ends_of(branches_of(sessions, job_id, "stop"))
     assert num_open(sessions, job_id) > 0
     with transaction(sessions) as session:
         assert lose_batches(session, [first], now=datetime.now(UTC)) == [first]
@@ -131,7 +132,7 @@ def test_after_a_kill_the_finished_branches_are_kept_and_none_runs_twice(
     branches = branches_of(sessions, job_id, "stop")
     indexes = [(b.problem_id, b.branch_index) for b in branches]
     assert len(set(indexes)) == len(indexes)
-    assert {b.id: (b.problem_id, b.branch_index) for b in branches}.items() >= kept.items()
+    assert ends_of(branches).items() >= kept.items()
     finished = branches_of(sessions, job_id, "stop", "length")
     for problem in problems_of(sessions, job_id):
         assert problem.num_branches_finished == sum(b.problem_id == problem.id for b in finished)

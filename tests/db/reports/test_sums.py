@@ -2,10 +2,11 @@
 
 from collections import Counter
 
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from db.reports.sums import Sums, record
+from db.reports.sums import Strings, Sums, record
 from scheduler.core.sketch import MAX_BIN
 
 keys = st.tuples(st.integers(-1100, 1100), st.integers(-MAX_BIN, MAX_BIN))
@@ -23,17 +24,20 @@ def test_strings_are_added_by_concatenation(
     strings = [record((*key, weight) for key, weight in part) for part in (one, other)]
 
     sums = Sums(b"".join(strings))
-    again = Sums(Sums(strings[1]).to_bytes() + Sums(strings[0]).to_bytes())
+    (added,) = Strings(strings).added(np.array([0, 0]), 1)
+    apart = Strings(strings).added(np.array([1, 0]), 3)
 
-    for found in (sums, again):
+    for found in (sums, Sums(added), Sums(b"".join(apart))):
         assert found.parts() == sorted({part for part, _ in expected})
         assert {
             (part, place): weight
             for part in found.parts()
             for place, weight in found.counts(part).items()
         } == expected
-    assert again.to_bytes() == sums.to_bytes()
-    assert len(sums.to_bytes()) == 12 * len(expected)
+    assert len(added) == 12 * len(expected)
+    assert [len(string) // 12 for string in apart] == [
+        len({key for key, _ in part}) for part in (other, one, [])
+    ]
 
 
 def test_nothing_has_no_parts() -> None:
