@@ -144,7 +144,10 @@ def accuracy_report(
 
 def _row(key: Key, sums: Sums) -> AccuracyRow:
     parts = [sums.counts(part) for part in range(_SAVED_ENGINE_S + 1)]
-    widths = [_width(width, *(part.get(width, 0.0) for part in parts)) for width in sorted(parts[_PROBLEMS])]
+    widths = [
+        _width(width, *(part.get(width, 0.0) for part in parts))
+        for width in sorted(parts[_PROBLEMS])
+    ]
     return AccuracyRow(*key, int(parts[_PROBLEMS][WIDTHS[0]]), widths)
 
 

@@ -2,13 +2,12 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
-from typing import NamedTuple
 
 import numpy as np
-import psycopg
 from sqlalchemy import delete, select, text, update
 from sqlalchemy.orm import Session
 
+from db.copies import copy_rows
 from db.models import HistoryHour, Rollup
 from db.reports import accuracy, attainment, calibration, costs, latency, speculation
 from db.reports.cells import DETAILS, DETAILS_OF_DAYS, Cell, Where
@@ -22,15 +21,6 @@ SETTLING = timedelta(minutes=1)
 SUBJECTS = tuple(
     module.SUBJECT for module in (latency, attainment, calibration, accuracy, speculation, costs)
 )
-
-
-class Summed(NamedTuple):
-    """One rollup: sums by the dimensions that its detail keeps."""
-
-    subject: str
-    detail: str
-    dimensions: tuple[str, ...]
-    sums: bytes
 
 
 _EVERYTHING = Where("true", {})
@@ -69,7 +59,7 @@ def roll_up_day(session: Session, day: datetime, *, now: datetime) -> int:
     return len(hours)
 
 
-def _sum_of_rows(session: Session, hour: datetime) -> Iterator[Summed]:
+def _sum_of_rows(session: Session, hour: datetime) -> Iterator[Mapping[str, object]]:
     for subject in SUBJECTS:
         cells = list(subject.from_rows(session, hour, hour + HOUR, _EVERYTHING))
         yield from _in_detail(subject.name, cells, DETAILS)
@@ -81,7 +71,7 @@ WHERE subject = :subject AND detail = 'all' AND period = 'hour' AND at >= :day A
 """)
 
 
-def _sum_of_hours(session: Session, day: datetime) -> Iterator[Summed]:
+def _sum_of_hours(session: Session, day: datetime) -> Iterator[Mapping[str, object]]:
     for subject in SUBJECTS:
         rows = session.execute(_HOURS, {"subject": subject.name, "day": day, "next_day": day + DAY})
         cells = [Cell(at, tuple(dimensions), sums) for at, *dimensions, sums in rows]
@@ -90,7 +80,7 @@ def _sum_of_hours(session: Session, day: datetime) -> Iterator[Summed]:
 
 def _in_detail(
     subject: str, cells: list[Cell], details: Mapping[str, tuple[str, ...]]
-) -> Iterator[Summed]:
+) -> Iterator[Mapping[str, object]]:
     """Cells added up by what each detail keeps; the dimensions that it leaves out are empty."""
     strings = Strings([cell.sums for cell in cells])
     for detail, kept in details.items():
@@ -105,17 +95,12 @@ def _in_detail(
         ]
         sums = strings.added(np.array(groups, int), len(numbers))
         for dimensions, of_group in zip(numbers, sums, strict=True):
-            yield Summed(subject, detail, dimensions, of_group)
+            kept_values = dict(zip(DIMENSIONS, dimensions, strict=True))
+            yield {"subject": subject, "detail": detail, **kept_values, "sums": of_group}
 
 
-_COPY = f"COPY rollups (period, at, subject, detail, {COLUMNS}, sums) FROM STDIN"
-
-
-def _replace(session: Session, period: Every, at: datetime, found: Iterable[Summed]) -> None:
-    rows = list(found)  # They are read on the same connection, which COPY keeps for itself.
+def _replace(
+    session: Session, period: Every, at: datetime, found: Iterable[Mapping[str, object]]
+) -> None:
     session.execute(delete(Rollup).where(Rollup.period == period, Rollup.at == at))
-    driver = session.connection().connection.driver_connection
-    assert isinstance(driver, psycopg.Connection)
-    with driver.cursor().copy(_COPY) as copy:
-        for subject, detail, dimensions, sums in rows:
-            copy.write_row((period.value, at, subject, detail, *dimensions, sums))
+    copy_rows(session, Rollup, [{"period": period.value, "at": at, **row} for row in found])

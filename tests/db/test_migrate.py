@@ -62,7 +62,7 @@ SELECT
 
 
 def test_rows_move_to_their_weeks_and_back(empty_database_url: str) -> None:
-    migrate.upgrade(empty_database_url, "0020")
+    migrate.upgrade(empty_database_url, "0021")
     history.load(empty_database_url, 500, until=NOW, days=2)
     with psycopg.connect(driver_url(empty_database_url), autocommit=True) as store:
         add_events = (
@@ -73,7 +73,7 @@ def test_rows_move_to_their_weeks_and_back(empty_database_url: str) -> None:
         store.execute("UPDATE history_hours SET state = 'rolled'")
         before = store.execute(_ROWS).fetchone()
 
-        migrate.upgrade(empty_database_url, "0021")
+        migrate.upgrade(empty_database_url, "0022")
 
         assert store.execute(_ROWS).fetchone() == before
         for table in ("branches", "job_events"):
@@ -88,7 +88,7 @@ def test_rows_move_to_their_weeks_and_back(empty_database_url: str) -> None:
         )
         before = store.execute(_ROWS).fetchone()
 
-        migrate.downgrade(empty_database_url, "0020")
+        migrate.downgrade(empty_database_url, "0021")
 
         assert store.execute(_ROWS).fetchone() == before
         store.execute(add_events)

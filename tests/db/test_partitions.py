@@ -9,7 +9,17 @@ from sqlalchemy.orm import Session
 
 from db.branches import insert_branches
 from db.events import list_events
-from db.partitions import TABLES, WEEK, Week, first_job_id, make_week, weeks_of, weeks_to_make
+from db.partitions import (
+    TABLES,
+    WEEK,
+    Week,
+    first_job_id,
+    make_week,
+    refresh_statistics,
+    weeks_of,
+    weeks_to_make,
+)
+from db.reports.periods import DAY
 from db.session import SessionFactory, transaction
 from tests.factories import NOW, branch_row, claimed_batch, stored_job
 
@@ -91,3 +101,17 @@ def test_a_week_that_somebody_writes_to_is_left_for_later(sessions: SessionFacto
     with transaction(sessions) as session:
         assert make_week(session, "branches", Week.of(NOW))
         assert session.scalar(text("SELECT count(*) FROM branches")) == 1
+
+
+def test_the_tables_are_looked_at_as_a_whole_once_a_day(sessions: SessionFactory) -> None:
+    with transaction(sessions) as session:
+        _finish(session, _job_made(session, NOW))
+    now = datetime.now(UTC)
+    for at, num_looks in ((now, 1), (now, 1), (now + 2 * DAY, 2)):
+        with transaction(sessions) as session:
+            refresh_statistics(session, now=at)
+            session.execute(text("SELECT pg_stat_force_next_flush()"))
+        with transaction(sessions) as session:
+            for table in TABLES:
+                looks = text("SELECT analyze_count FROM pg_stat_user_tables WHERE relname = :table")
+                assert session.scalar(looks, {"table": table}) == num_looks
