@@ -37,7 +37,7 @@ FROM (
         SELECT hour, {columns}, branches.problem_id, branches.vote_class,
             coalesce(bool_or(branches.is_correct), false) AS is_right,
             count(*) AS votes,
-            sum({held}) AS row_seconds, sum({held} / num_rows) AS engine_seconds
+            sum({held}) AS row_seconds, sum({held} / nullif(num_rows, 0)) AS engine_seconds
         FROM (
             SELECT {hour} AS hour, jobs.id, {dimensions}
             FROM jobs

@@ -61,8 +61,16 @@ SELECT
 """
 
 
+_ADD_ROLLUPS = """
+INSERT INTO rollups
+    (subject, detail, period, tenant_id, at, model, engine, family, deadline_class, split, sums)
+SELECT 'jobs', 'all', 'day', 'ten_local', '2026-01-04Z', 'small', 'vllm', family, '1d', '8x2', sums
+FROM (VALUES ('any', 'a'::bytea), ('algebra', 'b'::bytea)) AS rollup (family, sums)
+"""
+
+
 def test_rows_move_to_their_weeks_and_back(empty_database_url: str) -> None:
-    migrate.upgrade(empty_database_url, "0021")
+    migrate.upgrade(empty_database_url, "0022")
     history.load(empty_database_url, 500, until=NOW, days=2)
     with psycopg.connect(driver_url(empty_database_url), autocommit=True) as store:
         add_events = (
@@ -71,9 +79,10 @@ def test_rows_move_to_their_weeks_and_back(empty_database_url: str) -> None:
         )
         store.execute(add_events)
         store.execute("UPDATE history_hours SET state = 'rolled'")
+        store.execute(_ADD_ROLLUPS)
         before = store.execute(_ROWS).fetchone()
 
-        migrate.upgrade(empty_database_url, "0022")
+        migrate.upgrade(empty_database_url, "0023")
 
         assert store.execute(_ROWS).fetchone() == before
         for table in ("branches", "job_events"):
@@ -82,13 +91,15 @@ def test_rows_move_to_their_weeks_and_back(empty_database_url: str) -> None:
             )
             assert set(places) == {(f"{table}_20251229",), (f"{table}_20260105",)}
         assert store.execute("SELECT DISTINCT state FROM history_hours").fetchall() == [("stale",)]
+        by_two = store.execute("SELECT split, sums FROM rollups WHERE detail = 'model+split'")
+        assert by_two.fetchall() == [("8x2", b"ab")]
         store.execute(add_events)
         assert store.execute("SELECT count(DISTINCT id) = count(*) FROM job_events").fetchone() == (
             True,
         )
         before = store.execute(_ROWS).fetchone()
 
-        migrate.downgrade(empty_database_url, "0021")
+        migrate.downgrade(empty_database_url, "0022")
 
         assert store.execute(_ROWS).fetchone() == before
         store.execute(add_events)
@@ -104,7 +115,7 @@ def test_the_downgrade_leaves_nothing_behind(database_url: str) -> None:
 def test_the_revision_is_known_before_and_after_the_upgrade(empty_database_url: str) -> None:
     assert migrate.current(empty_database_url) is None
     migrate.upgrade(empty_database_url)
-    assert migrate.current(empty_database_url) == migrate.head() == "0022"
+    assert migrate.current(empty_database_url) == migrate.head() == "0023"
 
 
 def test_processes_that_migrate_at_once_do_not_collide(empty_database_url: str) -> None:

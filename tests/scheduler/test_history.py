@@ -66,6 +66,7 @@ def test_old_weeks_go_whole_and_reports_stay_as_they_were(
     assert _count(sessions, Branch) >= 2_000
 
     # Until a day after the last of its jobs ended, a week is kept.
+    assert last is not None
     last = max(last, monday.start_at)
     Historian(sessions, A_DAY).tend(last + timedelta(hours=23), threading.Event())
     assert _count(sessions, Branch) >= 2_000

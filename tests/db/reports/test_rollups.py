@@ -209,7 +209,9 @@ def test_a_cost_moves_with_the_next_try_out_of_hours_that_were_summed_up(
 
     with transaction(sessions) as session:
         batch = claimed_batch(session, job_id)
-        times = {name: after(3700) for name in ("queued_at", "started_at", "finished_at")}
+        times: dict[str, Any] = {
+            name: after(3700) for name in ("queued_at", "started_at", "finished_at")
+        }
         row = branch_row(batch.problems[0].id, **times)
         assert insert_branches(session, batch_id=batch.id, epoch=batch.epoch, rows=[row])
     assert parts() == {"13:00": (0.0, 3.0)}

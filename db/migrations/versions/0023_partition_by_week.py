@@ -1,12 +1,13 @@
 """Keep branches and events in a partition for each week in which their jobs were made."""
 
 from datetime import datetime, timedelta
+from itertools import combinations
 
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0022"
-down_revision = "0021"
+revision = "0023"
+down_revision = "0022"
 branch_labels = None
 depends_on = None
 
@@ -19,6 +20,17 @@ FROM jobs
 WHERE id ~ '^job_[0-9a-f]{32}$'
 ORDER BY 1
 """)
+
+_DIMENSIONS = ("model", "engine", "family", "deadline_class", "split")
+
+# Sums of days by two dimensions; sums are added by concatenation.
+_ADD_UP = f"""
+INSERT INTO rollups (subject, detail, period, tenant_id, at, {", ".join(_DIMENSIONS)}, sums)
+SELECT subject, '{{detail}}', period, tenant_id, at, {{kept}}, string_agg(sums, '')
+FROM rollups
+WHERE detail = 'all' AND period = 'day'
+GROUP BY subject, period, tenant_id, at, {{by}}
+"""
 
 
 def upgrade() -> None:
@@ -38,12 +50,16 @@ def upgrade() -> None:
     op.create_primary_key("pk_branches", "branches", ["problem_id", "job_id", "branch_index"])
     op.create_primary_key("pk_job_events", "job_events", ["id", "job_id"])
     _finish()
-    # Rollups do not know of costs yet.
+    # Rollups do not know of costs yet. Those of rows that are gone are all there is.
     op.execute("UPDATE history_hours SET state = 'stale' WHERE state = 'rolled'")
+    for pair in combinations(_DIMENSIONS, 2):
+        kept = [name if name in pair else f"'' AS {name}" for name in _DIMENSIONS]
+        op.execute(_ADD_UP.format(detail="+".join(pair), kept=", ".join(kept), by=", ".join(pair)))
 
 
 def downgrade() -> None:
     """Copy the rows into one table again; branches get new numbers."""
+    op.execute("DELETE FROM rollups WHERE subject = 'costs' OR detail LIKE '%+%'")
     for table in ("branches", "job_events"):
         _create_like(table, "")
         _take_place(table)
