@@ -4,12 +4,16 @@ import json
 import os
 import subprocess
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
+from itertools import repeat
 from pathlib import Path
 
 import pytest
 
-from api.client import SlacklineError
+from api.client import Client, SlacklineError
+from db.session import connect, session_factory, transaction
+from tests.api.two_tenants import new_tenant
 from tests.replay_files import MODEL, problem_set, replay_environment
 from tests.stack import Stack, open_folder, running_stack, slackline
 
@@ -76,3 +80,43 @@ def test_more_time_buys_more_branches(stack: Stack) -> None:
     assert ample["plan"] is not None
     assert tight["plan"]["num_branches"] < ample["plan"]["num_branches"]
     assert tight["admitted"]["accuracy"] < ample["admitted"]["accuracy"]
+
+
+def test_a_heavy_tenant_does_not_push_a_light_one_past_its_deadlines(stack: Stack) -> None:
+    with ExitStack() as clients:
+        heavy, light = (
+            clients.enter_context(client_of_tenant(stack, name)) for name in ("heavy", "light")
+        )
+        # It submits until there is no room left, for small sets neither.
+        backlog = filled(heavy, 5 * NUM_PROBLEMS) + filled(heavy, NUM_PROBLEMS)
+        assert len(backlog) > 5
+        jobs = []
+        for _ in range(3):
+            jobs.append(submitted(light, NUM_PROBLEMS))
+            backlog += filled(heavy, NUM_PROBLEMS)
+        ended = [light.wait(job_id) for job_id in jobs]
+        assert [(job["verdict"], job["met_deadline"]) for job in ended] == [("accepted", True)] * 3
+        # What was promised to the other is kept, too.
+        assert all(heavy.wait(job_id)["state"] == "completed" for job_id in backlog)
+
+
+def client_of_tenant(stack: Stack, name: str) -> Client:
+    """A client with the key of a new tenant."""
+    engine = connect(stack.running.database_url)
+    with transaction(session_factory(engine)) as session:
+        _, _, secret = new_tenant(session, name, datetime.now(UTC))
+    engine.dispose()
+    return Client(stack.running.api_url, secret)
+
+
+def submitted(client: Client, num_problems: int) -> str:
+    """Id of a new job that is due in ten seconds."""
+    return client.submit(problem_set(num_problems), model=MODEL, deadline="10s")["id"]
+
+
+def filled(client: Client, num_problems: int) -> list[str]:
+    """Ids of jobs, as many as are taken."""
+    found: list[str] = []
+    with pytest.raises(SlacklineError, match="cannot meet its deadline"):
+        found.extend(submitted(client, num_problems) for _ in repeat(None))
+    return found
