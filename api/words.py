@@ -63,6 +63,8 @@ def why_words(decision: DecisionOut) -> str:
             "the best that leaves other jobs the rows they need or gain more from; more accurate"
             " plans would be in time, too."
         )
+    if Fate.TOO_DEAR in fates:
+        return words + "the most accurate whose branches are worth what they cost."
     if Fate.NO_GAIN in fates:
         return words + "the cheapest of the most accurate."
     return words + "the most accurate of them."
@@ -81,6 +83,8 @@ def fate_words(candidate: CandidateOut, chosen: SecondsOut, decision: DecisionOu
             return "in time, but too wide while others wait"
         case Fate.ROWS_NEEDED:
             return f"{points:.1f} points more accurate, but others need the rows"
+        case Fate.TOO_DEAR:
+            return f"{points:.1f} points more accurate, too little for its branches"
         case Fate.NOT_WORTH_CHANGING:
             return f"{points:.1f} points more accurate, too little for a change of plan"
         case Fate.NO_GAIN:

@@ -56,6 +56,11 @@ class Candidates:
         densest = (self.accuracy / np.maximum(self.row_seconds, LEAST_COST)).argmax()
         return np.asarray(width <= WIDEST * width[densest])
 
+    @property
+    def branch_cost(self) -> float:
+        """Row-seconds of one whole branch for each problem."""
+        return float(self.row_seconds[self.plans[:, 0] == 1].max(initial=LEAST_COST))
+
     def plan(self, index: int) -> Plan:
         """The plan at a position; a batch of it fills about half of a worker's rows."""
         width, draft, cap = self.plans[index].tolist()

@@ -39,6 +39,7 @@ _JOB = np.dtype(
         ("num_pending", np.int64),
         ("num_in_flight", np.int64),
         ("weight", float),
+        ("min_accuracy", float),  # 0 when the client left it open
         ("tenant", np.int64),  # a name
         ("tenant_share", float),
         ("wanted", np.int64),  # branches of pending problems under the plan in force
@@ -114,6 +115,7 @@ class Memory:
             job.num_pending,
             job.num_in_flight,
             job.weight,
+            job.min_accuracy or 0.0,
             self.names.of(job.tenant_id),
             job.tenant_share,
             job.num_pending * (plan.num_branches if plan else 1),

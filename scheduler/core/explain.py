@@ -55,7 +55,6 @@ def explain(
     fits = in_time & (ahead_s <= 0.0 or bool((in_time & options.is_narrow).any()))
     is_too_wide = in_time & ~fits
     chosen = options.find(plan)
-    ties = (bounds.config.accuracy_tie, change_gain)
     limit_s = bounds.cut_s(index)
     return Explanation(
         basis=basis_of(fleet.informed(job.answers)),
@@ -79,7 +78,9 @@ def explain(
                 options.plan(i),
                 options.forecast(i, ahead_s, ahead_p95_s, limit_s if fits[i] else math.inf),
                 float(options.needed_s[i] + ahead_p95_s),
-                Fate.TOO_WIDE if is_too_wide[i] else fate_of(options, i, chosen, fits, *ties),
+                Fate.TOO_WIDE
+                if is_too_wide[i]
+                else fate_of(options, i, chosen, fits, bounds.config, change_gain),
             )
             for i in extract(options, chosen, fits, bounds.config)
         ),
@@ -125,14 +126,13 @@ def fate_of(
     index: int,
     chosen: int | None,
     fits: NDArray[np.bool_],
-    tie: float,
+    config: SchedulerConfig,
     change_gain: float = 0.0,
 ) -> Fate:
     """Why a candidate is in force, or is not.
 
     Args:
         chosen: None for a fallback: then no candidate fits.
-        tie: Accuracies this close count as equal.
         change_gain: As in `explain`.
     """
     if index == chosen:
@@ -140,11 +140,15 @@ def fate_of(
     if chosen is None or not fits[index]:
         return Fate.TOO_LATE
     gain = options.accuracy[index] - options.accuracy[chosen]
-    if gain > tie:
-        return Fate.NOT_WORTH_CHANGING if gain < change_gain else Fate.ROWS_NEEDED
-    if gain >= -tie:
+    added = options.row_seconds[index] - options.row_seconds[chosen]
+    if gain > config.accuracy_tie:
+        if gain < change_gain:
+            return Fate.NOT_WORTH_CHANGING
+        is_dear = gain < config.branch_price * added / options.branch_cost
+        return Fate.TOO_DEAR if is_dear else Fate.ROWS_NEEDED
+    if gain >= -config.accuracy_tie:
         return Fate.NO_GAIN
-    is_cheaper = options.row_seconds[index] < options.row_seconds[chosen]
+    is_cheaper = added < 0.0
     is_earlier = options.needed_s[index] < options.needed_s[chosen]
     return Fate.LESS_ACCURATE if is_cheaper or is_earlier else Fate.DOMINATED
 

@@ -18,6 +18,8 @@ class Fate(StrEnum):
     """In time, but the job waits for others, and no plan with fewer branches is in time."""
     ROWS_NEEDED = "rows_needed"
     """More accurate and in time, but other jobs need the rows or gain more from them."""
+    TOO_DEAR = "too_dear"
+    """More accurate and in time, by less than its further branches must be worth."""
     NOT_WORTH_CHANGING = "not_worth_changing"
     """More accurate than the plan in force, by less than what a change of plan takes."""
     NO_GAIN = "no_gain"

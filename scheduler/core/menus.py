@@ -63,6 +63,7 @@ class Menus:
         is_useful: Candidates that none beats in finish, cost and accuracy at once.
         best_accuracy: (classes,); of the most accurate candidate.
         densest: (classes,); of all candidates the one with the most accuracy per row-second.
+        branch_cost: (classes,); row-seconds of one whole branch for each problem.
         cheapest: (classes, candidates + 1); the cheapest of the first so many, -1 of none.
         cheapest_narrow: The same among those that are `Candidates.is_narrow`.
         places: Classes and candidates of jobs.
@@ -87,6 +88,7 @@ class Menus:
         self.is_useful = np.zeros((0, 0), dtype=bool)
         self.best_accuracy = np.zeros(0)
         self.densest = np.zeros(0, dtype=np.int64)
+        self.branch_cost = np.zeros(0)
         self.cheapest = self.cheapest_narrow = np.zeros((0, 1), dtype=np.int16)
         self._useful = np.zeros((0, 0), dtype=np.int16)
         self._hull_of = np.zeros((0, 1), dtype=np.int32)
@@ -179,6 +181,7 @@ class Menus:
         self.accuracy[number, :count] = accuracy = options.accuracy[order]
         self.best_accuracy[number] = accuracy.max()
         self.densest[number] = (accuracy / np.maximum(cost, LEAST_COST)).argmax()
+        self.branch_cost[number] = options.branch_cost
         self.is_useful[number, :count] = is_useful = useful(cost, accuracy)
         kept = np.flatnonzero(is_useful)
         self._useful[number, : len(kept)] = kept
@@ -229,6 +232,7 @@ class Menus:
         self._hull_of = blank(self._hull_of, -1, 1 + self.needed_s.shape[1])
         self.best_accuracy = blank(self.best_accuracy[:, None], 0.0, 1)[:, 0]
         self.densest = blank(self.densest[:, None], 0, 1)[:, 0]
+        self.branch_cost = blank(self.branch_cost[:, None], 0.0, 1)[:, 0]
 
 
 def _bisect(table: NDArray[Any], rows: IntArray, values: NDArray[Any]) -> IntArray:

@@ -70,11 +70,11 @@ def _worth(bounds: Bounds, jobs: IntArray) -> FloatArray:
 
     Rows that are free now will be wanted by jobs to come, and busy rows slow each other. A
     row-second is priced as a share of what the job's densest plan earns with it; the share grows
-    with the part of all rows that arrivals would fill with such plans.
+    with the part of all rows that arrivals would fill with such plans. Where nothing is known of
+    arrivals somebody may come all the same, and tokens cost: a row-second is at least worth what
+    makes a whole branch cost `branch_price`.
     """
     arrivals = bounds.arrivals
-    if not arrivals.numbers:
-        return np.full(len(jobs), np.inf)
     table, menus, classes = bounds.table, bounds.menus, bounds.classes[jobs]
     num_pending = table["num_pending"][jobs]
     dense = menus.densest[classes]
@@ -84,18 +84,24 @@ def _worth(bounds: Bounds, jobs: IntArray) -> FloatArray:
     own = np.where(is_recent, num_pending + table["num_in_flight"][jobs], 0)
     others_per_s = np.maximum(arrivals.problems_per_s - own / arrivals.over_s, 0.0)
     load = np.minimum(others_per_s * per_problem_s, 1.0)
-    price = bounds.config.row_price * load * dense_accuracy / np.maximum(dense_cost, LEAST_COST)
+    price = np.maximum(
+        bounds.config.row_price * load * dense_accuracy / np.maximum(dense_cost, LEAST_COST),
+        bounds.config.branch_price / menus.branch_cost[classes],
+    )
     hulls = _hulls(bounds, jobs)
     vertex = np.maximum(hulls, 0)
     accuracy = menus.accuracy[classes[:, None], vertex]
     cost = menus.row_seconds[classes[:, None], vertex]
     added = np.maximum(np.diff(cost, axis=1), LEAST_COST)
-    pays = (hulls[:, 1:] >= 0) & (np.diff(accuracy, axis=1) >= price[:, None] * added)
+    pays = np.diff(accuracy, axis=1) >= price[:, None] * added
+    # What the client asked for is worth it.
+    pays |= accuracy[:, :-1] < table["min_accuracy"][jobs, None]
+    pays &= hulls[:, 1:] >= 0
     # Rates fall along a hull, so what pays is its beginning.
     last = np.cumprod(pays, axis=1).sum(axis=1)
     # A tie with what pays is not worth more either; `is_offered` lets ties pass.
     highest = accuracy[np.arange(len(jobs)), last] - bounds.config.accuracy_tie + ROUNDING
-    return np.asarray(np.where(load > 0.0, highest, np.inf))
+    return np.asarray(np.where(price > 0.0, highest, np.inf))
 
 
 def _moves(bounds: Bounds, jobs: IntArray) -> tuple[IntArray, IntArray]:

@@ -28,7 +28,16 @@ from tests.factories import (
     stored_job,
 )
 
-FATES = {"chosen", "too_late", "too_wide", "rows_needed", "no_gain", "less_accurate", "dominated"}
+FATES = {
+    "chosen",
+    "too_late",
+    "too_wide",
+    "rows_needed",
+    "too_dear",
+    "no_gain",
+    "less_accurate",
+    "dominated",
+}
 
 
 def explained(api: httpx.Client, job_id: str) -> dict[str, Any]:

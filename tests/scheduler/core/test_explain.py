@@ -71,7 +71,10 @@ def test_each_fate_follows_from_the_numbers(
         match other.fate:
             case Fate.ROWS_NEEDED:
                 assert gain > TIE
-                assert is_busy, "alone, nothing but time stands against accuracy"
+                assert is_busy, "alone, only time and the price of branches stand against accuracy"
+            case Fate.TOO_DEAR:
+                assert gain > TIE
+                assert other.row_seconds > chosen.row_seconds
             case Fate.NO_GAIN:
                 assert abs(gain) <= TIE
             case Fate.LESS_ACCURATE:

@@ -1,5 +1,7 @@
 """Sharing rows among jobs: demand bounds, upgrades, and an oracle for small cases."""
 
+from dataclasses import replace
+
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -37,8 +39,9 @@ def by_id(packed: list[Packed]) -> dict[str, Packed]:
 
 def test_one_job_gets_the_best_plan_that_fits() -> None:
     only = job(deadline_s=60.0)
-    found = best_plan(FLEET, only, CONFIG, time_left_s=60.0)
-    [packed] = pack(bounds_of([only]))
+    free = replace(CONFIG, branch_price=0.0)
+    found = best_plan(FLEET, only, free, time_left_s=60.0)
+    [packed] = pack(place(Bounds(FLEET, [only], [], NOW, free)))
     assert found is not None
     assert packed.plan == found[0]
 
@@ -141,6 +144,22 @@ def test_arrivals_put_a_price_on_upgrades_and_none_costs_nothing() -> None:
     widths = [branches(number) for number in (0, 60, 300, 1500)]
     assert widths == sorted(widths, reverse=True)
     assert widths[0] > widths[-1]
+
+
+def test_idle_rows_are_not_spent_on_branches_worth_less_than_their_price() -> None:
+    def plan_at(price: float, min_accuracy: float | None = None) -> Packed:
+        config = replace(CONFIG, branch_price=price)
+        wanted = job(deadline_s=600.0, num_pending=10, min_accuracy=min_accuracy)
+        (item,) = pack(Bounds(FLEET, [wanted], [], NOW, config))
+        return item
+
+    free, priced, dear = (plan_at(price) for price in (0.0, 0.003, 1.0))
+    assert free.plan.num_branches > priced.plan.num_branches > dear.plan.num_branches == 1
+    saved = (free.forecast.row_seconds - priced.forecast.row_seconds) / dear.forecast.row_seconds
+    assert free.forecast.accuracy - priced.forecast.accuracy <= 0.003 * saved + CONFIG.accuracy_tie
+    # Whatever the price, it gets what was asked for.
+    wanted = (dear.forecast.accuracy + free.forecast.accuracy) / 2.0
+    assert plan_at(1.0, wanted).forecast.accuracy >= wanted - CONFIG.accuracy_tie
 
 
 def test_a_jobs_own_problems_are_no_arrivals() -> None:
