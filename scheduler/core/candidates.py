@@ -59,7 +59,9 @@ class Candidates:
     @property
     def branch_cost(self) -> float:
         """Row-seconds of one whole branch for each problem."""
-        return float(self.row_seconds[self.plans[:, 0] == 1].max(initial=LEAST_COST))
+        width = self.plans[:, 0]
+        whole = self.row_seconds[width == width.min()].max() / width.min()
+        return max(float(whole), LEAST_COST)
 
     def plan(self, index: int) -> Plan:
         """The plan at a position; a batch of it fills about half of a worker's rows."""

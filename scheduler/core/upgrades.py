@@ -84,24 +84,23 @@ def _worth(bounds: Bounds, jobs: IntArray) -> FloatArray:
     own = np.where(is_recent, num_pending + table["num_in_flight"][jobs], 0)
     others_per_s = np.maximum(arrivals.problems_per_s - own / arrivals.over_s, 0.0)
     load = np.minimum(others_per_s * per_problem_s, 1.0)
-    price = np.maximum(
-        bounds.config.row_price * load * dense_accuracy / np.maximum(dense_cost, LEAST_COST),
-        bounds.config.branch_price / menus.branch_cost[classes],
-    )
+    price = bounds.config.row_price * load * dense_accuracy / np.maximum(dense_cost, LEAST_COST)
+    least = bounds.config.branch_price / menus.branch_cost[classes]
     hulls = _hulls(bounds, jobs)
     vertex = np.maximum(hulls, 0)
     accuracy = menus.accuracy[classes[:, None], vertex]
     cost = menus.row_seconds[classes[:, None], vertex]
     added = np.maximum(np.diff(cost, axis=1), LEAST_COST)
-    pays = np.diff(accuracy, axis=1) >= price[:, None] * added
-    # What the client asked for is worth it.
-    pays |= accuracy[:, :-1] < table["min_accuracy"][jobs, None]
+    gain = np.diff(accuracy, axis=1)
+    # What the client asked for is worth its branches, but not the rows of others.
+    is_asked = accuracy[:, :-1] < table["min_accuracy"][jobs, None]
+    pays = (gain >= price[:, None] * added) & (is_asked | (gain >= least[:, None] * added))
     pays &= hulls[:, 1:] >= 0
     # Rates fall along a hull, so what pays is its beginning.
     last = np.cumprod(pays, axis=1).sum(axis=1)
     # A tie with what pays is not worth more either; `is_offered` lets ties pass.
     highest = accuracy[np.arange(len(jobs)), last] - bounds.config.accuracy_tie + ROUNDING
-    return np.asarray(np.where(price > 0.0, highest, np.inf))
+    return np.asarray(np.where(price + least > 0.0, highest, np.inf))
 
 
 def _moves(bounds: Bounds, jobs: IntArray) -> tuple[IntArray, IntArray]:
