@@ -144,8 +144,9 @@ def fate_of(
     if gain > config.accuracy_tie:
         if gain < change_gain:
             return Fate.NOT_WORTH_CHANGING
-        is_dear = gain < config.branch_price * added / options.branch_cost
-        return Fate.TOO_DEAR if is_dear else Fate.ROWS_NEEDED
+        # Prices count between plans of the hull, up to two ties from the chosen one.
+        least = config.branch_price * added / options.branch_cost
+        return Fate.TOO_DEAR if gain - 2.0 * config.accuracy_tie < least else Fate.ROWS_NEEDED
     if gain >= -config.accuracy_tie:
         return Fate.NO_GAIN
     is_cheaper = added < 0.0
