@@ -19,13 +19,14 @@ from api.refusals import RefusedError
 from api.replays import BY_CONTENT, BY_KEY, replayed_by_content, replayed_by_key
 from api.schemas.submission import SetOptions
 from api.settings import ApiSettings
+from api.verdicts import traced_weigh
 from db import jobs, keys, wake, workers
 from db.problems import delete_problems
 from db.snapshot import read_snapshot
-from scheduler.core.admission import weigh
+from db.tracing import current_traceparent
 from scheduler.core.basis import fleet_of
 from scheduler.core.config import SchedulerConfig
-from scheduler.core.decisions import Rejected
+from scheduler.core.decisions import Rejected, Verdict
 from scheduler.core.explain import explain
 from scheduler.core.planned_tokens import planned_tokens
 from scheduler.core.snapshot import JobView, Snapshot
@@ -45,6 +46,14 @@ class Stored:
 
     job_id: str
     replayed: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Inserted:
+    """A job that was admitted, and the tokens that it counts for in its tenant's quota."""
+
+    verdict: Verdict
+    num_tokens: float
 
 
 def store(
@@ -163,7 +172,8 @@ def admit(
         ApiError: 429 for more tokens than the tenant may have queued.
         RefusedError: Nobody serves its model, or the deadline cannot be met.
     """
-    wanted = insert_admitted(session, job, snapshot, settings.scheduler, best_effort=best_effort)
+    stored = insert_admitted(session, job, snapshot, settings.scheduler, best_effort=best_effort)
+    wanted = stored.num_tokens
     check_quota(session, job.tenant_id, wanted, settings, job_ids=[job.id], now=job.created_at)
     if idempotency_key is not None:
         keys.claim_idempotency_key(
@@ -183,14 +193,14 @@ def insert_admitted(
     config: SchedulerConfig,
     *,
     best_effort: bool,
-) -> float:
-    """Admit a job beside what is live, and store it; returns the tokens that it counts for.
+) -> Inserted:
+    """Admit a job beside what is live, and store it.
 
     Raises:
         RefusedError: Nobody serves its model, or the deadline cannot be met.
     """
     view = view_of(job, snapshot)
-    weighed = weigh(snapshot, view, config, best_effort=best_effort)
+    weighed = traced_weigh(snapshot, view, config, best_effort=best_effort)
     admitted, bounds = weighed.verdict, weighed.bounds
     if isinstance(admitted, Rejected):
         raise RefusedError(admitted, job, best_effort=best_effort)
@@ -200,11 +210,11 @@ def insert_admitted(
     explanation = explain(bounds, job.id, admitted.plan, admitted.forecast)
     jobs.insert_job(
         session,
-        replace(job, tokens_per_problem=tokens),
+        replace(job, tokens_per_problem=tokens, traceparent=current_traceparent()),
         admitted,
         decision=explanation.to_dict(),
     )
-    return tokens * job.num_problems
+    return Inserted(admitted.verdict, tokens * job.num_problems)
 
 
 def check_model(session: Session, model: str) -> None:

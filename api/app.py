@@ -7,7 +7,7 @@ from importlib.metadata import version
 from typing import Any
 
 from fastapi import FastAPI
-from prometheus_client import CollectorRegistry, Gauge
+from prometheus_client import CollectorRegistry, Gauge, ProcessCollector
 
 from api import errors
 from api.examples import add_examples
@@ -40,6 +40,7 @@ from api.schemas.operations import ErrorOut
 from api.schemas.submission import submission_schemas
 from api.settings import ApiSettings
 from api.telemetry import RequestMetrics, Telemetry
+from api.verdicts import SUBMISSIONS
 from api.webhooks.deliverer import Deliverer
 from api.webhooks.metrics import DeliveryMetrics
 from db.session import connect, session_factory
@@ -70,6 +71,9 @@ _KEYED: dict[int | str, dict[str, Any]] = {
     },
 }
 
+_UNTRACED = ("/healthz", "/readyz", "/metrics")
+"""What is asked every few seconds for ever."""
+
 
 def create_app(settings: ApiSettings) -> FastAPI:
     """An application on the store of `settings`; the store need not answer yet."""
@@ -91,6 +95,14 @@ def create_app(settings: ApiSettings) -> FastAPI:
         openapi_tags=_TAGS,
         lifespan=lifespan,
         redirect_slashes=False,
+        # Each request has a span when the process exports spans; see `db.tracing`.
+        telemetry={
+            "operation_spans": False,
+            "metrics": False,
+            "logs": False,
+            "auto_configure": False,
+            "exclude": lambda scope: scope["path"] in _UNTRACED,
+        },
     )
     app.state.settings = settings
     app.state.sessions = session_factory(engine)
@@ -101,6 +113,8 @@ def create_app(settings: ApiSettings) -> FastAPI:
         app.state.sessions, settings.database_url, max_followers=settings.max_streams
     )
     app.state.registry = registry
+    ProcessCollector(registry=registry)
+    registry.register(SUBMISSIONS)
     streams = Gauge("slackline_event_streams", "Open streams of events.", registry=registry)
     streams.set_function(lambda: app.state.feed.num_followers)
     deliveries = DeliveryMetrics(registry)

@@ -12,13 +12,13 @@ The thread listens for notifications while there are followers, on a connection 
 looks every `_POLL_S` anyway, for what no message announces.
 """
 
-import logging
 import threading
 import time
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 
 import psycopg
+import structlog
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
@@ -32,7 +32,7 @@ from db.session import SessionFactory, transaction
 from db.wake import listen
 from scheduler.core.messages import EVENT_CHANNEL, WAKE_CHANNEL
 
-_log = logging.getLogger("slackline.api")
+_log = structlog.get_logger(__name__)
 
 _POLL_S = 0.5
 _MIN_INTERVAL_S = 0.05
@@ -120,10 +120,10 @@ class Feed:
                         self._stop.wait(_MIN_INTERVAL_S)
                         listener.wait(_POLL_S)
             except (psycopg.Error, DBAPIError, PoolTimeoutError) as error:
-                _log.warning("the store is away, streams wait: %s", error)
+                _log.warning("store.away", waiting="streams", error=str(error))
                 self._stop.wait(_STORE_AWAY_S)
             except Exception:
-                _log.exception("streams could not be told the news; it will be tried again")
+                _log.exception("streams.not_told")
                 self._stop.wait(_STORE_AWAY_S)
             with self._changed:
                 if not self._followers:

@@ -6,11 +6,11 @@ answer nobody is limited, which is logged, and it is left alone for `_AWAY_S`, s
 not wait for it. Without a Redis nothing is limited.
 """
 
-import logging
 import math
 import time
 from dataclasses import dataclass
 
+import structlog
 from limits import RateLimitItemPerMinute
 from limits.errors import StorageError
 from limits.storage import RedisStorage
@@ -22,7 +22,7 @@ from redis.retry import Retry
 from api.errors import ApiError
 from api.settings import ApiSettings
 
-_log = logging.getLogger("slackline.api")
+_log = structlog.get_logger(__name__)
 
 _PATIENCE_S = 0.25
 """Longest wait for Redis, which answers within a millisecond when it is well."""
@@ -85,7 +85,7 @@ class RateLimits:
             window = self._windows.get_window_stats(item, name, key_id)
         except StorageError as error:
             self._away_until_s = time.monotonic() + _AWAY_S
-            _log.warning("Redis is away, nobody's rate is limited: %s", error.storage_error)
+            _log.warning("redis.away", waiting="rate limits", error=str(error.storage_error))
             return None
         # Redis tells whole seconds, rounded to the nearest.
         reset_s = max(math.ceil(window.reset_time - time.time() + 0.5), 1)

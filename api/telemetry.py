@@ -3,22 +3,23 @@
 Labels are route templates, never paths or tenants, so their number is bounded.
 """
 
-import logging
 import re
 import time
 from asyncio import CancelledError
 from collections.abc import MutableMapping
 from typing import Any
 
+import structlog
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from structlog.contextvars import bind_contextvars
 from uuid_utils import uuid7
 
 from api.errors import internal, stopping
 from api.rate_limits import RateLimit
 
-_log = logging.getLogger("slackline.api")
+_log = structlog.get_logger(__name__)
 _REQUEST_ID = re.compile(rb"[\w.:-]{1,128}", re.ASCII)
 _BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _CLIENT_CLOSED_REQUEST = 499
@@ -63,6 +64,8 @@ class Telemetry:
             await self._app(scope, receive, send)
             return
         request_id = _request_id(scope)
+        # For every log line of this request, which has a task of its own.
+        bind_contextvars(request_id=request_id)
         started = time.perf_counter()
         status = 500
         is_started = False
@@ -88,7 +91,13 @@ class Telemetry:
             if not is_started:
                 await stopping().response()(scope, receive, send_named)
         except Exception:
-            _log.exception("%s %s failed, %s", scope["method"], scope["path"], request_id)
+            _log.exception(
+                "request.failed",
+                method=scope["method"],
+                path=scope["path"],
+                request_id=request_id,
+                **scope.get("path_params", {}),  # The ids of what it was about.
+            )
             if is_started:
                 raise  # Half a response is out: only closing the connection tells the client.
             await internal(request_id).response()(scope, receive, send_named)

@@ -75,6 +75,7 @@ class ClaimedBatch:
 
     Attributes:
         answers: What was learned of its job's model and task family; None when nothing was.
+        traceparent: Of the request that made the job; None when that was not traced.
     """
 
     id: int
@@ -87,6 +88,7 @@ class ClaimedBatch:
     options: BranchOptions
     problems: tuple[ClaimedProblem, ...]
     answers: AnswerProfile | None = None
+    traceparent: str | None = None
 
 
 def claim_batch(
@@ -129,6 +131,7 @@ def claim_batch(
             Job.family,
             Job.grading,
             Job.solve,
+            Job.traceparent,
         )
         .execution_options(synchronize_session=False)
     ).first()
@@ -162,6 +165,7 @@ def claim_batch(
         options=BranchOptions.from_dict(claimed.branch_options),
         problems=_claimed_problems(session, batch_id, claimed.grading, claimed.solve),
         answers=expected_answers(claimed.model, claimed.family, learned_profiles(session)),
+        traceparent=claimed.traceparent,
     )
 
 

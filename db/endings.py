@@ -1,6 +1,7 @@
 """How jobs end: by their problems, by a cancel, or by the deadline."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import func, select, text, update
@@ -16,6 +17,40 @@ from db.progress import keep_progress
 from db.reports.hours import mark_ended
 from scheduler.core.event_kinds import EventKind
 from scheduler.core.states import JOB_TRANSITIONS, LIVE, JobState, sources_of
+
+
+@dataclass(frozen=True, slots=True)
+class EndedJob:
+    """A job that is over; the units are those of `db.models.Job`."""
+
+    id: str
+    model: str
+    state: str
+    is_promised: bool
+    num_problems: int
+    created_at: datetime
+    deadline_at: datetime
+    finished_at: datetime
+    traceparent: str | None
+
+    @property
+    def kept_promise(self) -> bool | None:
+        """Whether it completed in time; None when it was cancelled, or nothing was promised."""
+        if not self.is_promised or self.state == JobState.CANCELLED:
+            return None
+        return self.state == JobState.COMPLETED and self.finished_at <= self.deadline_at
+
+
+def ended_jobs(session: Session, job_ids: Sequence[str]) -> list[EndedJob]:
+    """Those of the jobs that are over, by id."""
+    if not job_ids:
+        return []
+    columns = [getattr(Job, name) for name in EndedJob.__slots__]
+    is_over = (Job.id.in_(job_ids), Job.finished_at.is_not(None))
+    return [
+        EndedJob(*row) for row in session.execute(select(*columns).where(*is_over).order_by(Job.id))
+    ]
+
 
 # A job ends when none of its problems is open. It ended when its last problem did, however late
 # the scheduler noticed. Cancelling jobs end in `finish_cancelled`.

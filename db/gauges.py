@@ -17,6 +17,7 @@ class Gauges:
     Attributes:
         num_live_jobs: Jobs by live state; a state without jobs is absent.
         num_pending_problems: Problems of live jobs that no batch holds.
+        num_jobs_at_risk: Live jobs whose promised deadline is at risk.
         num_workers: Workers with a recent heartbeat.
         num_pending_deliveries: Events on their way to webhooks.
         min_slack_s: Least `deadline - predicted finish` of a live job; None without a forecast.
@@ -24,6 +25,7 @@ class Gauges:
 
     num_live_jobs: dict[str, int]
     num_pending_problems: int
+    num_jobs_at_risk: int
     num_workers: int
     num_pending_deliveries: int
     min_slack_s: float | None
@@ -44,6 +46,9 @@ def read_gauges(session: Session, *, worker_timeout_s: float, now: datetime) -> 
         num_live_jobs={row.state: row.num_jobs for row in jobs},
         num_pending_problems=session.scalars(
             select(func.count()).select_from(Problem).where(Problem.state == ProblemState.PENDING)
+        ).one(),
+        num_jobs_at_risk=session.scalars(
+            select(func.count()).select_from(Job).where(live, Job.at_risk_since.is_not(None))
         ).one(),
         num_workers=session.scalars(
             select(func.count())

@@ -44,6 +44,7 @@ class NewJob:
     request_sha256: str | None = None
     retry_of: str | None = None
     tokens_per_problem: float = 0.0
+    traceparent: str | None = None
 
 
 def new_job_id() -> str:
@@ -80,6 +81,7 @@ def insert_job(
             solve=job.solve,
             request_sha256=job.request_sha256,
             retry_of=job.retry_of,
+            traceparent=job.traceparent,
             num_problems=job.num_problems,
             mean_prompt_tokens=job.mean_prompt_tokens,
             tokens_per_problem=job.tokens_per_problem,

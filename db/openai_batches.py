@@ -39,6 +39,7 @@ class NewOpenaiBatch:
     error_file_id: str
     created_at: datetime
     expires_at: datetime
+    traceparent: str | None = None
 
 
 def insert_openai_batch(session: Session, batch: NewOpenaiBatch) -> OpenaiBatch:

@@ -21,6 +21,7 @@ from sqlalchemy.exc import OperationalError
 from api.client.transport import DEFAULT_API_KEY, DEFAULT_URL
 from db import migrate
 from db.session import connect, session_factory
+from infra.observed import metrics_environments
 from infra.processes import ChildSpec, identity
 from infra.servers import Postgres, Redis, free_port, is_port_free
 from infra.services import api_child, scheduler_child, worker_child, worker_names
@@ -158,12 +159,14 @@ class LocalStack:
             api_env[ALLOW_PRIVATE_WEBHOOKS] = allow
         worker_env = {**env, "SLACKLINE_DATA_DIR": str(self._folder.path)}
         engines = self.options.engines
+        names = worker_names(engines)
+        metrics = metrics_environments(1 + len(names))
         return [
             api_child(self.options.host, port, self._running.api_url, api_env),
-            scheduler_child(sessions, env),
+            scheduler_child(sessions, env | metrics[0]),
             *(
-                worker_child(sessions, kind, name, worker_env)
-                for kind, name in zip(engines, worker_names(engines), strict=True)
+                worker_child(sessions, kind, name, worker_env | metrics_env)
+                for kind, name, metrics_env in zip(engines, names, metrics[1:], strict=True)
             ),
         ]
 

@@ -1,5 +1,7 @@
 """Commands of Slackline's own processes, as the local supervisor and containers run them."""
 
+import signal
+import sys
 from typing import Annotated
 
 import typer
@@ -44,24 +46,30 @@ def api(
 
     from api.app import create_app
     from api.settings import ApiSettings
+    from infra.observed import observed
 
-    application = create_app(ApiSettings(database_url=database_url))
-    # Requests are counted in /metrics; a line for each would bury the rest of the log.
-    uvicorn.run(
-        application,
-        host=host,
-        port=port,
-        access_log=False,
-        timeout_graceful_shutdown=API_DRAIN_LIMIT_S,
-    )
+    # uvicorn sends itself the signal again when it has stopped, which would end us unflushed.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    with observed("api", serves_metrics=False):
+        # Requests are counted in /metrics; a line for each would bury the rest of the log.
+        uvicorn.run(
+            create_app(ApiSettings(database_url=database_url)),
+            host=host,
+            port=port,
+            access_log=False,
+            log_config=None,
+            timeout_graceful_shutdown=API_DRAIN_LIMIT_S,
+        )
 
 
 def scheduler(database_url: DatabaseUrl, redis_url: RedisUrl) -> None:
     """Decide and dispatch. Of several schedulers one leads, the others stand by."""
+    from infra.observed import observed
     from scheduler.config import SchedulerSettings
     from scheduler.loop import run
 
-    run(SchedulerSettings(database_url=database_url, redis_url=redis_url))
+    with observed("scheduler"):
+        run(SchedulerSettings(database_url=database_url, redis_url=redis_url))
 
 
 @health_app.command("api")

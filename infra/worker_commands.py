@@ -77,6 +77,7 @@ def worker(
 
     SLACKLINE_* in the environment sets the rest.
     """
+    from infra.observed import observed
     from worker.main import run
 
     settings = _settings(
@@ -95,7 +96,9 @@ def worker(
         max_num_seqs=max_num_seqs,
         endpoint=_given(base_url=base_url, api=api, max_model_len=max_model_len),
     )
-    raise typer.Exit(_or_fail(run, settings))
+    with observed("worker"):
+        status = _or_fail(run, settings)
+    raise typer.Exit(status)
 
 
 def calibrate(

@@ -23,7 +23,7 @@ class RetentionConfig(BaseModel):
 
 
 class SchedulerSettings(BaseSettings):
-    """Where the servers are, how to log, and overrides of the policy.
+    """Where the servers are, and overrides of the policy.
 
     One knob of the policy is set by `SLACKLINE_SCHEDULER__WORKER_TIMEOUT_S=8`, several by JSON:
     `SLACKLINE_SCHEDULER='{"branch_grid": [1, 2, 4]}'`.
@@ -35,7 +35,6 @@ class SchedulerSettings(BaseSettings):
 
     database_url: str = Field(validation_alias="DATABASE_URL")
     redis_url: str = Field(validation_alias="REDIS_URL")
-    log_json: bool = Field(default=False, description="One JSON object per line, for collectors.")
     scheduler: SchedulerConfig = SchedulerConfig()
     retention: RetentionConfig = RetentionConfig()
     history_interval_s: float = Field(

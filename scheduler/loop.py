@@ -21,7 +21,7 @@ from sqlalchemy.exc import DBAPIError
 from db.leader import try_lead
 from db.session import connect, session_factory
 from db.wake import Listener, listen
-from scheduler import log
+from scheduler import metrics
 from scheduler.config import SchedulerSettings
 from scheduler.core.decide import decide
 from scheduler.dispatch import celery_sender
@@ -44,7 +44,6 @@ _MAX_RETRY_S = 5.0
 
 def run(settings: SchedulerSettings) -> None:
     """Schedule until SIGTERM or SIGINT."""
-    log.configure(as_json=settings.log_json)
     stop = threading.Event()
 
     def request_stop(signum: int, _frame: FrameType | None) -> None:
@@ -76,7 +75,11 @@ def serve(settings: SchedulerSettings, stop: threading.Event, *, policy: Decide 
                 with listen(settings.database_url) as listener:
                     if _stand_by(listener, stop):
                         retry_s = _FIRST_RETRY_S
-                        with learner.running(), historian.running():
+                        with (
+                            metrics.LEADS.track_inprogress(),
+                            learner.running(),
+                            historian.running(),
+                        ):
                             _lead(scheduler, listener, stop)
             except (psycopg.Error, DBAPIError) as error:
                 _log.warning("store.away", error=str(error), retry_s=retry_s)

@@ -7,14 +7,18 @@ after the commit of their batch; `sent_at` is noted after that, so a crash in be
 never not at all.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
+from typing import NamedTuple
 
 import structlog
 
 from db.batches import create_batch, lose_batches, mark_sent
 from db.endings import (
+    EndedJob,
     cancelling_jobs,
+    ended_jobs,
     expire_jobs,
     finish_cancelled,
     finish_jobs,
@@ -24,11 +28,14 @@ from db.jobs import store_plan
 from db.risks import note_risk
 from db.session import SessionFactory, transaction
 from db.snapshot import read_snapshot
+from db.tracing import traceparents
+from scheduler import metrics
 from scheduler.core.config import SchedulerConfig
 from scheduler.core.decide import decide
-from scheduler.core.decisions import Decisions
+from scheduler.core.decisions import Decisions, NewBatch
 from scheduler.core.snapshot import Snapshot
 from scheduler.dispatch import Send
+from scheduler.spans import job_span, plan_span
 
 _log = structlog.get_logger(__name__)
 
@@ -53,20 +60,29 @@ class Scheduler:
 
     def tick(self, now: datetime) -> Decisions:
         """Bring the store in line with what is known at `now`; returns what was decided."""
+        with metrics.TICK.time():
+            decisions = self._tick(now)
+        metrics.LAST_TICK.set_to_current_time()
+        return decisions
+
+    def _tick(self, now: datetime) -> Decisions:
         snapshot, cancelling = self._read(now)
-        decisions = self._policy(snapshot, self._config)
-        self._rescue(decisions, now)
+        with metrics.DECIDE.time():
+            decisions = self._policy(snapshot, self._config)
+        self._rescue(decisions, snapshot, now)
         self._end_cancelled(cancelling, now)
         self._expire(decisions, now)
         self._note_failures(decisions, now)
         messages = self._plan(decisions, now)
         self._note_risks(decisions, now)
         with transaction(self._sessions) as session:
-            ended = finish_jobs(session, now=now)
-        for job_id in ended:
-            _log.info("job.ended", job_id=job_id)
-        workers = {batch.id: batch.worker_name for batch in snapshot.batches}
-        messages += [(workers[batch_id], batch_id) for batch_id in decisions.resend_batches]
+            ended = ended_jobs(session, finish_jobs(session, now=now))
+        for job in ended:
+            _tell_end(job)
+        given = {batch.id: batch for batch in snapshot.batches}
+        for batch_id in decisions.resend_batches:
+            batch = given[batch_id]
+            messages.append(_Message(batch.job_id, batch.worker_name, batch_id))
         self._deliver(messages, now)
         return decisions
 
@@ -76,7 +92,8 @@ class Scheduler:
             session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
             return read_snapshot(session, now), cancelling_jobs(session)
 
-    def _rescue(self, decisions: Decisions, now: datetime) -> None:
+    def _rescue(self, decisions: Decisions, snapshot: Snapshot, now: datetime) -> None:
+        job_ids = {batch.id: batch.job_id for batch in snapshot.batches}
         for reason in sorted({lost.reason for lost in decisions.lost_batches}):
             batch_ids = [lost.batch_id for lost in decisions.lost_batches if lost.reason is reason]
             with transaction(self._sessions) as session:
@@ -87,13 +104,19 @@ class Scheduler:
                     max_losses=self._config.max_losses,
                     now=now,
                 )
-            _log.warning("batches.lost", reason=reason.value, batch_ids=taken)
+            metrics.BATCHES_LOST.labels(reason.value).inc(len(taken))
+            for batch_id in taken:
+                _log.warning(
+                    "batch.lost", job_id=job_ids[batch_id], batch_id=batch_id, reason=reason.value
+                )
 
     def _end_cancelled(self, job_ids: Sequence[str], now: datetime) -> None:
         for job_id in job_ids:
             with transaction(self._sessions) as session:
                 finish_cancelled(session, job_id, now=now)
-            _log.info("job.cancelled", job_id=job_id)
+                ended = ended_jobs(session, [job_id])
+            for job in ended:
+                _tell_end(job)
 
     def _expire(self, decisions: Decisions, now: datetime) -> None:
         for job_id in decisions.expired_jobs:
@@ -111,6 +134,7 @@ class Scheduler:
                     max_failures=self._config.max_plan_failures,
                     now=now,
                 )
+            metrics.PLAN_FAILURES.inc()
             _log.error(
                 "job.not_planned", job_id=failure.job_id, error=failure.error, given_up=is_over
             )
@@ -123,11 +147,12 @@ class Scheduler:
                 if note_risk(session, risk, now=now):
                     _log.info("job.risk_changed", job_id=risk.job_id, reason=risk.reason)
 
-    def _plan(self, decisions: Decisions, now: datetime) -> list[tuple[str, int]]:
+    def _plan(self, decisions: Decisions, now: datetime) -> list["_Message"]:
         """Store plans, then batches that carry their forecasts; returns the messages to send."""
         if not decisions.plans and not decisions.new_batches:
             return []
         messages = []
+        created = defaultdict[str, list[tuple[NewBatch, int]]](list)
         with transaction(self._sessions) as session:
             for planned in sorted(decisions.plans, key=lambda planned: planned.job_id):
                 store_plan(
@@ -148,16 +173,52 @@ class Scheduler:
                     now=now,
                 )
                 if batch_id is not None:
-                    messages.append((batch.worker_name, batch_id))
+                    messages.append(_Message(batch.job_id, batch.worker_name, batch_id))
+                    created[batch.job_id].append((batch, batch_id))
+            traced = traceparents(session, created)
+        for job_id, batches in created.items():
+            with plan_span(job_id, traced.get(job_id), [batch for batch, _ in batches], now):
+                for batch, batch_id in batches:
+                    _tell_batch(batch, batch_id)
         return messages
 
-    def _deliver(self, messages: Iterable[tuple[str, int]], now: datetime) -> None:
+    def _deliver(self, messages: Iterable["_Message"], now: datetime) -> None:
         sent = []
-        for worker_name, batch_id in messages:
+        for message in messages:
+            with structlog.contextvars.bound_contextvars(job_id=message.job_id):
+                is_sent = self._send(message.worker_name, message.batch_id)
             # One failure means that the broker is away; a later tick sends the rest.
-            if not self._send(worker_name, batch_id):
+            if not is_sent:
+                metrics.UNSENT.inc()
                 break
-            sent.append(batch_id)
+            sent.append(message.batch_id)
         if sent:
             with transaction(self._sessions) as session:
                 mark_sent(session, sent, now=now)
+
+
+class _Message(NamedTuple):
+    """Tells a worker to run a batch; the job is for the log."""
+
+    job_id: str
+    worker_name: str
+    batch_id: int
+
+
+def _tell_batch(batch: NewBatch, batch_id: int) -> None:
+    metrics.BATCHES_PLANNED.inc()
+    _log.info(
+        "batch.planned",
+        job_id=batch.job_id,
+        batch_id=batch_id,
+        worker=batch.worker_name,
+        num_problems=batch.num_problems,
+        num_branches=batch.plan.num_branches,
+        num_speculative_tokens=batch.plan.num_speculative_tokens,
+    )
+
+
+def _tell_end(job: EndedJob) -> None:
+    metrics.count_end(job)
+    with job_span(job):
+        _log.info("job.ended", job_id=job.id, state=job.state, kept_promise=job.kept_promise)

@@ -26,7 +26,6 @@ from datetime import UTC, datetime
 from enum import StrEnum
 
 from db.claims import ClaimedBatch
-from db.session import SessionFactory
 from scheduler.core.accuracy import AnswerProfile
 from scheduler.core.stopping import is_hopeless
 from worker.branching import Pace, extensions, planned
@@ -74,7 +73,7 @@ class BatchController:
         engine: Engine,
         answers: AnswerProfile,
         equivalence: Equivalence,
-        sessions: SessionFactory,
+        outbox: Outbox,
         lease: Lease,
         stopping: threading.Event,
         reserve_s: float,
@@ -89,7 +88,7 @@ class BatchController:
         self._open = dict(self._contests)
         self._in_flight: dict[str, tuple[Contest, int]] = {}
         self._aborts: list[str] = []
-        self._outbox = Outbox(batch, sessions, lease.lost)
+        self._outbox = outbox
         self._marker = Marker(
             batch.problems, equivalence=equivalence, outbox=self._outbox, tell=self._inbox.put
         )

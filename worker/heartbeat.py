@@ -135,9 +135,9 @@ class Heartbeat:
             try:
                 alive = self.beat()
             except SQLAlchemyError as error:
-                log.warning("heartbeat missed", error=str(error).splitlines()[0])
+                log.warning("heartbeat.missed", error=str(error).splitlines()[0])
                 continue
             if not alive:
-                log.error("another process took the name", worker=self._identity.name)
+                log.error("worker.replaced", worker=self._identity.name)
                 self._on_replaced()
                 return

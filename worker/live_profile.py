@@ -49,7 +49,7 @@ class LiveProfile:
         """The scheduler knows the profile now."""
         self._refresh = self._refresh.told(due.profile)
         log.info(
-            "latency refreshed",
+            "latency.refreshed",
             has_drifted=due.has_drifted,
             speed_ratio=round(self._refresh.speed_ratio, 3),
             residual_sigma=round(due.profile.residual_sigma, 3),

@@ -10,6 +10,7 @@ from types import FrameType
 import structlog
 from celery import Celery
 from celery.worker import state as consumer_state
+from prometheus_client import REGISTRY
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from db.session import SessionFactory, connect, session_factory, transaction
@@ -20,7 +21,7 @@ from worker.engines.factory import Served, build_engine
 from worker.equivalence import Equivalence
 from worker.heartbeat import Heartbeat, Identity
 from worker.live_profile import LiveProfile
-from worker.log import configure
+from worker.metrics import EngineCollector
 from worker.outbox import is_outage
 from worker.runner import BatchRunner
 from worker.settings import WorkerSettings
@@ -45,7 +46,6 @@ def run(settings: WorkerSettings) -> int:
         the engine died and the worker is to be started anew.
     """
     _on_signals(_leave)
-    configure(as_json=settings.log_json)
     stopping, dead = threading.Event(), threading.Event()
 
     def stop_dead(_reason: str) -> None:
@@ -99,6 +99,12 @@ def _serve(
         on_replaced=stop_replaced,
     )
     runner.follow(heartbeat)
+    collector = EngineCollector(
+        served.engine,
+        worker=identity.name,
+        num_branches=runner.num_running_branches,
+        num_batches=runner.num_running_batches,
+    )
     app = create_app(
         settings.redis_url,
         queue=settings.name,
@@ -108,11 +114,13 @@ def _serve(
     if not _register(sessions, identity, served, stopping):
         return 0
     heartbeat.start()
-    log.info("worker ready", worker=identity.name, model=served.engine.spec.model)
+    REGISTRY.register(collector)
+    log.info("worker.ready", worker=identity.name, model=served.engine.spec.model)
     _consume(app, stopping)
+    REGISTRY.unregister(collector)
     heartbeat.stop()
     _deregister(sessions, identity)
-    log.info("worker stopped", worker=identity.name)
+    log.info("worker.stopped", worker=identity.name)
     return _REPLACED_EXIT_STATUS if replaced.is_set() else 0
 
 
@@ -149,7 +157,7 @@ def _register(
         except DBAPIError as error:
             if not is_outage(error):
                 raise
-            log.warning("store is away, waiting", error=str(error.orig))
+            log.warning("store.away", error=str(error.orig))
             stopping.wait(1.0)
         else:
             return True
@@ -168,7 +176,7 @@ def _deregister(sessions: SessionFactory, identity: Identity) -> None:
             )
             notify(session)
     except SQLAlchemyError as error:
-        log.warning("not marked as stopped", error=str(error).splitlines()[0])
+        log.warning("worker.not_deregistered", error=str(error).splitlines()[0])
 
 
 def _consume(app: Celery, stopping: threading.Event) -> None:

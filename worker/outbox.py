@@ -19,6 +19,8 @@ from db.problems import ProblemAnswer, answer_problems
 from db.session import SessionFactory, transaction
 from db.submissions import SubmissionGrade, grade_submissions
 from db.wake import notify
+from worker import metrics
+from worker.spans import BatchSpans
 
 log = structlog.get_logger(__name__)
 
@@ -35,11 +37,16 @@ class Outbox:
     """Rows, answers and grades to store. Used by one thread.
 
     Args:
+        spans: Take what was stored.
         lost: Set by the first write that finds the batch no longer held.
     """
 
     def __init__(
-        self, batch: ClaimedBatch, sessions: SessionFactory, lost: threading.Event
+        self,
+        batch: ClaimedBatch,
+        sessions: SessionFactory,
+        lost: threading.Event,
+        spans: BatchSpans,
     ) -> None:
         self.rows: list[BranchRow] = []
         self.answers: list[ProblemAnswer] = []
@@ -47,6 +54,7 @@ class Outbox:
         self._batch = batch
         self._sessions = sessions
         self._lost = lost
+        self._spans = spans
         self._flush_at_s = 0.0
 
     def due_in_s(self) -> float:
@@ -84,7 +92,10 @@ class Outbox:
             with transaction(self._sessions) as session:
                 write_off_branches(session, batch_id=self._batch.id, rows=self.rows)
         except DBAPIError as error:
-            log.warning("cost not stored", batch_id=self._batch.id, error=str(error.orig))
+            log.warning("batch.cost_not_stored", error=str(error.orig))
+        else:
+            metrics.count(self.rows)
+            self._spans.record(self.rows)
 
     def _store(self, close: _CloseBatch | None) -> bool:
         lease = {"batch_id": self._batch.id, "epoch": self._batch.epoch}
@@ -107,12 +118,14 @@ class Outbox:
         except DBAPIError as error:
             if not is_outage(error):
                 raise
-            log.warning("store is away", batch_id=self._batch.id, error=str(error.orig))
+            log.warning("store.away", error=str(error.orig))
             self._flush_at_s = time.monotonic() + RETRY_INTERVAL_S
             return False
         if not held:
             self._lost.set()
             return False
+        metrics.count(self.rows, answers, self.grades)
+        self._spans.record(self.rows, answers)
         self.rows, self.answers, self.grades = [], [], []
         self._flush_at_s = time.monotonic() + FLUSH_INTERVAL_S
         return True

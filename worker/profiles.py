@@ -62,12 +62,12 @@ def measured_latency(settings: WorkerSettings, engine: MeasurableEngine) -> Late
         try:
             profile = read_latency(kept)
         except ValueError as error:
-            log.warning("kept profile not readable, measuring again", path=str(kept), error=error)
+            log.warning("profile.not_readable", path=str(kept), error=str(error))
         else:
             if is_still_true(profile, engine, read_prompts(settings.problems)):
                 return profile
-            log.warning("kept profile no longer true, measuring again", path=str(kept))
-    log.info("measuring this machine", model=engine.spec.model)
+            log.warning("profile.outdated", path=str(kept))
+    log.info("profile.measuring", model=engine.spec.model)
     return measure_latency(settings, engine, QUICK, kept)
 
 
@@ -78,7 +78,7 @@ def measure_latency(
     prompts = read_prompts(settings.problems)
     profile = calibrate(engine, prompts, effort, device=_device_of(settings))
     write_profile(profile, path)
-    log.info("measured", path=str(path), method=profile.method)
+    log.info("profile.measured", path=str(path), method=profile.method)
     return profile
 
 

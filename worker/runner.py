@@ -1,19 +1,24 @@
 """Takes a batch id from a message and sees the batch through: claim, solve, let go."""
 
 import threading
+import time
 from datetime import UTC, datetime
 
 import structlog
+from structlog.contextvars import bound_contextvars
 
 from db.claims import ClaimedBatch, claim_batch
 from db.session import SessionFactory, transaction
 from scheduler.core.accuracy import AnswerProfile
 from scheduler.core.shrinkage import best_known
+from worker import metrics
 from worker.controller import BatchController, Outcome
 from worker.engines.base import Engine
 from worker.equivalence import Equivalence
 from worker.heartbeat import Heartbeat, Identity
 from worker.lease import Lease
+from worker.outbox import Outbox
+from worker.spans import BatchSpans, batch_spans
 
 log = structlog.get_logger(__name__)
 
@@ -59,6 +64,11 @@ class BatchRunner:
         """Branches that the engine holds beyond its rows wait for one."""
         return min(self.num_running_branches(), self._engine.spec.max_num_seqs)
 
+    def num_running_batches(self) -> int:
+        """Batches that are being solved."""
+        with self._lock:
+            return len(self._running)
+
     def follow(self, heartbeat: Heartbeat) -> None:
         """Learn of lost leases from this heartbeat."""
         self._heartbeat = heartbeat
@@ -70,6 +80,7 @@ class BatchRunner:
         """
         if self._stopping.is_set():
             return None
+        began_ns = time.time_ns()
         with transaction(self._sessions) as session:
             batch = claim_batch(
                 session,
@@ -79,26 +90,33 @@ class BatchRunner:
                 now=datetime.now(UTC),
             )
         if batch is None:
-            log.info("batch not claimed", batch_id=batch_id)
+            log.info("batch.not_claimed", batch_id=batch_id)
             return None
+        # Every line that this thread writes about the batch has both ids.
+        with (
+            bound_contextvars(job_id=batch.job_id, batch_id=batch.id),
+            batch_spans(batch, self._identity.name, began_ns) as spans,
+        ):
+            return self._run(batch, spans)
+
+    def _run(self, batch: ClaimedBatch, spans: BatchSpans) -> Outcome:
         lease = Lease(batch.deadline_at)
         if self._heartbeat:
             lease = self._heartbeat.hold(batch.id, batch.deadline_at)
         try:
-            outcome = self._solve(batch, lease)
+            outcome = self._solve(batch, lease, spans)
         finally:
             with self._lock:
                 self._running.pop(batch.id, None)
             if self._heartbeat:
                 self._heartbeat.drop(batch.id)
-        log.info("batch left", batch_id=batch.id, outcome=str(outcome))
+        metrics.BATCHES.labels(outcome.value).inc()
+        log.info("batch.left", outcome=outcome.value)
         return outcome
 
-    def _solve(self, batch: ClaimedBatch, lease: Lease) -> Outcome:
+    def _solve(self, batch: ClaimedBatch, lease: Lease, spans: BatchSpans) -> Outcome:
         log.info(
-            "batch claimed",
-            batch_id=batch.id,
-            job_id=batch.job_id,
+            "batch.claimed",
             num_problems=len(batch.problems),
             num_branches=batch.plan.num_branches,
             num_speculative_tokens=batch.plan.num_speculative_tokens,
@@ -108,7 +126,7 @@ class BatchRunner:
             engine=self._engine,
             answers=best_known(self._answers, batch.answers),
             equivalence=self._equivalence,
-            sessions=self._sessions,
+            outbox=Outbox(batch, self._sessions, lease.lost, spans),
             lease=lease,
             stopping=self._stopping,
             reserve_s=self._reserve_s,
@@ -121,5 +139,6 @@ class BatchRunner:
         except Exception:
             # Its lease is renewed no more. Rescue comes when that runs out, seconds from now, so a
             # fault that repeats does not become a hot loop.
-            log.exception("batch failed", batch_id=batch.id)
+            metrics.BATCHES.labels("failed").inc()
+            log.exception("batch.failed")
             raise

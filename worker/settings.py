@@ -37,7 +37,6 @@ class WorkerSettings(BaseSettings):
         num_graders: Processes that compare answers, started when first needed.
         endpoint: The server in front of which the openai engine stands.
         vllm: How vLLM runs, for that engine.
-        log_json: One JSON object per log line, for collectors.
     """
 
     model_config = SettingsConfigDict(
@@ -68,4 +67,3 @@ class WorkerSettings(BaseSettings):
     num_graders: int = Field(default=1, ge=1, le=16)
     endpoint: EndpointSettings = EndpointSettings()
     vllm: VllmSettings = VllmSettings()
-    log_json: bool = False

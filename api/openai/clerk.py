@@ -6,11 +6,11 @@ batch; while there is work they go on without a pause. Two of them validate, so 
 does not wait behind a large file.
 """
 
-import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import structlog
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
@@ -19,7 +19,7 @@ from api.openai.intake import Intake
 from api.settings import ApiSettings
 from db.session import SessionFactory
 
-_log = logging.getLogger("slackline.api")
+_log = structlog.get_logger(__name__)
 
 _INTERVAL_S = 0.5
 """Bounds how late the end of a batch is noticed. An idle look of all takes six transactions,
@@ -65,10 +65,10 @@ class Clerk:
                 if step():
                     continue
             except (OperationalError, InterfaceError, PoolTimeoutError) as error:
-                _log.warning("the store is away, batches wait: %s", error)
+                _log.warning("store.away", waiting="openai batches", error=str(error))
                 self._stop.wait(_STORE_AWAY_S)
             except Exception:
-                _log.exception("a batch could not be handled; it will be tried again")
+                _log.exception("openai_batch.not_handled")
                 self._stop.wait(_STORE_AWAY_S)
             if self._news.wait(_INTERVAL_S):
                 self._news.clear()

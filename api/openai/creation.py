@@ -17,6 +17,7 @@ from api.schemas.batches import OPTIONS_PREFIX, BatchIn, BatchOptions
 from api.settings import ApiSettings
 from api.uploads import BATCH_FILE_LIFE_S
 from db.openai_batches import NewOpenaiBatch
+from db.tracing import current_traceparent
 
 _TYPES = {
     "string_type": "a string",
@@ -71,6 +72,7 @@ def new_batch(
         error_file_id=f"file-{uuid_utils.uuid7().hex}",
         created_at=now,
         expires_at=expires_at,
+        traceparent=current_traceparent(),
     )
 
 

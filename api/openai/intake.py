@@ -12,9 +12,12 @@ from dataclasses import replace
 from datetime import datetime
 from typing import BinaryIO
 
+import structlog
+from opentelemetry.context import Context
 from sqlalchemy.orm import Session
+from structlog.contextvars import bound_contextvars
 
-from api.admission import insert_admitted, new_job
+from api.admission import Inserted, insert_admitted, new_job
 from api.dependencies import utc_now
 from api.openai.limits import PromptLimit
 from api.openai.requests import stored_file
@@ -30,6 +33,7 @@ from api.quota import excess
 from api.refusals import RefusedError
 from api.schemas.files import UploadPurpose
 from api.settings import ApiSettings
+from api.verdicts import tell_admitted, tell_refused
 from db import wake, workers
 from db.admission import hold_admission, think_longer
 from db.files import get_file
@@ -47,8 +51,11 @@ from db.problems import insert_placed_problems
 from db.refusals import insert_refusal
 from db.session import SessionFactory, transaction
 from db.snapshot import read_snapshot
+from db.tracing import going_on, request_context
 from scheduler.core.basis import fleet_of
 from scheduler.core.decisions import RejectReason
+
+_log = structlog.get_logger(__name__)
 
 LEASE_S = 10.0
 """How long a claim holds unless it is renewed; a batch whose reader was killed waits so long."""
@@ -70,15 +77,16 @@ class Intake:
             batch = claim_validation(session, lease_s=LEASE_S, now=utc_now())
         if batch is None:
             return False
-        try:
-            self._take(batch)
-        except InvalidBatchError as failure:
-            self._fail(batch, failure)
-        except RefusedError as refused:
-            self._refuse(batch, refused)
-        except Exception:
-            self._look_again(batch)
-            raise
+        with bound_contextvars(openai_batch_id=batch.id), going_on(_request_of(batch)):
+            try:
+                self._take(batch)
+            except InvalidBatchError as failure:
+                self._fail(batch, failure)
+            except RefusedError as refused:
+                self._refuse(batch, refused)
+            except Exception:
+                self._look_again(batch)
+                _log.exception("openai_batch.not_taken")
         return True
 
     def _take(self, batch: OpenaiBatch) -> None:
@@ -104,7 +112,7 @@ class Intake:
             hold_admission(session)
             think_longer(session)
             now = utc_now()
-            wanted = 0.0
+            admitted: dict[str, Inserted] = {}
             for key, kind in checked.kinds.items():
                 # Each kind sees those before it, problems included.
                 snapshot = read_snapshot(session, now)
@@ -117,7 +125,7 @@ class Intake:
                     mean_prompt_tokens=prompt_tokens(snapshot, kind.options, mean_chars),
                     now=now,
                 )
-                wanted += insert_admitted(
+                admitted[job_ids[key]] = insert_admitted(
                     session,
                     replace(job, id=job_ids[key]),
                     snapshot,
@@ -125,9 +133,12 @@ class Intake:
                     best_effort=kind.options.best_effort,
                 )
                 insert_batch_job(session, batch.id, job_ids[key])
+            wanted = sum(job.num_tokens for job in admitted.values())
             self._check_tokens(session, batch, checked.model, wanted, job_ids.values(), now)
             insert_refused_lines(session, batch.id, checked.refused.values())
             wake.notify(session)
+        for job_id, stored in admitted.items():
+            tell_admitted(job_id, batch.tenant_id, stored.verdict)
 
     def _read(self, batch: OpenaiBatch, file: File) -> BinaryIO:
         """The file, which renews the claim while it is read."""
@@ -210,6 +221,7 @@ class Intake:
     def _fail(self, batch: OpenaiBatch, failure: InvalidBatchError) -> None:
         with transaction(self._sessions) as session:
             fail_batch(session, batch, failure.errors, now=utc_now())
+        _log.info("openai_batch.failed", num_errors=len(failure.errors))
 
     def _refuse(self, batch: OpenaiBatch, refused: RefusedError) -> None:
         if refused.rejected.reason is RejectReason.NO_CAPACITY:
@@ -222,8 +234,14 @@ class Intake:
         with transaction(self._sessions) as session:
             if fail_batch(session, batch, error.errors, now=utc_now()):
                 insert_refusal(session, refused.job, refused.rejected)
+        tell_refused(refused)
 
     def _look_again(self, batch: OpenaiBatch) -> None:
         wait_s = retry_wait(batch).total_seconds()
         with transaction(self._sessions) as session:
             renew_validation(session, batch, lease_s=wait_s, now=utc_now())
+
+
+def _request_of(batch: OpenaiBatch) -> Context | None:
+    """Where the trace of the request that made the batch goes on."""
+    return None if batch.traceparent is None else request_context(batch.traceparent)

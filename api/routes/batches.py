@@ -19,6 +19,7 @@ from api.routes.jobs import IdempotencyKey
 from api.schemas.batches import BatchIn, BatchOut, BatchPage
 from api.schemas.openapi import body_of
 from api.schemas.operations import ErrorOut
+from api.verdicts import tell_refused
 from db import wake
 from db.admission import hold_request
 from db.models import OpenaiBatch
@@ -91,6 +92,7 @@ def create_batch(
     except RefusedError as refused:
         with transaction(sessions) as session:
             insert_refusal(session, refused.job, refused.rejected)
+        tell_refused(refused)
         raise refused.error from None
     if stored.id != batch.id:
         response.headers["Idempotent-Replayed"] = BY_KEY if idempotency_key else BY_CONTENT

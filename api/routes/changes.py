@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import structlog
 from fastapi import APIRouter, Response
 from sqlalchemy.orm import Session
 
@@ -21,8 +22,9 @@ from db import wake
 from db.admission import hold_admission
 from db.session import transaction
 
-router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+_log = structlog.get_logger(__name__)
 
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
 _REFUSED: dict[str, Any] = {
     "model": ErrorOut,
@@ -68,6 +70,7 @@ def change_job(
         )
         wake.notify(session)
         (view,) = job_views(session, [job], now)
+    _log.info("job.changed", job_id=job_id)
     return view
 
 

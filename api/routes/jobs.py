@@ -5,6 +5,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
+import structlog
 from fastapi import APIRouter, Depends, Header, Query, Response
 from sqlalchemy.orm import Session
 
@@ -22,6 +23,7 @@ from api.schemas.operations import ErrorOut
 from api.schemas.submission import openapi_request
 from api.submission import read_submission
 from api.turns import Turn
+from api.verdicts import tell_admitted, tell_refused
 from api.views import job_views
 from db import jobs, wake
 from db.admission import hold_admission, think_longer
@@ -29,6 +31,8 @@ from db.models import Job
 from db.refusals import insert_refusal
 from db.session import SessionFactory, transaction
 from scheduler.core.states import JobState
+
+_log = structlog.get_logger(__name__)
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
@@ -96,8 +100,11 @@ def answer_stored(
     except RefusedError as refused:
         with transaction(sessions) as session:
             insert_refusal(session, refused.job, refused.rejected)
+        tell_refused(refused)
         raise refused.error from None
-    if stored.replayed is not None:
+    if stored.replayed is None:
+        tell_admitted(stored.job_id, caller, view.verdict)
+    else:
         response.status_code = 200
         response.headers["Idempotent-Replayed"] = stored.replayed
     response.headers["Location"] = f"/v1/jobs/{stored.job_id}"
@@ -231,4 +238,6 @@ def cancel(job_id: JobId, caller: Caller, sessions: Sessions) -> JobOut:
                 409, "job_ended", f"Cannot cancel {job_id}: it is {job.state}. Read its results."
             )
         (view,) = job_views(session, [job], now)
+    if asked:
+        _log.info("job.cancel_asked", job_id=job_id)
     return view

@@ -53,6 +53,11 @@ class StoreCollector(Collector):
             jobs.add_metric((state.value,), read.num_live_jobs.get(state.value, 0))
         yield jobs
         yield GaugeMetricFamily(
+            "slackline_jobs_at_risk",
+            "Live jobs whose promised deadline is at risk.",
+            value=read.num_jobs_at_risk,
+        )
+        yield GaugeMetricFamily(
             "slackline_live_workers",
             "Workers with a recent heartbeat.",
             value=read.num_workers,

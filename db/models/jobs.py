@@ -71,6 +71,8 @@ class Job(Base):
     request_sha256: Mapped[str | None]
     # The job whose problems without an answer these are.
     retry_of: Mapped[str | None] = mapped_column(ForeignKey("jobs.id", ondelete="SET NULL"))
+    # Of the request that made it; NULL when that was not traced. See `db.tracing`.
+    traceparent: Mapped[str | None]
     num_problems: Mapped[int] = mapped_column(Integer)
     mean_prompt_tokens: Mapped[float]
     # What an open problem of it counts for in the tenant's quota; fixed at submit.

@@ -60,6 +60,8 @@ class OpenaiBatch(Base):
     output_tokens: Mapped[int | None]
     output_file_id: Mapped[str]
     error_file_id: Mapped[str]
+    # Of the request that made it, for the jobs to come; NULL when that was not traced.
+    traceparent: Mapped[str | None]
     created_at: Mapped[datetime]
     expires_at: Mapped[datetime]
     in_progress_at: Mapped[datetime | None]

@@ -68,7 +68,7 @@ def measure(num_jobs: int, gap_s: float, seed: int) -> Iterator[Record]:
             yield record
         log = (folder / "logs" / "worker-torch.log").read_text(encoding="utf-8")
         for line in log.splitlines():
-            if "latency refreshed" in line or "measured" in line:
+            if "latency.refreshed" in line or "profile.measured" in line:
                 print(line)
 
 

@@ -4,22 +4,11 @@ import csv
 import json
 import os
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 from api.client.shapes import Problem, Submission
-from tests.replay_files import MODEL, problem_set, replay_environment
-from tests.stack import Stack, open_folder, running_stack, slackline
-
-
-@pytest.fixture(scope="module")
-def stack() -> Iterator[Stack]:
-    with open_folder() as folder:
-        env = replay_environment(folder / "replay")
-        with running_stack(folder / "data", "replay", env=env) as running:
-            yield running
+from tests.replay_files import MODEL, problem_set
+from tests.stack import Stack, slackline
 
 
 def with_submissions(problems: list[Problem], *, keep_reference: bool = True) -> list[Problem]:

@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from itertools import repeat
@@ -14,18 +13,10 @@ import pytest
 from api.client import Client, SlacklineError
 from db.session import connect, session_factory, transaction
 from tests.api.two_tenants import new_tenant
-from tests.replay_files import MODEL, problem_set, replay_environment
-from tests.stack import Stack, open_folder, running_stack, slackline
+from tests.replay_files import MODEL, problem_set
+from tests.stack import Stack, slackline
 
 NUM_PROBLEMS = 8
-
-
-@pytest.fixture(scope="module")
-def stack() -> Iterator[Stack]:
-    with open_folder() as folder:
-        env = replay_environment(folder / "replay")
-        with running_stack(folder / "data", "replay", env=env) as running:
-            yield running
 
 
 def run(stack: Stack, *arguments: str) -> str:

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from db.keys import find_key, hash_secret
 from db.session import SessionFactory, transaction
 from infra.command import app
+from infra.observed import ObservedSettings
 from infra.services import WORKER_GRACE_S
 from worker.settings import WorkerSettings
 
@@ -59,7 +60,11 @@ def test_its_health_checks_are_commands_of_slackline(name: str) -> None:
 
 def test_every_service_waited_for_exists_and_can_be_waited_for() -> None:
     for service in SERVICES.values():
-        for other, condition in service.get("depends_on", {}).items():
+        depends_on = service.get("depends_on", {})
+        if isinstance(depends_on, list):
+            assert set(depends_on) <= set(SERVICES)
+            continue
+        for other, condition in depends_on.items():
             if condition["condition"] == "service_healthy":
                 assert "healthcheck" in SERVICES[other]
             else:
@@ -67,7 +72,9 @@ def test_every_service_waited_for_exists_and_can_be_waited_for() -> None:
 
 
 def test_the_environment_is_what_processes_read() -> None:
-    assert set(SERVICES["worker"]["environment"]) == {"DATABASE_URL", "REDIS_URL"}
+    observed = {f"SLACKLINE_{name}".upper() for name in ObservedSettings.model_fields}
+    names = set(SERVICES["worker"]["environment"]) - observed
+    assert names == {"DATABASE_URL", "REDIS_URL", "OTEL_EXPORTER_OTLP_ENDPOINT"}
 
 
 def test_the_worker_on_gpus_runs_the_vllm_that_is_tested(monkeypatch: pytest.MonkeyPatch) -> None:

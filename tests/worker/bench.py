@@ -21,6 +21,8 @@ from worker.engines.replay import ReplayEngine, load_recordings
 from worker.equivalence import Equivalence
 from worker.lease import Lease
 from worker.live_profile import LiveProfile
+from worker.outbox import Outbox
+from worker.spans import BatchSpans
 
 OWNER = "w1-1"
 
@@ -73,13 +75,14 @@ class Bench:
 
     def controller(self, batch: ClaimedBatch, *, reserve_s: float = 0.5) -> BatchController:
         assert self.engine is not None
+        lease = self.lease or Lease(batch.deadline_at)
         return BatchController(
             batch,
             engine=self.engine,
             answers=answer_profile(),
             equivalence=self.equivalence,
-            sessions=self.sessions,
-            lease=self.lease or Lease(batch.deadline_at),
+            outbox=Outbox(batch, self.sessions, lease.lost, BatchSpans(batch)),
+            lease=lease,
             stopping=self.stopping,
             reserve_s=reserve_s,
             rows_in_use=lambda: self.rows_in_use,

@@ -207,7 +207,7 @@ def test_sigterm_ends_a_worker_that_is_still_measuring_its_machine(tmp_path: Pat
     argv = bound([sys.executable, "-c", PROGRAM], signal.SIGKILL)
     with subprocess.Popen(argv, env=env, stderr=subprocess.PIPE) as worker:
         assert worker.stderr is not None
-        while b"measuring this machine" not in worker.stderr.readline():
+        while b"profile.measuring" not in worker.stderr.readline():
             assert worker.poll() is None
         worker.send_signal(signal.SIGTERM)
         assert worker.wait(15) == 0

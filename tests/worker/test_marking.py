@@ -16,6 +16,7 @@ from tests.factories import NOW, plan, problem_answer
 from worker.equivalence import Equivalence
 from worker.marking import Compared, Marker
 from worker.outbox import Outbox
+from worker.spans import BatchSpans
 
 HOSTILE = "9^{9^{9^{9}}}"
 
@@ -61,7 +62,7 @@ class Desk:
             temperature=1.0, top_p=1.0, options=BranchOptions(), problems=(problem,),
         )  # fmt: skip
         self.inbox: SimpleQueue[Compared] = SimpleQueue()
-        self.outbox = Outbox(batch, sessions, threading.Event())
+        self.outbox = Outbox(batch, sessions, threading.Event(), BatchSpans(batch))
         self.marker = Marker(
             batch.problems, equivalence=equivalence, outbox=self.outbox, tell=self.inbox.put
         )

@@ -7,6 +7,7 @@ from db.models import Job, Problem
 from db.session import SessionFactory, transaction
 from tests.factories import claimed_batch, problem_answer, stored_job
 from worker.outbox import Outbox
+from worker.spans import BatchSpans
 
 
 def test_an_answer_that_waited_for_the_store_is_dated_when_it_is_stored(
@@ -14,7 +15,7 @@ def test_an_answer_that_waited_for_the_store_is_dated_when_it_is_stored(
 ) -> None:
     with transaction(sessions) as session:
         batch = claimed_batch(session, stored_job(session, num_problems=1))
-    outbox = Outbox(batch, sessions, threading.Event())
+    outbox = Outbox(batch, sessions, threading.Event(), BatchSpans(batch))
     answer = problem_answer(batch.problems[0].id)
     outbox.answers.append(answer)
     flushed_at = datetime.now(UTC)

@@ -129,7 +129,7 @@ class Serving:
                 flight.started_at = None
             return FinishReason.ERROR, str(failed)
         except Exception as failed:
-            log.exception("stream failed", branch_id=flight.request.branch_id)
+            log.exception("branch.failed", branch_id=flight.request.branch_id)
             return FinishReason.ERROR, f"the stream failed: {failed!r}"
 
     async def _receive(self, flight: Flight) -> FinishReason:

@@ -7,13 +7,13 @@ loop goes on; after several in a row the engine counts as broken: everything fai
 every later submission.
 """
 
-import logging
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from datetime import UTC, datetime
 from typing import TypeVar
 
+import structlog
 import torch
 
 from worker.engines.base import FinishReason
@@ -23,7 +23,7 @@ from worker.engines.torch.serving import Serving
 
 _MAX_FAILED_TURNS = 3
 
-_log = logging.getLogger(__name__)
+_log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
@@ -131,7 +131,7 @@ class DecodeLoop:
             self._serving.end_all(FinishReason.ABORT)
 
     def _fail(self, message: str, num_failed: int) -> None:
-        _log.exception("decode step failed, %d in a row", num_failed)
+        _log.exception("engine.step_failed", num_in_a_row=num_failed)
         if num_failed < _MAX_FAILED_TURNS:
             self._serving.fail_running(message)
             return

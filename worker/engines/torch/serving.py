@@ -7,11 +7,12 @@ arranged just before a step, so that branches that join take the slots of branch
 """
 
 import heapq
-import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from itertools import count
+
+import structlog
 
 from worker.engines.base import FinishReason
 from worker.engines.tally import Tally
@@ -24,7 +25,7 @@ from worker.engines.torch.text import Text, before_stop, num_until_stop
 _PREFILL_TOKENS_PER_TURN = 512
 """New prompt tokens after which a turn decodes, so that running branches are not held up long."""
 
-_log = logging.getLogger(__name__)
+_log = structlog.get_logger(__name__)
 
 
 class Serving:
@@ -108,7 +109,7 @@ class Serving:
             try:
                 row.prompt, num_tokens = self._prompt(row)
             except Exception as error:
-                _log.exception("prefill failed")
+                _log.exception("branch.prefill_failed", branch_id=row.request.branch_id)
                 self._end(row, FinishReason.ERROR, f"prefill failed: {error}")
                 continue
             num_prefilled += num_tokens
@@ -181,7 +182,7 @@ class Serving:
         try:
             text = before_stop(self._text.decode(row.token_ids), row.request.sampling.stop)
         except Exception as undecodable:
-            _log.exception("completion could not be decoded")
+            _log.exception("branch.not_decoded", branch_id=row.request.branch_id)
             text, reason = "", FinishReason.ERROR
             error = f"the completion could not be decoded, check tokenizer.json: {undecodable}"
         # First the id, then the event: whoever sees the event may use the id again.

@@ -47,7 +47,7 @@ async def run_self_test(llm: AsyncLLM, draft_lengths: Sequence[int]) -> None:
     tokens = [list(output.token_ids) for output in (*alone, *together)]
     if str(llm.model_config.dtype) == "torch.float32":
         raise SelfTestError(f"greedy tokens differ between draft lengths {draft_lengths}: {tokens}")
-    log.warning("greedy tokens differ between draft lengths, by rounding", tokens=tokens)
+    log.warning("engine.greedy_tokens_differ", tokens=tokens)
 
 
 def _check_drafts(length: int, output: CompletionOutput) -> None:

@@ -145,7 +145,7 @@ class Serving:
                 return
             # A value that vLLM does not take is the caller's fault, anything else is ours.
             if not isinstance(error, ValueError):
-                log.exception("branch failed", branch_id=request.branch_id)
+                log.exception("branch.failed", branch_id=request.branch_id)
             self._leave(row)
             self._end_unstarted(row, FinishReason.ERROR, f"{type(error).__name__}: {error}")
         else:
@@ -204,7 +204,7 @@ class Serving:
         """Hold all branches until they are aborted: an error would fail their problems."""
         if not self._is_dead:
             self._is_dead = True
-            log.error("vLLM died", reason=reason)
+            log.error("engine.died", reason=reason)
             if self._on_death is not None:
                 self._on_death(reason)
 
