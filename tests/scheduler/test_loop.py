@@ -3,7 +3,6 @@
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -30,6 +29,7 @@ from scheduler.core.snapshot import Snapshot
 from scheduler.loop import serve
 from scheduler.tick import Decide
 from tests.factories import forecast, plan, stored_job, stored_worker
+from tests.stack import slackline
 
 
 def _wait_for(condition: Callable[[], bool], timeout_s: float = 30.0) -> None:
@@ -168,12 +168,8 @@ def test_another_process_leads_when_the_leader_is_killed(
     sessions: SessionFactory, database_url: str, redis_url: str
 ) -> None:
     def start() -> subprocess.Popen[bytes]:
-        program = (
-            "from scheduler.config import SchedulerSettings; from scheduler.loop import run;"
-            " run(SchedulerSettings())"
-        )
         return subprocess.Popen(
-            bound([sys.executable, "-c", program], signal.SIGKILL),
+            bound(slackline("scheduler"), signal.SIGKILL),
             env={**os.environ, "DATABASE_URL": database_url, "REDIS_URL": redis_url},
             stderr=subprocess.PIPE,
         )

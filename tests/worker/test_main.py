@@ -3,7 +3,6 @@
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -20,8 +19,8 @@ from infra.demo_engines import DEMO_MODEL_DIR
 from infra.processes import bound
 from infra.servers import free_port, redis_server_binary
 from scheduler.dispatch import celery_sender
+from tests.stack import slackline
 from tests.worker.recorded import (
-    PROGRAM,
     branches_of,
     ends_of,
     is_registered,
@@ -204,14 +203,14 @@ def test_sigterm_ends_a_worker_that_is_still_measuring_its_machine(tmp_path: Pat
         "SLACKLINE_DRAFT_DIR": str(DEMO_MODEL_DIR / "draft"),
         "SLACKLINE_DATA_DIR": str(tmp_path),
     }
-    argv = bound([sys.executable, "-c", PROGRAM], signal.SIGKILL)
+    argv = bound(slackline("worker", "--name", NAME), signal.SIGKILL)
     with subprocess.Popen(argv, env=env, stderr=subprocess.PIPE) as worker:
         assert worker.stderr is not None
         while b"profile.measuring" not in worker.stderr.readline():
             assert worker.poll() is None
         worker.send_signal(signal.SIGTERM)
         assert worker.wait(15) == 0
-        assert b"measured" not in worker.stderr.read()
+        assert b"profile.measured" not in worker.stderr.read()
     assert list(tmp_path.rglob("*.json")) == []
 
 
