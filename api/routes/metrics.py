@@ -67,12 +67,13 @@ class StoreCollector(Collector):
             "Events on their way to webhooks: not sent yet, or waiting for another attempt.",
             value=read.num_pending_deliveries,
         )
+        slack = GaugeMetricFamily(
+            "slackline_min_slack_seconds",
+            "Least slack of a live job: deadline less predicted finish; absent without a job.",
+        )
         if read.min_slack_s is not None:
-            yield GaugeMetricFamily(
-                "slackline_min_slack_seconds",
-                "Least slack of a live job: deadline less predicted finish.",
-                value=read.min_slack_s,
-            )
+            slack.add_metric((), read.min_slack_s)
+        yield slack
 
 
 @router.get("/metrics", summary="Prometheus metrics", response_class=Response)
