@@ -169,6 +169,11 @@ def claim_batch(
     )
 
 
+def job_of_batch(session: Session, batch_id: int) -> str | None:
+    """Id of the job that the batch is of; None when there is no such batch."""
+    return session.scalar(select(Batch.job_id).where(Batch.id == batch_id))
+
+
 def _turns(messages: list[dict[str, str]] | None) -> tuple[tuple[str, str], ...] | None:
     if messages is None:
         return None

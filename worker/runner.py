@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import structlog
 from structlog.contextvars import bound_contextvars
 
-from db.claims import ClaimedBatch, claim_batch
+from db.claims import ClaimedBatch, claim_batch, job_of_batch
 from db.session import SessionFactory, transaction
 from scheduler.core.accuracy import AnswerProfile
 from scheduler.core.shrinkage import best_known
@@ -89,9 +89,10 @@ class BatchRunner:
                 lease_s=self._lease_s,
                 now=datetime.now(UTC),
             )
-        if batch is None:
-            log.info("batch.not_claimed", batch_id=batch_id)
-            return None
+            if batch is None:
+                job_id = job_of_batch(session, batch_id)
+                log.info("batch.not_claimed", job_id=job_id, batch_id=batch_id)
+                return None
         # Every line that this thread writes about the batch has both ids.
         with (
             bound_contextvars(job_id=batch.job_id, batch_id=batch.id),
