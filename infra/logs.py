@@ -22,7 +22,12 @@ def configure(*, as_json: bool) -> None:
     renderers: list[Processor] = (
         [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(default=str)]
         if as_json
-        else [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        # Not its default tracebacks, which show the values of variables, secrets among them.
+        else [
+            structlog.dev.ConsoleRenderer(
+                colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+            )
+        ]
     )
     structlog.configure(
         processors=[*common, *renderers],
@@ -37,7 +42,7 @@ def configure(*, as_json: bool) -> None:
         )
     )
     # Of libraries only what went wrong (a broker that is away, say); uvicorn tells where it serves.
-    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     logging.getLogger("uvicorn").setLevel(logging.INFO)
 
 
