@@ -44,7 +44,8 @@ def observed(service: str, *, serves_metrics: bool = True) -> Iterator[None]:
     """
     settings = _settings()
     logs.configure(as_json=settings.log_json)
-    with tracing.exporting(f"slackline-{service}"), _serving_metrics(settings, serves_metrics):
+    port = settings.metrics_port if serves_metrics else None
+    with tracing.exporting(f"slackline-{service}"), serving_metrics(settings.metrics_host, port):
         yield
 
 
@@ -72,11 +73,15 @@ def _settings() -> ObservedSettings:
 
 
 @contextmanager
-def _serving_metrics(settings: ObservedSettings, serves_metrics: bool) -> Iterator[None]:
+def serving_metrics(host: str, port: int | None) -> Iterator[None]:
+    """Serve this process's metrics until the end of the block; not at all without a port.
+
+    Raises:
+        SlacklineError: The port is taken.
+    """
     # The instant at which each series began; nobody asks, and it doubles their number.
     disable_created_metrics()  # type: ignore[no-untyped-call]
-    port, host = settings.metrics_port, settings.metrics_host
-    if port is None or not serves_metrics:
+    if port is None:
         yield
         return
     try:

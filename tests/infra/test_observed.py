@@ -7,7 +7,7 @@ from structlog.testing import capture_logs
 
 from api.client.errors import SlacklineError
 from db.tracing import is_tracing
-from infra.observed import metrics_environments, observed
+from infra.observed import metrics_environments, serving_metrics
 from infra.tracing import exporting
 
 
@@ -28,12 +28,13 @@ def test_a_wrong_port_is_named(monkeypatch: pytest.MonkeyPatch, port: str) -> No
         metrics_environments(1)
 
 
-def test_a_port_that_is_taken_is_refused_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        monkeypatch.setenv("SLACKLINE_METRICS_PORT", str(taken.getsockname()[1]))
-        with pytest.raises(SlacklineError, match="Set SLACKLINE_METRICS_PORT to a free port"):
-            with observed("scheduler"):
-                pass
+def test_a_port_that_is_taken_is_refused_with_what_to_do() -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as taken,
+        pytest.raises(SlacklineError, match="Set SLACKLINE_METRICS_PORT to a free port"),
+        serving_metrics("127.0.0.1", taken.getsockname()[1]),
+    ):
+        pass
 
 
 @pytest.mark.parametrize(
