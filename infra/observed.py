@@ -25,7 +25,7 @@ class ObservedSettings(BaseSettings):
         metrics_host: Address to serve them on.
     """
 
-    model_config = SettingsConfigDict(env_prefix="SLACKLINE_")
+    model_config = SettingsConfigDict(env_prefix="SLACKLINE_", env_ignore_empty=True)
 
     log_json: bool = False
     metrics_port: int | None = Field(default=None, ge=1, le=65535)
