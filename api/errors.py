@@ -1,12 +1,12 @@
 """One envelope for every error: `{"error": {"message", "type", "param", "code"}}`."""
 
-import logging
 import math
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
 import psycopg
+import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
 
-_log = logging.getLogger("slackline.api")
+_log = structlog.get_logger(__name__)
 
 _RETRY_STORE_S = 2
 _MAX_RETRY_AFTER_S = 120
@@ -198,5 +198,12 @@ def _on_store_error(request: Request, error: Exception) -> JSONResponse:
         answer = store_unavailable()
     else:
         raise error
-    _log.warning("%s %s: %s: %s", request.method, request.url.path, answer.code, cause or error)
+    _log.warning(
+        "request.not_served",
+        method=request.method,
+        path=request.url.path,
+        code=answer.code,
+        error=str(cause or error),
+        **request.path_params,  # The ids of what it was about.
+    )
     return answer.response()

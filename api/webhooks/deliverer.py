@@ -7,12 +7,12 @@ killed leaves claims that run out, and then another sends again what was not not
 """
 
 import asyncio
-import logging
 import random
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime, timedelta
 
+import structlog
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
@@ -27,7 +27,7 @@ from db.webhooks import Claim, claim_webhooks, release_webhook
 from scheduler.core.deliveries import retry_delay_s
 from scheduler.core.states import DeliveryState
 
-_log = logging.getLogger("slackline.api")
+_log = structlog.get_logger(__name__)
 
 _INTERVAL_S = 0.25
 """Bounds how late an event is sent; an idle look costs one indexed read."""
@@ -82,10 +82,10 @@ class Deliverer:
                         turns.add(turn)
                         turn.add_done_callback(turns.discard)
                 except _STORE_AWAY as error:
-                    _log.warning("the store is away, webhooks wait: %s", error)
+                    _log.warning("store.away", waiting="webhooks", error=str(error))
                     pause_s = _STORE_AWAY_S
                 except Exception:
-                    _log.exception("webhooks could not be claimed; they are tried again")
+                    _log.exception("webhooks.not_claimed")
                     pause_s = _STORE_AWAY_S
                 await asyncio.sleep(pause_s)
 
@@ -94,7 +94,7 @@ class Deliverer:
             try:
                 await asyncio.to_thread(self._forget_old)
             except Exception as error:
-                _log.warning("old deliveries stay for now: %s", error)
+                _log.warning("webhooks.not_cleaned", error=str(error))
             await asyncio.sleep(_CLEANING_S)
 
     async def _turn(self, claim: Claim) -> None:
@@ -115,7 +115,7 @@ class Deliverer:
             raise
         except Exception:
             # The claim stays until it runs out, so that this is not tried again at once.
-            _log.exception("webhook %s is tried again later", claim.webhook_id)
+            _log.exception("webhook.not_served", webhook_id=claim.webhook_id)
         else:
             await asyncio.to_thread(self._release, claim)
 
