@@ -1,12 +1,12 @@
 """One embedded Slackline with a replay worker, and what is seen of it: traces, metrics, logs."""
 
-import socket
+import random
 from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
 
-from infra.servers import free_port
+from infra.servers import is_port_free
 from tests.collector import Collector, collecting
 from tests.replay_files import replay_environment
 from tests.stack import Stack, open_folder, running_stack
@@ -22,11 +22,11 @@ def collector() -> Iterator[Collector]:
 @pytest.fixture(scope="session")
 def metrics_port() -> int:
     """The scheduler serves its metrics there, the worker on the next one."""
+    # Below the ports that the system gives to connections: two in a row are free there.
     while True:
-        first = free_port()
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", first + 1)) != 0:
-                return first
+        first = random.randrange(20_000, 32_000)
+        if all(is_port_free("127.0.0.1", port) for port in (first, first + 1)):
+            return first
 
 
 @pytest.fixture(scope="session")
