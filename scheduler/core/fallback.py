@@ -43,16 +43,16 @@ def fallback(
     index = options.best(allowed & (options.needed_s + late_s <= room_s), config)
     if index is None:
         index = options.best(allowed & (options.p50_s + ahead_s <= room_s), config)
-    tpot_s = fleet.tpot_s(fleet.rows, np.asarray(fleet.draft_lengths), job.mean_prompt_tokens)
-    caps = forecasts.caps
-    longest = float(np.clip(room_s / tpot_s.min(), caps[0], caps[-1]))
-    may_be_cut = narrowest & (np.broadcast_to(caps, everything.shape).ravel() <= longest)
     # Those that all run side by side end together, so no share of them fits.
-    is_in_turn = job.num_pending > fleet.rows
-    share = np.minimum(1.0, room_s / np.maximum(options.p50_s + ahead_s, 1e-9))
-    right = np.where(may_be_cut, options.accuracy * share, -1.0)
-    part = int(right.argmax())
-    if index is not None and not (is_in_turn and right[part] > options.accuracy[index]):
-        return options.plan(index), options.forecast(index, ahead_s, late_s, cut_s)
-    forecast = options.forecast(part, ahead_s, late_s)
-    return options.plan(part), replace(forecast, accuracy=float(right[part]))
+    if index is None or job.num_pending > fleet.rows:
+        tpot_s = fleet.tpot_s(fleet.rows, np.asarray(fleet.draft_lengths), job.mean_prompt_tokens)
+        caps = forecasts.caps
+        longest = float(np.clip(room_s / tpot_s.min(), caps[0], caps[-1]))
+        may_be_cut = narrowest & (np.broadcast_to(caps, everything.shape).ravel() <= longest)
+        share = np.minimum(1.0, room_s / np.maximum(options.p50_s + ahead_s, 1e-9))
+        right = np.where(may_be_cut, options.accuracy * share, -1.0)
+        part = int(right.argmax())
+        if index is None or right[part] > options.accuracy[index]:
+            forecast = options.forecast(part, ahead_s, late_s)
+            return options.plan(part), replace(forecast, accuracy=float(right[part]))
+    return options.plan(index), options.forecast(index, ahead_s, late_s, cut_s)
