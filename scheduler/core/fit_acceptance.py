@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import minimize_scalar
-from scipy.stats import t as student
+from scipy.special import stdtrit
 
 from scheduler.core.latency import FloatArray
 from scheduler.core.spread import Z95
@@ -90,7 +90,7 @@ def _independent_tries(accepted: FloatArray, tried: FloatArray, rate: FloatArray
     variance = squares / np.maximum(total, 1.0) ** 2 * groups / np.maximum(groups - 1, 1)
     independent = np.where(variance > 0, rate * (1 - rate) / np.maximum(variance, 1e-300), total)
     # The variance is itself an estimate from few groups; one group says nothing about others.
-    independent = independent * (Z95 / student.ppf(0.95, np.maximum(groups - 1, 1))) ** 2
+    independent = independent * (Z95 / stdtrit(np.maximum(groups - 1, 1), 0.95)) ** 2
     return np.asarray(np.where(groups > 1, np.minimum(independent, total), np.minimum(total, 1.0)))
 
 

@@ -20,7 +20,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import CensoredData, ecdf
 
 from scheduler.core.accuracy import AnswerProfile
 from scheduler.core.latency import FloatArray
@@ -231,6 +230,9 @@ def _shape(
 
     Beyond the longest known length the prior's shape goes on from there.
     """
+    # Takes a third of a second to import, which whoever only forecasts need not wait for.
+    from scipy.stats import CensoredData, ecdf
+
     if is_cut.all():
         return prior
     known = residuals[~is_cut]

@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Hashable, Sequence
 
 import numpy as np
-from scipy.stats import t as student
+from scipy.special import stdtrit
 
 PRIOR_SIGMA = 0.03
 """Relative error of step times of this form on GPUs: TAPER (arXiv 2605.06914) reports 1.8% on
@@ -35,7 +35,7 @@ def run_sigma(runs: Sequence[float], cell_variance: float = 0.0) -> float:
     variance = (PRIOR_RUNS * PRIOR_SIGMA**2 + squares) / (PRIOR_RUNS + freedom)
     if freedom:
         variance *= 1.0 + 1.0 / len(runs)
-    widened = float(student.ppf(0.95, PRIOR_RUNS + freedom)) / Z95
+    widened = float(stdtrit(PRIOR_RUNS + freedom, 0.95)) / Z95
     return math.sqrt(variance * widened**2 + cell_variance)
 
 
