@@ -3,7 +3,9 @@
 A store that is away is an answer, not an error: nothing works without it.
 """
 
+import ssl
 from datetime import UTC, datetime, timedelta
+from functools import cache
 
 import httpx
 from sqlalchemy.exc import OperationalError
@@ -19,7 +21,8 @@ FRESH_HEARTBEAT = timedelta(seconds=3)
 def api_is_ready(url: str) -> bool:
     """Whether the API says that it can serve."""
     try:
-        return httpx.get(f"{url}/readyz", timeout=2.0).status_code == httpx.codes.OK
+        answer = httpx.get(f"{url}/readyz", timeout=2.0, verify=_tls())
+        return answer.status_code == httpx.codes.OK
     except httpx.HTTPError:
         return False
 
@@ -55,3 +58,9 @@ def scheduler_leads(sessions: SessionFactory) -> bool:
             return is_led(session)
     except OperationalError:
         return False
+
+
+@cache
+def _tls() -> ssl.SSLContext:
+    """Kept, as to read the authorities takes longer than the whole check."""
+    return httpx.create_ssl_context()
