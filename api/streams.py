@@ -11,6 +11,8 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 
 from fastapi import Response
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from sse_starlette.sse import SendTimeoutError
 from starlette.concurrency import run_in_threadpool
@@ -24,6 +26,7 @@ from db.session import SessionFactory, transaction
 from scheduler.core.event_kinds import ENDS
 
 _PAGE = 500
+_STORE_AWAY_S = 1.0
 _SEND_TIMEOUT_S = 30.0
 """A client that takes nothing for so long is gone."""
 
@@ -107,9 +110,17 @@ class EventStream(Response):
             if told is not BEHIND:
                 yield told
                 continue
-            while page := await run_in_threadpool(self._page, self._last):
+            while page := await self._next_page():
                 for event in page:
                     yield event
+
+    async def _next_page(self) -> list[Told]:
+        """Stored events behind the last one; waits for a store that is away, as the feed does."""
+        while True:
+            try:
+                return await run_in_threadpool(self._page, self._last)
+            except (OperationalError, PoolTimeoutError):
+                await asyncio.sleep(_STORE_AWAY_S)
 
     def _page(self, after: int) -> list[Told]:
         with transaction(self._sessions) as session:
