@@ -1,4 +1,4 @@
-"""Who asks and what they may: a bearer key names a tenant and has scopes.
+"""Who asks, what they may and what is theirs: a bearer key names a tenant and has scopes.
 
 Theory of operation: a secret is looked up by its SHA-256. A route asks for `Caller`, for which
 reading needs the scope `read` and everything else `submit`, so a new route cannot be left open; a
@@ -11,12 +11,13 @@ from typing import Annotated
 
 from fastapi import Depends, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from sqlalchemy.orm import Session
 
 from api.dependencies import Sessions, Settings, utc_now
-from api.errors import ApiError
+from api.errors import ApiError, not_found
 from api.rate_limits import RateLimits
-from db import keys
-from db.models import Scope
+from db import jobs, keys
+from db.models import Job, Scope
 from db.session import transaction
 
 _bearer = HTTPBearer(
@@ -87,6 +88,18 @@ Caller = Annotated[str, Depends(authorize)]
 
 Admin = Annotated[str, Depends(authorize_admin)]
 """The same, on routes that manage the tenant's keys."""
+
+
+def own_job(session: Session, tenant_id: str, job_id: str) -> Job:
+    """The tenant's job.
+
+    Raises:
+        ApiError: 404, also for another tenant's job.
+    """
+    job = jobs.get_job(session, tenant_id, job_id)
+    if job is None:
+        raise not_found("job", job_id)
+    return job
 
 
 def _let_in(request: Request, identity: Identity, scope: Scope) -> str:

@@ -6,8 +6,9 @@ from datetime import datetime
 from sqlalchemy.orm import Session
 
 from api.admission import Stored, admit, check_model
+from api.auth import own_job
 from api.deadlines import deadline_at
-from api.errors import ApiError, not_found
+from api.errors import ApiError
 from api.replays import BY_KEY, replayed_by_key
 from api.schemas.changes import RetryIn
 from api.settings import ApiSettings
@@ -46,9 +47,7 @@ def retry(
     found = replayed_by_key(session, tenant_id=tenant_id, key=idempotency_key, sha256=sha256)
     if found is not None:
         return Stored(found, BY_KEY)
-    source = jobs.get_job(session, tenant_id, job_id)
-    if source is None:
-        raise not_found("job", job_id)
+    source = own_job(session, tenant_id, job_id)
     if source.finished_at is None:
         raise ApiError(
             409,

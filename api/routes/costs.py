@@ -4,9 +4,9 @@ from dataclasses import asdict
 
 from fastapi import APIRouter
 
-from api.auth import Caller
+from api.auth import Caller, own_job
 from api.dependencies import Sessions
-from api.routes.jobs import NOT_FOUND, JobId, own_job
+from api.routes.jobs import NOT_FOUND, JobId
 from api.schemas.costs import JobCostOut, RowSecondsOut, TokensOut
 from db import costs
 from db.session import transaction

@@ -1,13 +1,14 @@
 """Events of one job or of all: as pages, or as a stream that goes on while they come."""
 
+from collections.abc import Callable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 
-from api.auth import Caller
+from api.auth import Caller, own_job
 from api.dependencies import Sessions, Settings
 from api.errors import invalid
-from api.routes.jobs import NOT_FOUND, JobId, own_job
+from api.routes.jobs import NOT_FOUND, JobId
 from api.schemas.events import EventOut, EventPage
 from api.schemas.operations import ErrorOut
 from api.streams import EventStream
@@ -16,6 +17,8 @@ from db.models import JobEvent
 from db.session import transaction
 
 router = APIRouter(prefix="/v1", tags=["events"])
+
+OpenStream = Callable[[str | None, int], EventStream]
 
 _STREAM = "text/event-stream"
 _RESPONSES: dict[int | str, dict[str, Any]] = {
@@ -50,7 +53,19 @@ def _position(
     return int(last_event_id)
 
 
+def _stream(
+    request: Request, caller: Caller, settings: Settings, sessions: Sessions
+) -> OpenStream | None:
+    """Opens a stream of one job or of all, behind an event; None for who wants a page."""
+    if _STREAM not in request.headers.get("accept", "").lower():
+        return None
+    return lambda job_id, after: EventStream(
+        request.app.state.feed, sessions, settings, tenant_id=caller, job_id=job_id, after=after
+    )
+
+
 Position = Annotated[int | None, Depends(_position)]
+Stream = Annotated[OpenStream | None, Depends(_stream)]
 Limit = Annotated[int, Query(ge=1, le=1000, description="Size of a page.")]
 
 
@@ -65,12 +80,11 @@ Limit = Annotated[int, Query(ge=1, le=1000, description="Size of a page.")]
     },
 )
 def list_job_events(
-    request: Request,
     job_id: JobId,
     caller: Caller,
-    settings: Settings,
     sessions: Sessions,
     position: Position,
+    stream: Stream,
     limit: Limit = 1000,
 ) -> EventPage | Response:
     """Transitions and decisions, oldest first.
@@ -80,15 +94,13 @@ def list_job_events(
     after = position or 0
     with transaction(sessions) as session:
         own_job(session, caller, job_id)
-        if not _wants_stream(request):
+        if stream is None:
             return _page(list_events(session, job_id, after=after, limit=limit + 1), limit)
         if is_told_in_full(session, job_id, after=after):
             # Tells a browser not to ask again.
             return Response(status_code=204)
         after = min(after, last_event_id(session))
-    return EventStream(
-        request.app.state.feed, sessions, settings, tenant_id=caller, job_id=job_id, after=after
-    )
+    return stream(job_id, after)
 
 
 @router.get(
@@ -98,11 +110,10 @@ def list_job_events(
     responses=_RESPONSES,
 )
 def list_all_events(
-    request: Request,
     caller: Caller,
-    settings: Settings,
     sessions: Sessions,
     position: Position,
+    stream: Stream,
     limit: Limit = 1000,
 ) -> EventPage | Response:
     """Transitions and decisions, oldest first.
@@ -111,18 +122,12 @@ def list_all_events(
     of the hundred live jobs with the nearest deadlines besides.
     """
     with transaction(sessions) as session:
-        if not _wants_stream(request):
+        if stream is None:
             found = list_tenant_events(session, caller, after=position or 0, limit=limit + 1)
             return _page(found, limit)
         newest = last_event_id(session)
     after = newest if position is None else min(position, newest)
-    return EventStream(
-        request.app.state.feed, sessions, settings, tenant_id=caller, job_id=None, after=after
-    )
-
-
-def _wants_stream(request: Request) -> bool:
-    return _STREAM in request.headers.get("accept", "").lower()
+    return stream(None, after)
 
 
 def _page(found: list[JobEvent], limit: int) -> EventPage:

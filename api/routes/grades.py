@@ -6,11 +6,11 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query
 from fastapi.responses import StreamingResponse
 
-from api.auth import Caller
+from api.auth import Caller, own_job
 from api.dependencies import Sessions
 from api.grade_book import csv_of, ndjson_of, parquet_of
 from api.grade_views import book_view
-from api.routes.jobs import NOT_FOUND, JobId, own_job
+from api.routes.jobs import NOT_FOUND, JobId
 from api.schemas.grading import GradeOut, GradePage
 from db.session import SessionFactory, transaction
 from db.submissions import book_page

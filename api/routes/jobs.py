@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, Header, Query, Response
 from sqlalchemy.orm import Session
 
 from api.admission import Stored, store
-from api.auth import Caller
+from api.auth import Caller, own_job
 from api.body import ReceivedBody
 from api.dependencies import Sessions, Settings, utc_now
 from api.errors import ApiError, invalid, not_found
@@ -27,7 +27,6 @@ from api.verdicts import tell_admitted, tell_refused
 from api.views import job_views
 from db import jobs, wake
 from db.admission import hold_admission, think_longer
-from db.models import Job
 from db.refusals import insert_refusal
 from db.session import SessionFactory, transaction
 from scheduler.core.states import JobState
@@ -58,18 +57,6 @@ IdempotencyKey = Annotated[
         description="A retry with the same key and the same request returns the same job.",
     ),
 ]
-
-
-def own_job(session: Session, tenant_id: str, job_id: str) -> Job:
-    """The tenant's job.
-
-    Raises:
-        ApiError: 404, also for another tenant's job.
-    """
-    job = jobs.get_job(session, tenant_id, job_id)
-    if job is None:
-        raise not_found("job", job_id)
-    return job
 
 
 Admission = Callable[[datetime], Stored]

@@ -7,9 +7,9 @@ from fastapi import APIRouter, Header, Query
 from fastapi.responses import StreamingResponse
 from sqlalchemy.orm import Session
 
-from api.auth import Caller
+from api.auth import Caller, own_job
 from api.dependencies import Sessions
-from api.routes.jobs import NOT_FOUND, JobId, own_job
+from api.routes.jobs import NOT_FOUND, JobId
 from api.schemas.results import ResultOut, ResultPage
 from api.views import result_view
 from db.models import Branch, Submission

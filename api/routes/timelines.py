@@ -5,10 +5,10 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query
 from pydantic import AwareDatetime
 
-from api.auth import Caller
+from api.auth import Caller, own_job
 from api.dependencies import Sessions, utc_now
 from api.errors import invalid, not_found
-from api.routes.jobs import NOT_FOUND, JobId, own_job
+from api.routes.jobs import NOT_FOUND, JobId
 from api.schemas.timelines import ProblemOut, TimelineOut
 from api.timelines import span_view, vote_views, worker_timelines
 from api.views import result_view
