@@ -8,6 +8,7 @@ DEMO_MODEL_DIR = ROOT / "worker" / "demo_model"
 DEMO_DATA_DIR = Path(__file__).parent / "demo_data"
 PROFILES_DIR = ROOT / "scheduler" / "profiles"
 
+# No pair to replay: the drafts are measured on the one, the answers fitted to branches of others.
 _DEMO_MODEL: Mapping[str, str | Path] = {
     "model": "slackline-demo",
     "model_dir": DEMO_MODEL_DIR / "target",
