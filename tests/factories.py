@@ -13,7 +13,7 @@ from db.batches import create_batch
 from db.branches import BranchRow
 from db.claims import ClaimedBatch, claim_batch
 from db.jobs import NewJob, insert_job
-from db.models import Job
+from db.models import Job, Worker
 from db.problems import NewProblem, ProblemAnswer, insert_problems
 from db.workers import register_worker
 from scheduler.core.accuracy import AnswerProfile
@@ -147,12 +147,14 @@ def stored_worker(
 def stored_batch(
     session: Session, job_id: str, *, num_problems: int = 8, now: datetime = NOW, **overrides: Any
 ) -> int:
-    """Plan a batch of the job for the worker `w1`, which is registered on the way."""
-    worker_name = stored_worker(session, now=now, model=session.get_one(Job, job_id).model)
+    """Plan a batch of the job for the worker `w1`, registered unless it serves the model."""
+    model, worker = session.get_one(Job, job_id).model, session.get(Worker, "w1")
+    if worker is None or worker.model != model:
+        stored_worker(session, now=now, model=model)
     batch_id = create_batch(
         session,
         job_id=job_id,
-        worker_name=worker_name,
+        worker_name="w1",
         plan=plan(**overrides),
         num_problems=num_problems,
         now=now,
@@ -161,10 +163,12 @@ def stored_batch(
     return batch_id
 
 
-def claimed_batch(session: Session, job_id: str, *, num_problems: int = 8) -> ClaimedBatch:
+def claimed_batch(
+    session: Session, job_id: str, *, num_problems: int = 8, now: datetime = NOW
+) -> ClaimedBatch:
     """Plan and claim a batch of the job for `w1-1`, with a lease of four seconds."""
-    batch_id = stored_batch(session, job_id, num_problems=num_problems)
-    claimed = claim_batch(session, batch_id=batch_id, owner="w1-1", lease_s=4.0, now=NOW)
+    batch_id = stored_batch(session, job_id, num_problems=num_problems, now=now)
+    claimed = claim_batch(session, batch_id=batch_id, owner="w1-1", lease_s=4.0, now=now)
     assert claimed is not None
     return claimed
 

@@ -3,7 +3,6 @@
 import os
 import signal
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,8 +11,7 @@ import httpx
 
 from infra.processes import Child, ChildSpec
 from infra.servers import free_port
-
-START_TIMEOUT_S = 60.0
+from tests.servers import running
 
 
 class ServerProcess:
@@ -26,11 +24,11 @@ class ServerProcess:
 
     def num_running(self) -> int:
         """Branches that the server decodes."""
-        return int(httpx.get(f"{self.url}/running").json())
+        return int(httpx.get(f"{self.url}/running", verify=False).json())
 
     def fail(self, num_requests: int) -> None:
         """Have it turn away so many of the requests to come."""
-        httpx.get(f"{self.url}/fail/{num_requests}")
+        httpx.get(f"{self.url}/fail/{num_requests}", verify=False)
 
     def kill(self) -> None:
         """SIGKILL it."""
@@ -50,19 +48,10 @@ def openai_server(
 
     def listens() -> bool:
         try:
-            httpx.get(f"http://127.0.0.1:{port}/running")
+            httpx.get(f"http://127.0.0.1:{port}/running", verify=False)
         except httpx.TransportError:
             return False
         return True
 
-    child = Child(ChildSpec("openai-server", tuple(argv), listens), folder / "openai-server.log")
-    child.start()
-    try:
-        give_up_at = time.monotonic() + START_TIMEOUT_S
-        while not child.check_ready():
-            assert child.returncode is None, child.log_tail()
-            assert time.monotonic() < give_up_at, child.log_tail()
-            time.sleep(0.05)
+    with running(ChildSpec("openai-server", tuple(argv), listens), folder) as child:
         yield ServerProcess(child, port)
-    finally:
-        child.stop()

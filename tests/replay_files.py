@@ -1,13 +1,15 @@
-"""Files for a replay worker: a made-up problem set whose recorded answers are known."""
+"""A made-up problem set whose recorded answers are known, and a Slackline that replays them."""
 
 import json
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from api.client import Problem
 from tests.factories import answer_profile, latency_profile
+from tests.stack import Stack, open_folder, running_stack
 
 MODEL = "recorded"
 NUM_PROBLEMS = 40
@@ -56,3 +58,12 @@ def replay_environment(folder: Path, model: str = MODEL) -> dict[str, str]:
         (folder / name).write_text("".join(json.dumps(line) + "\n" for line in lines))
     paths = {variable: str(folder / name) for variable, (name, _) in files.items()}
     return {"SLACKLINE_MODEL": model, **paths}
+
+
+@contextmanager
+def replay_stack() -> Iterator[Stack]:
+    """A whole Slackline with a replay worker, on a folder of its own."""
+    with open_folder() as folder:
+        env = replay_environment(folder / "replay")
+        with running_stack(folder / "data", "replay", env=env) as stack:
+            yield stack

@@ -4,35 +4,27 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
-from itertools import count
 from typing import Any
 
 import httpx
 import psycopg
 import pytest
-from sqlalchemy import func, make_url, select, text
+from sqlalchemy import func, select, text
 from sqlalchemy.exc import OperationalError
 
-from db import keys, migrate
-from db.models import IdempotencyKey, Job, JobEvent, Problem
+from db import keys
+from db.models import Base, IdempotencyKey, Job, JobEvent, Problem
 from db.session import SessionFactory, connect, session_factory, transaction
 from tests.api.live import client_of, served
 from tests.factories import stored_worker
 
 Serve = Callable[..., httpx.Client]
-_numbers = count()
 
 
 @pytest.fixture(scope="module")
-def database_url(postgres_url: str) -> Iterator[str]:
+def database_url(shared_database_url: str) -> str:
     """URL of a migrated database that the tests of a module share."""
-    name = f"slackline_api_{next(_numbers)}"
-    url = make_url(postgres_url).set(database=name).render_as_string(hide_password=False)
-    with psycopg.connect(postgres_url, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}".encode())
-        migrate.upgrade(url)
-        yield url
-        connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+    return shared_database_url
 
 
 @pytest.fixture(scope="module")
@@ -50,10 +42,13 @@ def sessions(shared_sessions: SessionFactory) -> SessionFactory:
     while True:
         try:
             with transaction(shared_sessions) as session:
-                # The server's clerk locks the same tables in another order. Who waits here steps
+                # The server's clerk locks the same rows in another order. Who waits here steps
                 # back long before Postgres looks for a deadlock, so neither is its victim.
                 session.execute(text("SET LOCAL lock_timeout = '100ms'"))
-                session.execute(text("TRUNCATE tenants, workers RESTART IDENTITY CASCADE"))
+                # Everything goes, so no reference needs a look.
+                session.execute(text("SET LOCAL session_replication_role = replica"))
+                for table in Base.metadata.sorted_tables:
+                    session.execute(table.delete())
         except OperationalError as error:
             is_locked = isinstance(error.orig, psycopg.errors.LockNotAvailable)
             if not is_locked or time.monotonic() > give_up_at:

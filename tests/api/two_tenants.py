@@ -8,9 +8,7 @@ import httpx
 from sqlalchemy.orm import Session
 
 from db import keys
-from db.batches import create_batch
 from db.branches import insert_branches
-from db.claims import claim_batch
 from db.endings import finish_cancelled, finish_jobs
 from db.models import Scope
 from db.problems import answer_problems
@@ -18,7 +16,7 @@ from db.session import SessionFactory, transaction
 from db.submissions import SubmissionGrade, grade_submissions
 from tests.api.live import client_of, job_body
 from tests.api.openai.batch_files import chat_line, create, jsonl, upload, wait
-from tests.factories import branch_row, plan, problem_answer, stored_worker
+from tests.factories import branch_row, claimed_batch, problem_answer, stored_worker
 
 MARK = "zebra"
 """Stands in every text that the first tenant ever sent or got."""
@@ -121,18 +119,8 @@ def _answer(sessions: SessionFactory, job_id: str, num_problems: int, num_graded
     """Answer the next problems of a job, and grade submissions to them, as a worker would."""
     now = datetime.now(UTC)
     with transaction(sessions) as session:
-        batch_id = create_batch(
-            session,
-            job_id=job_id,
-            worker_name="w1",
-            plan=plan(),
-            num_problems=num_problems,
-            now=now,
-        )
-        assert batch_id is not None
-        batch = claim_batch(session, batch_id=batch_id, owner="w1-1", lease_s=60.0, now=now)
-        assert batch is not None
-        lease = {"batch_id": batch_id, "epoch": batch.epoch}
+        batch = claimed_batch(session, job_id, num_problems=num_problems, now=now)
+        lease = {"batch_id": batch.id, "epoch": batch.epoch}
         branches = [
             branch_row(each.id, text=MARK, answer=MARK, queued_at=now, finished_at=now)
             for each in batch.problems

@@ -13,13 +13,10 @@ NOTIFY take turns at the commit as well.
 
 import argparse
 import json
-import os
 import statistics
-import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 from sqlalchemy import insert, update
 from sqlalchemy.orm import Session
@@ -28,10 +25,9 @@ from db import events, migrate, wake
 from db.keys import LOCAL_TENANT
 from db.models import Job, JobEvent
 from db.session import SessionFactory, connect, session_factory, transaction
-from infra.servers import Postgres
 from scheduler.core.event_kinds import EventKind
-from tests.benchmarks.ingest import running
 from tests.factories import NOW, stored_job
+from tests.servers import running_postgres
 
 Write = Callable[[Session, str], None]
 
@@ -72,27 +68,24 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=1.0)
     args = parser.parse_args()
     summary = {}
-    with tempfile.TemporaryDirectory(prefix="slackline-events-") as folder:
-        os.chmod(folder, 0o755)
-        postgres = Postgres(Path(folder) / "postgres")
-        with running(postgres.child(), Path(folder)):
-            migrate.upgrade(postgres.url)
-            sessions = session_factory(connect(postgres.url, pool_size=8))
-            with transaction(sessions) as session:
-                job_ids = [stored_job(session, num_problems=1) for _ in range(8)]
-            for writers in (1, 8):
-                rates: dict[str, list[float]] = {"ordered": [], "plain": []}
-                for _ in range(args.rounds):
-                    for write in (ordered, plain):
-                        found = rate(sessions, job_ids[:writers], write, args.seconds)
-                        rates[write.__name__].append(found)
-                medians = {name: statistics.median(found) for name, found in rates.items()}
-                share = medians["ordered"] / medians["plain"]
-                print(
-                    f"{writers} writers: {medians['ordered']:,.0f}/s ordered,"
-                    f" {medians['plain']:,.0f}/s plain, share {share:.2f}"
-                )
-                summary[str(writers)] = {**medians, "share": share}
+    with running_postgres() as url:
+        migrate.upgrade(url)
+        sessions = session_factory(connect(url, pool_size=8))
+        with transaction(sessions) as session:
+            job_ids = [stored_job(session, num_problems=1) for _ in range(8)]
+        for writers in (1, 8):
+            rates: dict[str, list[float]] = {"ordered": [], "plain": []}
+            for _ in range(args.rounds):
+                for write in (ordered, plain):
+                    found = rate(sessions, job_ids[:writers], write, args.seconds)
+                    rates[write.__name__].append(found)
+            medians = {name: statistics.median(found) for name, found in rates.items()}
+            share = medians["ordered"] / medians["plain"]
+            print(
+                f"{writers} writers: {medians['ordered']:,.0f}/s ordered,"
+                f" {medians['plain']:,.0f}/s plain, share {share:.2f}"
+            )
+            summary[str(writers)] = {**medians, "share": share}
     print(json.dumps(summary))
 
 

@@ -13,11 +13,9 @@ import argparse
 import json
 import os
 import statistics
-import tempfile
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -27,9 +25,8 @@ from db.keys import LOCAL_TENANT
 from db.quotas import queued_jobs
 from db.session import SessionFactory, connect, session_factory, transaction
 from db.snapshot import read_snapshot
-from infra.servers import Postgres
-from tests.benchmarks.ingest import running
 from tests.benchmarks.tick import PROBLEMS_PER_JOB, store_jobs
+from tests.servers import running_postgres
 
 
 def main() -> None:
@@ -38,12 +35,9 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=1_000)
     parser.add_argument("--repeats", type=int, default=15)
     args = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="slackline-bench-") as folder:
-        postgres = Postgres(Path(folder) / "postgres")
-        with running(postgres.child(), Path(folder)):
-            migrate.upgrade(postgres.url)
-            print(json.dumps(bench(postgres.url, args.jobs, args.repeats)))
-        postgres.close()
+    with running_postgres() as url:
+        migrate.upgrade(url)
+        print(json.dumps(bench(url, args.jobs, args.repeats)))
 
 
 def bench(url: str, num_jobs: int, repeats: int) -> dict[str, Any]:

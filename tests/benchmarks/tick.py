@@ -15,11 +15,9 @@ import argparse
 import json
 import os
 import statistics
-import tempfile
 import time
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy import text, update
@@ -27,14 +25,13 @@ from sqlalchemy import text, update
 from db import migrate
 from db.models import Worker
 from db.session import SessionFactory, connect, session_factory, transaction
-from infra.servers import Postgres
 from scheduler.core.config import SchedulerConfig
 from scheduler.core.decide import decide
 from scheduler.core.decisions import Decisions
 from scheduler.core.snapshot import Snapshot
 from scheduler.tick import Scheduler
-from tests.benchmarks.ingest import running
 from tests.factories import stored_job, stored_worker
+from tests.servers import running_postgres
 
 PROBLEMS_PER_JOB = 100
 
@@ -65,12 +62,9 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=10_000)
     parser.add_argument("--repeats", type=int, default=5)
     args = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="slackline-bench-") as folder:
-        postgres = Postgres(Path(folder) / "postgres")
-        with running(postgres.child(), Path(folder)):
-            migrate.upgrade(postgres.url)
-            print(json.dumps(bench(postgres.url, args.jobs, args.repeats)))
-        postgres.close()
+    with running_postgres() as url:
+        migrate.upgrade(url)
+        print(json.dumps(bench(url, args.jobs, args.repeats)))
 
 
 def bench(url: str, num_jobs: int, repeats: int) -> dict[str, Any]:

@@ -4,13 +4,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.replay_files import replay_environment
-from tests.stack import Stack, open_folder, running_stack
+from tests.replay_files import replay_stack
+from tests.stack import Stack
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def stack() -> Iterator[Stack]:
-    with open_folder() as folder:
-        env = replay_environment(folder / "replay")
-        with running_stack(folder / "data", "replay", env=env) as running:
-            yield running
+    with replay_stack() as running:
+        yield running

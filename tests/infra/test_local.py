@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from infra.servers import free_port
+from infra.servers import free_port, redis_answers
 from infra.state import DataFolder
 from tests.replay_files import replay_environment
 from tests.stack import Stack, open_folder, running_stack, slackline
@@ -21,6 +21,15 @@ from tests.stack import Stack, open_folder, running_stack, slackline
 def folder() -> Iterator[Path]:
     with open_folder() as it:
         yield it
+
+
+@pytest.fixture
+def taken_port() -> Iterator[int]:
+    """A port that somebody else listens on."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        yield taken.getsockname()[1]
 
 
 def processes_of(stack: Stack) -> list[psutil.Process]:
@@ -35,9 +44,13 @@ def wait_for_the_end_of(processes: list[psutil.Process]) -> None:
     assert [each for each in alive if each.status() != psutil.STATUS_ZOMBIE] == []
 
 
-def test_up_runs_until_ctrl_c_and_leaves_nothing(folder: Path) -> None:
+def test_up_runs_on_a_free_port_until_ctrl_c_and_leaves_nothing(
+    folder: Path, taken_port: int
+) -> None:
     env = replay_environment(folder / "replay")
-    with running_stack(folder / "data", "replay", env=env) as stack:
+    with running_stack(folder / "data", "replay", env=env, port=taken_port) as stack:
+        assert f"port {taken_port} is taken" in stack.output
+        assert stack.running.api_url != f"http://127.0.0.1:{taken_port}"
         children = stack.running.children
         assert set(children) == {"postgres", "redis", "api", "scheduler", "worker-replay"}
         with stack.client() as client:
@@ -54,29 +67,12 @@ def test_up_runs_until_ctrl_c_and_leaves_nothing(folder: Path) -> None:
     assert DataFolder(folder / "data").read() is None
 
 
-def test_down_stops_it_and_a_taken_port_is_replaced(folder: Path) -> None:
-    env = replay_environment(folder / "replay")
-    down = slackline("down", "--data", str(folder / "data"))
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        port = taken.getsockname()[1]
-        with running_stack(folder / "data", "replay", env=env, port=port) as stack:
-            assert f"port {port} is taken" in stack.output
-            assert stack.running.api_url != f"http://127.0.0.1:{port}"
-            stopped = subprocess.run(down, capture_output=True, text=True)
-            assert (stopped.returncode, stack.process.wait(timeout=1)) == (0, 0)
-    again = subprocess.run(down, capture_output=True, text=True)
-    assert again.returncode == 1
-    assert "Nothing runs" in again.stderr
-
-
 def test_a_worker_that_cannot_start_ends_everything_with_its_words(folder: Path) -> None:
     env = {**os.environ, **replay_environment(folder / "replay")}
     Path(env["SLACKLINE_RECORDINGS"]).unlink()
     up = slackline("up", "--data", str(folder / "data"), "--engine", "replay")
     done = subprocess.run(
-        [*up, "--port", str(free_port())], env=env, capture_output=True, text=True, timeout=60
+        [*up, "--port", str(free_port())], env=env, capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 1
     assert "worker-replay exited with code 1 during its first start" in done.stdout
@@ -96,7 +92,7 @@ def test_a_killed_supervisor_leaves_nothing_and_its_data_serves_again(folder: Pa
         assert client.workers()
 
 
-def test_servers_of_ones_own_are_used_and_left_running(
+def test_servers_of_ones_own_are_used_and_left_running_by_down(
     folder: Path, empty_database_url: str, redis_url: str
 ) -> None:
     env = {
@@ -104,12 +100,19 @@ def test_servers_of_ones_own_are_used_and_left_running(
         "DATABASE_URL": empty_database_url,
         "REDIS_URL": redis_url,
     }
+    down = slackline("down", "--data", str(folder / "data"))
     with running_stack(folder / "data", "replay", env=env) as stack:
         assert set(stack.running.children) == {"api", "scheduler", "worker-replay"}
         assert stack.running.database_url == empty_database_url
         with stack.client() as client:
             assert client.workers()
+        stopped = subprocess.run(down, capture_output=True, text=True)
+        assert (stopped.returncode, stack.process.wait(timeout=10)) == (0, 0)
+    again = subprocess.run(down, capture_output=True, text=True)
+    assert again.returncode == 1
+    assert "Nothing runs" in again.stderr
     assert not (folder / "data" / "postgres").exists()
+    assert redis_answers(redis_url)
 
 
 def test_a_database_that_does_not_answer_is_named(folder: Path) -> None:
@@ -119,7 +122,7 @@ def test_a_database_that_does_not_answer_is_named(folder: Path) -> None:
         env={**os.environ, "DATABASE_URL": url},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
     )
     assert done.returncode == 1
     assert "database does not answer" in done.stdout

@@ -75,6 +75,7 @@ def test_a_killed_child_is_restarted(supervisor: Supervisor, said: list[str]) ->
 
 def test_a_child_that_exits_during_its_first_start_ends_the_run(supervisor: Supervisor) -> None:
     broken = child("broken", "raise SystemExit('no such model')", is_ready=lambda: False)
+    broken = replace(broken, ready_timeout_s=30.0)
     with pytest.raises(StackFailedError, match=r"(?s)exited with code 1 during.*no such model"):
         supervisor.start([broken])
 
@@ -91,9 +92,16 @@ def test_a_child_that_keeps_dying_ends_the_run(supervisor: Supervisor) -> None:
         tick_until(supervisor, kill)
 
 
-def test_a_child_that_never_gets_ready_ends_the_run(supervisor: Supervisor) -> None:
+def test_a_child_that_never_gets_ready_ends_the_run(supervisor: Supervisor, tmp_path: Path) -> None:
+    log = tmp_path / "slow.log"
+
+    def says_hello_only() -> bool:
+        while "hello" not in log.read_text():
+            time.sleep(0.01)
+        return False
+
     with pytest.raises(StackFailedError, match=r"(?s)did not get ready in time.*hello"):
-        supervisor.start([child("slow", SLEEPER, is_ready=lambda: False)])
+        supervisor.start([child("slow", SLEEPER, is_ready=says_hello_only)])
 
 
 def test_a_requested_stop_ends_a_start(supervisor: Supervisor) -> None:

@@ -88,8 +88,9 @@ class Bench:
             rows_in_use=lambda: self.rows_in_use,
         )
 
-    def solve(self, **plan_of: object) -> Outcome:
-        return self.controller(self.claim(**plan_of)).run()  # type: ignore[arg-type]
+    def solve(self, *, reserve_s: float = 0.5, **plan_of: object) -> Outcome:
+        batch = self.claim(**plan_of)  # type: ignore[arg-type]
+        return self.controller(batch, reserve_s=reserve_s).run()
 
     def live_profile(self) -> LiveProfile:
         """The profile of the engine over time, at first what it replays."""

@@ -48,7 +48,7 @@ def heartbeat_of(bench: Bench, *, lease_s: float) -> Heartbeat:
     )
 
 
-def test_a_lease_that_is_not_renewed_aborts_the_batch_within_a_second(bench: Bench) -> None:
+def test_a_lease_that_is_not_renewed_aborts_the_batch_at_once(bench: Bench) -> None:
     bench.job([[("7", 1000)] * 4])
     heartbeat = heartbeat_of(bench, lease_s=4.0)
     batch = bench.claim(num_branches=4, max_tokens=1000)
@@ -62,7 +62,8 @@ def test_a_lease_that_is_not_renewed_aborts_the_batch_within_a_second(bench: Ben
     assert bench.lease.lost.is_set()
     struck = time.monotonic()
     assert outcome() is Outcome.LOST
-    assert time.monotonic() - struck < 1
+    # Its branches would take ten seconds.
+    assert time.monotonic() - struck < 5
 
 
 def test_a_lease_of_a_batch_that_does_not_run_here_is_left_to_end(bench: Bench) -> None:
@@ -90,7 +91,7 @@ def test_what_was_cut_with_a_cancelled_job_is_known_as_its_cost(bench: Bench) ->
     batch = bench.claim(num_branches=4, max_tokens=1000)
     bench.lease = Lease(batch.deadline_at)
     outcome = run_in_thread(bench.controller(batch))
-    time.sleep(0.3)
+    wait_until(lambda: bench.engine is not None and bench.engine.totals().steps > 20)
     with transaction(bench.sessions) as session:
         cancel_job_batches(session, bench.job_id, now=datetime.now(UTC))
     bench.lease.lost.set()

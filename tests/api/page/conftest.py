@@ -6,18 +6,16 @@ import pytest
 from playwright.sync_api import Browser, Page
 
 from tests.api.page.browser import open_page, running_browser
-from tests.replay_files import MODEL, problem_set, replay_environment
-from tests.stack import Stack, open_folder, running_stack
+from tests.replay_files import MODEL, problem_set, replay_stack
+from tests.stack import Stack
 
 NUM_PROBLEMS = 6
 
 
 @pytest.fixture(scope="package")
 def stack() -> Iterator[Stack]:
-    with open_folder() as folder:
-        env = replay_environment(folder / "replay")
-        with running_stack(folder / "data", "replay", env=env) as running:
-            yield running
+    with replay_stack() as running:
+        yield running
 
 
 @pytest.fixture(scope="package")

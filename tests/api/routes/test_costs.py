@@ -4,12 +4,10 @@ from datetime import UTC, datetime
 
 import httpx
 
-from db.batches import create_batch
 from db.branches import insert_branches
-from db.claims import claim_batch
 from db.session import SessionFactory, transaction
 from tests.api.live import error_of, job_body
-from tests.factories import branch_row, plan, unfinished_row
+from tests.factories import branch_row, claimed_batch, unfinished_row
 
 
 def test_parts_of_a_jobs_cost_are_told_to_its_tenant_only(
@@ -19,16 +17,11 @@ def test_parts_of_a_jobs_cost_are_told_to_its_tenant_only(
     before = api.get(f"/v1/jobs/{job_id}/cost").json()
     now = datetime.now(UTC)
     with transaction(sessions) as session:
-        batch_id = create_batch(
-            session, job_id=job_id, worker_name="w1", plan=plan(), num_problems=1, now=now
-        )
-        assert batch_id is not None
-        batch = claim_batch(session, batch_id=batch_id, owner="w1-1", lease_s=60.0, now=now)
-        assert batch is not None
+        batch = claimed_batch(session, job_id, now=now)
         problem_id = batch.problems[0].id
         # 31 tokens and 15 rejected drafts in 0.4 seconds each.
         rows = [branch_row(problem_id, 0), unfinished_row(problem_id, 1)]
-        assert insert_branches(session, batch_id=batch_id, epoch=batch.epoch, rows=rows)
+        assert insert_branches(session, batch_id=batch.id, epoch=batch.epoch, rows=rows)
 
     cost = api.get(f"/v1/jobs/{job_id}/cost").json()
 

@@ -12,13 +12,11 @@ import httpx
 import pyarrow.parquet
 import pytest
 
-from db.batches import create_batch
-from db.claims import claim_batch
 from db.problems import answer_problems
 from db.session import SessionFactory, transaction
 from db.submissions import SubmissionGrade, grade_submissions
 from tests.api.live import error_of, job_body
-from tests.factories import MODEL, plan, problem_answer
+from tests.factories import MODEL, claimed_batch, problem_answer
 
 NDJSON = {"Content-Type": "application/x-ndjson"}
 QUERY = {"model": MODEL, "deadline": "1h"}
@@ -40,21 +38,16 @@ def graded(api: httpx.Client, sessions: SessionFactory) -> str:
     job_id: str = submit(api, *both).json()["id"]
     now = datetime.now(UTC)
     with transaction(sessions) as session:
-        batch_id = create_batch(
-            session, job_id=job_id, worker_name="w1", plan=plan(), num_problems=1, now=now
-        )
-        assert batch_id is not None
-        batch = claim_batch(session, batch_id=batch_id, owner="w1-1", lease_s=60.0, now=now)
-        assert batch is not None
+        batch = claimed_batch(session, job_id, num_problems=1, now=now)
         (claimed,) = batch.problems
         assert [s.answer for s in claimed.submissions] == ["7", None]
-        lease = {"batch_id": batch_id, "epoch": batch.epoch}
+        lease = {"batch_id": batch.id, "epoch": batch.epoch}
         grades = [
             SubmissionGrade(0, 0, "7", "right", "the same as the reference 7", None),
             SubmissionGrade(0, 1, None, "ungradable", "no final answer found", None),
         ]
         assert not grade_submissions(
-            session, batch_id=batch_id, epoch=batch.epoch + 1, grades=grades, now=now
+            session, batch_id=batch.id, epoch=batch.epoch + 1, grades=grades, now=now
         )
         assert grade_submissions(session, **lease, grades=grades, now=now)
         again = [SubmissionGrade(0, 0, "8", "wrong", "graded twice", None)]

@@ -10,8 +10,6 @@ import pytest
 from sqlalchemy import select, update
 
 from db import keys
-from db.batches import create_batch
-from db.claims import claim_batch
 from db.endings import expire_jobs, finish_jobs
 from db.models import Job, Problem, Tenant
 from db.problems import answer_problems
@@ -20,7 +18,7 @@ from db.session import SessionFactory, transaction
 from scheduler.core.states import ProblemState
 from tests.api.live import error_of, job_body
 from tests.api.openai.batch_files import chat_line, errors_of, run
-from tests.factories import MODEL, plan, problem_answer
+from tests.factories import MODEL, claimed_batch, problem_answer
 
 Serve = Callable[..., httpx.Client]
 
@@ -122,14 +120,9 @@ def test_tokens_come_back_as_problems_end_and_at_once_when_a_job_is_cancelled(
     job_id = api.post("/v1/jobs", json=small_body(4)).json()["id"]
     full, now = queued(sessions), datetime.now(UTC)
     with transaction(sessions) as session:
-        batch_id = create_batch(
-            session, job_id=job_id, worker_name="w1", plan=plan(), num_problems=1, now=now
-        )
-        assert batch_id is not None
-        batch = claim_batch(session, batch_id=batch_id, owner="w1-1", lease_s=60.0, now=now)
-        assert batch is not None
+        batch = claimed_batch(session, job_id, num_problems=1, now=now)
         answer = problem_answer(batch.problems[0].id, finished_at=now)
-        assert answer_problems(session, batch_id=batch_id, epoch=batch.epoch, answers=[answer])
+        assert answer_problems(session, batch_id=batch.id, epoch=batch.epoch, answers=[answer])
     assert queued(sessions) == pytest.approx(0.75 * full)
     set_quota(sessions, full)
     assert api.post("/v1/jobs", json=small_body(2)).status_code == 429

@@ -63,23 +63,16 @@ deadline_lists = st.lists(st.floats(1.0, 600.0), max_size=6)
 
 @settings(max_examples=60, deadline=None)
 @given(world=worlds, wanted=wanted_jobs, deadlines_s=deadline_lists)
-def test_a_quote_is_what_admission_says_for_the_deadline_to_submit_with(
+def test_a_quote_is_what_admission_says_and_never_less_for_a_later_deadline(
     world: Snapshot, wanted: JobView, deadlines_s: list[float]
 ) -> None:
-    for point in quoted(world, wanted, *deadlines_s).deadlines:
+    points = quoted(world, wanted, *deadlines_s).deadlines
+    for point in points:
         if point.submit_deadline_s is None:
             assert isinstance(admitted_at(world, wanted, point.deadline_s), Rejected)
         else:
             assert point.submit_deadline_s <= point.deadline_s
             assert admitted_at(world, wanted, point.submit_deadline_s) == point.admitted
-
-
-@settings(max_examples=60, deadline=None)
-@given(world=worlds, wanted=wanted_jobs, deadlines_s=deadline_lists)
-def test_a_later_deadline_is_never_quoted_less(
-    world: Snapshot, wanted: JobView, deadlines_s: list[float]
-) -> None:
-    points = quoted(world, wanted, *deadlines_s).deadlines
     assert [p.deadline_s for p in points] == sorted({p.deadline_s for p in points})
     accuracies = [p.admitted.forecast.accuracy if p.admitted else 0.0 for p in points]
     assert accuracies == sorted(accuracies)

@@ -3,15 +3,15 @@
 import json
 import os
 import sys
-import time
 from collections.abc import Iterator
 from queue import SimpleQueue
 
 import httpx
 import pytest
 
-from infra.processes import Child, ChildSpec
+from infra.processes import ChildSpec
 from infra.servers import free_port
+from tests.servers import running
 from tests.worker.engines.branches import assert_consistent, branch, collect
 from tests.worker.engines.checkpoints import write_checkpoint
 from worker.engines.base import BranchFinished, FinishReason, Sampling
@@ -65,7 +65,7 @@ def base_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
     def listens() -> bool:
         try:
-            return httpx.get(f"http://127.0.0.1:{port}/v1/models").is_success
+            return httpx.get(f"http://127.0.0.1:{port}/v1/models", verify=False).is_success
         except httpx.TransportError:
             return False
 
@@ -74,17 +74,9 @@ def base_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
         "PYTHONPATH": os.pathsep.join(sys.path),
     }
-    child = Child(ChildSpec("vllm", tuple(argv), listens, env=env), root / "vllm.log")
-    child.start()
-    try:
-        give_up_at = time.monotonic() + START_TIMEOUT_S
-        while not child.check_ready():
-            assert child.returncode is None, child.log_tail(60)
-            assert time.monotonic() < give_up_at, child.log_tail(60)
-            time.sleep(0.5)
+    spec = ChildSpec("vllm", tuple(argv), listens, env=env)
+    with running(spec, root, START_TIMEOUT_S):
         yield f"http://127.0.0.1:{port}"
-    finally:
-        child.stop()
 
 
 @pytest.fixture
