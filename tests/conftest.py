@@ -3,6 +3,9 @@
 Each test gets its own database, cloned from a migrated template, and an empty Redis. Under
 pytest-xdist every worker process has its own servers, so tests never share state. The
 servers die with that process, however it ends.
+
+`make test` runs two processes with `--dist loadfile`. What goes by the clock, as whole Slacklines
+and deadlines of seconds do, is left to one of them: there is never more than one other test beside.
 """
 
 from collections.abc import Iterator
@@ -12,12 +15,23 @@ import psycopg
 import pytest
 import redis
 from sqlalchemy import make_url
+from xdist.remote import Producer
+from xdist.scheduler import LoadFileScheduling
 
 from db import migrate
 from db.session import SessionFactory, connect, session_factory
 from infra.servers import Redis, free_port
 from tests.servers import running, running_postgres
 from tests.stack import open_folder
+
+BY_THE_CLOCK = (
+    "tests/chaos/",
+    "tests/e2e/",
+    "tests/infra/test_local.py",
+    "tests/infra/test_supervisor.py",
+    "tests/scheduler/test_loop.py",
+    "tests/worker/test_",
+)
 
 _TEMPLATE = "slackline_template"
 _clone_numbers = count()
@@ -32,6 +46,20 @@ max_connections = 200
 autovacuum = off
 jit = off
 """
+
+
+class _OneClock(LoadFileScheduling):  # type: ignore[misc]
+    """Hands out file by file, and what goes by the clock as if it were one file."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        if nodeid.startswith(BY_THE_CLOCK):
+            return "by the clock"
+        return str(super()._split_scope(nodeid))
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadFileScheduling | None:
+    """Take over `--dist loadfile`."""
+    return _OneClock(config, log) if config.getoption("dist") == "loadfile" else None
 
 
 @pytest.fixture(scope="session")
