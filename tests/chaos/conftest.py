@@ -8,7 +8,7 @@ from tests.replay_files import replay_stack
 from tests.stack import Stack
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def stack() -> Iterator[Stack]:
     with replay_stack() as running:
         yield running
