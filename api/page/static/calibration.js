@@ -54,7 +54,7 @@ export async function enter(main, { signal }) {
         points(jobs, "admittedP95S", "95% forecast", colors.p90),
         diagonal(jobs.flatMap((job) => [job.tookS, job.admittedS, job.admittedP95S]), colors),
       ],
-      layout: { hovermode: "closest", xaxis: durationAxis("forecast"), yaxis: durationAxis("actual") },
+      layout: { hovermode: "closest", xaxis: durationAxis("forecast", jobs.flatMap((job) => [job.admittedS, job.admittedP95S])), yaxis: durationAxis("actual", jobs.map((job) => job.tookS)) },
     }));
   }
 

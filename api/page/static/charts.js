@@ -37,12 +37,19 @@ export const colors = () => ({
   series: [color("decode"), color("prefill"), color("green"), color("red"), color("waiting")],
 });
 
-const TICKS_S = [0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 3600, 7200, 14400, 43200, 86400, 259200, 604800];
+const HALF_STEPS_S = [0.1, 0.3, 1, 3, 10, 30, 60, 180, 600, 1800, 3600, 10800, 43200, 86400, 259200, 604800];
+const FINE_STEPS_S = [0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5, 7, 10, 15, 20, 30, 45, 60, 90, 120, 180, 300, 420, 600, 900, 1200, 1800, 2700, 3600, 5400, 7200, 10800, 21600, 43200, 86400, 172800, 259200, 604800];
+/** High over low up to which an axis has room for the fine steps. */
+const FINE_SPAN = 25;
 const STEPS_S = [...[1e-5, 1e-4, 1e-3, 0.01, 0.1, 1].flatMap((unit) => [unit, 2 * unit, 5 * unit]), 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 21600, 43200, 86400, 172800, 604800];
 const MOST_STEPS = 6;
 
-/** A logarithmic axis of seconds that is labeled in minutes, hours and days. */
-export const durationAxis = (title) => ({ type: "log", title: { text: title }, tickvals: TICKS_S, ticktext: TICKS_S.map(tickSeconds), minor: { showgrid: false } });
+/** A logarithmic axis of seconds for these values, labeled in minutes, hours and days. */
+export function durationAxis(title, values) {
+  const [low, high] = [Math.min(...values), Math.max(...values)];
+  const ticks = high / low < FINE_SPAN ? FINE_STEPS_S : HALF_STEPS_S;
+  return { type: "log", title: { text: title }, range: [low / 1.1, high * 1.1].map(Math.log10), tickvals: ticks, ticktext: ticks.map(tickSeconds), tickangle: 0 };
+}
 
 /** An axis of seconds from 0 on, labeled in one unit, for these values; null ones are left out. */
 export function secondsAxis(values) {

@@ -35,7 +35,8 @@ export async function enter(main, { signal }) {
 
 function tiles(live, workers, today) {
   const alive = workers.filter((worker) => worker.status === "alive");
-  const used = alive.reduce((sum, worker) => sum + worker.num_running_branches, 0);
+  const used = alive.reduce((sum, worker) => sum + rowsOf(worker), 0);
+  const waiting = alive.reduce((sum, worker) => sum + worker.num_running_branches - rowsOf(worker), 0);
   const rows = alive.reduce((sum, worker) => sum + worker.max_num_seqs, 0);
   const attainment = today?.slo_attainment ?? null;
   const atRisk = live.data.filter((job) => job.slack_s !== null && job.slack_s < 0).length;
@@ -45,7 +46,7 @@ function tiles(live, workers, today) {
     tile("Attainment today", number(attainment, percent, "slo_attainment"), attainment === null ? "no promised job ended yet" : "of promised jobs in time", attainment === null ? "" : attainment < 0.95 ? "warn" : "good"),
     tile("Jobs ended today", number(today?.num_jobs ?? 0, count, "num_jobs"), [number(today?.num_refused ?? 0, count, "num_refused"), " refused"]),
     tile("Live jobs", live.has_more ? `${SHOWN_LIVE}+` : number(live.data.length, count, "num_live"), atRisk ? `${count(atRisk)} behind their deadline` : "none behind its deadline", atRisk ? "bad" : ""),
-    tile("Rows in use", [number(used, count, "num_rows"), " / ", number(rows, count, "max_rows")], `on ${count(alive.length)} ${alive.length === 1 ? "worker" : "workers"}`),
+    tile("Rows in use", [number(used, count, "num_rows"), " / ", number(rows, count, "max_rows")], [`on ${count(alive.length)} ${alive.length === 1 ? "worker" : "workers"}`, waiting ? [", ", number(waiting, count, "num_waiting"), " branches wait"] : null]),
   );
 }
 
@@ -134,13 +135,16 @@ function workerTable(workers) {
   ];
 }
 
+/** A worker holds more branches than it has rows: the others wait in its engine. */
+const rowsOf = (worker) => Math.min(worker.num_running_branches, worker.max_num_seqs);
+
 function workerRow(worker) {
   return h(
     "tr",
     { "data-key": worker.name },
     h("td", {}, worker.name),
     h("td", {}, chip(worker.status)),
-    h("td.wide", {}, h("span.progress", {}, bar(worker.num_running_branches / worker.max_num_seqs), h("span.of", {}, number(worker.num_running_branches, count, "num_running_branches"), " / ", number(worker.max_num_seqs, count, "max_num_seqs")))),
+    h("td.wide", {}, h("span.progress", {}, bar(rowsOf(worker) / worker.max_num_seqs), h("span.of", {}, number(rowsOf(worker), count, "rows"), " / ", number(worker.max_num_seqs, count, "max_num_seqs")))),
     h("td", {}, worker.model),
     h("td", {}, worker.engine),
     h("td", {}, worker.draft_lengths.join(", ")),

@@ -120,7 +120,7 @@ export async function enter(main, { signal }) {
             hovermode: "closest",
             // As wide as the slider below it.
             margin: { l: 72, r: 32, t: 16, b: 36 },
-            xaxis: { ...durationAxis(), automargin: false, range: range().map(Math.log10) },
+            xaxis: { ...durationAxis("", range()), automargin: false, range: range().map(Math.log10) },
             yaxis: { tickformat: ".0%", automargin: false, title: { text: "expected accuracy" } },
             shapes: [{ type: "line", x0: state.deadlineS, x1: state.deadlineS, y0: 0, y1: 1, yref: "paper", line: { color: colors.p99, width: 2 } }],
           },

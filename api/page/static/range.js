@@ -41,7 +41,7 @@ export function rangeControls({ models, onChange, isHistory = false }) {
     instant("end", "Until", end, { range: null }),
     select("group", "Group by", GROUPS, group),
     models.length > 1 ? select("model", "Model", [["", "all"], ...models.map((name) => [name, name])], model) : null,
-    isHistory ? select("percentile", "Percentile of groups", PERCENTILES, percentile) : null,
+    isHistory ? select("percentile", "Percentile", PERCENTILES, percentile) : null,
     isHistory ? select("compare", "Compare with", COMPARED, compare) : null,
     isHistory && compare === "own" ? [instant("before_start", "Compared from", before.before_start), instant("before_end", "Compared until", before.before_end)] : null,
   );

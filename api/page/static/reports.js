@@ -78,7 +78,7 @@ const attainment = {
     {
       title: "Lateness",
       label: "Jobs by time between deadline and end",
-      build: (colors) => histogram(whole, "lateness_histogram", "early                    after the deadline", (bin) => ((bin.ge_s ?? -1) >= 0 ? colors.p99 : colors.good)),
+      build: (colors) => histogram(whole, "lateness_histogram", "time after the deadline; negative is early", (bin) => ((bin.ge_s ?? -1) >= 0 ? colors.p99 : colors.good)),
     },
     {
       title: "Slack at submission",

@@ -15,8 +15,8 @@ pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed"),
 ]
 
-_SUMS = {"num_live", "num_rows", "max_rows"}
-"""Numbers of the overview that add up a list; checked below."""
+_SUMS = {"num_live", "num_rows", "max_rows", "rows", "num_waiting"}
+"""Numbers of the overview that add up a list, or are capped; checked below."""
 _SHOWN = """() => [...document.querySelectorAll("main data")].map((each) => ({
     name: each.dataset.name, value: each.getAttribute("value"), text: each.textContent,
 }))"""
@@ -136,7 +136,7 @@ def test_overview_job_and_quote_tell_the_numbers_of_the_api(page: Page, ended: s
     page.locator(".tiles").wait_for()
     assert check_texts(page, answers) > 10
     rows = page.locator("[data-name=num_rows], [data-name=max_rows]").all()
-    used = page.locator("[data-name=num_running_branches], [data-name=max_num_seqs]").all()
+    used = page.locator("[data-name=rows], [data-name=max_num_seqs]").all()
     assert [row.get_attribute("value") for row in rows] == [
         row.get_attribute("value") for row in used
     ], "of one worker"
