@@ -1,10 +1,9 @@
 """Does the page stay usable beside a job of a million problems?
 
 Questions: (1) How long do the calls of a job's view take for a live job of N problems and for an
-ended one? (2) How long is it in Chromium from the
-address to a view that shows its numbers and problems and answers a key, when does its timeline
-stand, and how many elements does it have?
-(3) What are both as a multiple of those of a job of a thousand problems?
+ended one? (2) How long is it in Chromium from the address to a view that shows its numbers and
+problems and answers a key, when does its timeline stand, and how many elements does it have? (3)
+What is that as a multiple of the same for a job of a thousand problems?
 
 Regimes: one Slackline with a replay worker, which serves another model, so that nothing else
 changes; a live and an ended job of each size, three fifths of the live one answered, with
@@ -174,7 +173,9 @@ def bench(stack: Stack, sizes: Sequence[int], branches: int, rounds: int) -> dic
                 print(f"{size:,} {label}: stored in {time.perf_counter() - began:.0f} s")
                 own[label] = {
                     "api_ms": api_ms(stack, job_id, rounds),
-                    "view": view_ms(page, f"/jobs/{job_id}", "[data-keep=problems] tbody tr", rounds),
+                    "view": view_ms(
+                        page, f"/jobs/{job_id}", "[data-keep=problems] tbody tr", rounds
+                    ),
                 }
                 print(json.dumps(own[label]))
             own["overview"] = view_ms(page, "/", ".tiles", rounds)

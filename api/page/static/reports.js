@@ -211,4 +211,35 @@ const speculation = {
     ),
 };
 
-export const REPORTS = [attainment, latency, accuracy, speculation];
+const PARTS = [["useful", "useful"], ["cancelled", "cancelled"], ["rejected_drafts", "rejected drafts"], ["retried", "retried"]];
+
+const costs = {
+  name: "costs",
+  title: "Cost",
+  isOverTime: true,
+  views: (report) => [
+    {
+      title: "Row-seconds by what they brought",
+      label: "Row-seconds over time, useful, cancelled, spent on rejected drafts and retried",
+      build: (colors) => {
+        const kinds = [colors.good, colors.dim, colors.p90, colors.p99];
+        const traces = groupsOf(report.data).flatMap((group) => {
+          const own = report.data.filter((row) => nameOf(row) === group);
+          return PARTS.map(([part, name], index) => ({ type: "bar", x: own.map((row) => row.at), y: own.map((row) => row.row_seconds[part]), name, legendgroup: name, showlegend: group === nameOf(report.data[0]), meta: { field: `row_seconds.${part}`, group }, marker: { color: kinds[index] }, hovertemplate: `%{y:.0f} row-s ${name}${report.group_by ? `, ${group}` : ""}<extra></extra>` }));
+        });
+        return { traces, layout: { barmode: "stack", hovermode: "closest", xaxis: timeAxis(report), yaxis: { rangemode: "tozero", title: { text: "row-seconds" } } } };
+      },
+    },
+  ],
+  numbers: (report) => {
+    const amount = (row, kind) => [...PARTS.map(([part]) => part), "total"].map((part) => h("td.num", {}, number(row[kind][part], (value) => count(Math.round(value)), `${kind}.${part}`)));
+    const heads = (unit) => [[`${unit} useful`, "num"], ...PARTS.slice(1).map(([, name]) => [name, "num"]), ["total", "num"]];
+    return table(
+      "Cost",
+      [...groupHead(report), ...periodHead(report), ["Branches", "num"], ...heads("Row-seconds"), ...heads("Tokens")],
+      report.data.map((row, index) => h("tr", { "data-key": `r${index}` }, groupCell(report, row), periodCell(report, row), h("td.num", {}, number(row.num_branches, count, "num_branches")), amount(row, "row_seconds"), amount(row, "tokens"))),
+    );
+  },
+};
+
+export const REPORTS = [attainment, latency, accuracy, speculation, costs];

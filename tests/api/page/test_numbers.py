@@ -69,13 +69,20 @@ def test_charts_of_the_history_are_the_reports(page: Page, group: str) -> None:
     traces = page.evaluate(_TRACES)
     fields = {trace["field"] for trace in traces}
     assert {"slo_attainment.value", "num_jobs", "lateness_histogram", "slack_histogram"} <= fields
-    assert {"tpot_s.p99", "e2e_latency_s.p99", "accuracy.value", "accuracy_of_all"} <= fields
+    assert {
+        "row_seconds.useful",
+        "tpot_s.p99",
+        "e2e_latency_s.p99",
+        "accuracy.value",
+        "accuracy_of_all",
+    } <= fields
     by_group = group or None
     sources = {
         "attainment": answers.reports("attainment", every="hour", group_by=by_group)["data"],
         "latency": answers.reports("latency", every="hour", group_by=by_group)["data"],
         "accuracy": answers.reports("accuracy", group_by=by_group)["data"],
         "speculation": answers.reports("speculation", group_by=by_group)["data"],
+        "costs": answers.reports("costs", every="hour", group_by=by_group)["data"],
     }
     (whole,) = answers.reports("attainment", every=None, group_by=None)["data"]
     assert {trace["group"] for trace in traces} <= {"all", "whole", "every", MODEL}

@@ -13,7 +13,7 @@ from infra.simulated.load import Loaded, load
 from tests.api.live import client_of, served
 
 NOW = datetime(2026, 11, 19, 12, 0, tzinfo=UTC)
-REPORTS = ("attainment", "latency", "accuracy", "speculation", "calibration")
+REPORTS = ("attainment", "latency", "accuracy", "speculation", "calibration", "costs")
 _UNMARKED = """
 SELECT (SELECT count(*) FROM jobs WHERE name NOT LIKE '%(simulated)')
     + (SELECT count(*) FROM jobs WHERE model NOT LIKE '%(simulated)')
