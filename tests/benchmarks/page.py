@@ -83,7 +83,7 @@ CROSS JOIN LATERAL (
 """
 _USABLE = """() => new Promise((resolve) => {
     const began = performance.now();
-    document.dispatchEvent(new KeyboardEvent("keydown", {key: "j"}));
+    document.body.dispatchEvent(new KeyboardEvent("keydown", {key: "j", bubbles: true}));
     requestAnimationFrame(() => setTimeout(() => resolve(performance.now() - began), 0));
 })"""
 
