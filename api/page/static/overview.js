@@ -41,7 +41,7 @@ export async function enter(main, { signal }) {
     try {
       const report = await call(withQuery("/v1/reports/latency", { start: midnight.toISOString() }), { signal });
       today = report.data[0] ?? NOTHING;
-      if (shown) render();
+      if (shown && !signal.aborted) render();
     } finally {
       dueMs = performance.now() + Math.max(1000 * TODAY_S, REST * (performance.now() - beganMs));
     }
