@@ -15,6 +15,7 @@ const PATHS = { o: "/", h: "/history", c: "/calibration", q: "/quote" };
 const main = document.getElementById("main");
 let leaving = new AbortController();
 
+/** Opens the view of the address; resolves with whether it is still the one in view. */
 async function enter() {
   leaving.abort();
   leaving = new AbortController();
@@ -42,6 +43,7 @@ async function enter() {
   } finally {
     if (!signal.aborted) main.removeAttribute("aria-busy");
   }
+  return !signal.aborted;
 }
 
 function match(path) {
@@ -58,7 +60,8 @@ document.addEventListener("click", (event) => {
   if (!match(link.pathname)[0]) return;
   event.preventDefault();
   if (link.href !== location.href) history.pushState(null, "", link.href);
-  enter().then(() => main.focus({ preventScroll: true }));
+  // A view that was left before it stood must not take the focus from the next.
+  enter().then((isInView) => isInView && main.focus({ preventScroll: true }));
   scrollTo(0, 0);
 });
 addEventListener("popstate", () => enter());
