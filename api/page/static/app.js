@@ -25,7 +25,7 @@ async function enter() {
   if (!view) {
     main.replaceChildren();
     notify(`There is no view at ${location.pathname}. Choose one above.`);
-    return;
+    return true;
   }
   const [, name, load] = view;
   document.body.dataset.view = name;
