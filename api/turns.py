@@ -10,11 +10,14 @@ from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Annotated
 
+import structlog
 from fastapi import Depends, Request
 
 from api.auth import Caller
 from api.dependencies import Settings, utc_now
 from api.errors import server_busy
+
+_log = structlog.get_logger(__name__)
 
 
 async def _turn(
@@ -34,6 +37,7 @@ async def _turn(
         async with asyncio.timeout(settings.max_turn_wait_s):
             await turns.acquire()
     except TimeoutError:
+        _log.warning("request.not_served", path=request.url.path, code="server_busy")
         raise server_busy("Too many submissions are being stored at this moment.") from None
     try:
         yield received_at

@@ -16,7 +16,9 @@ def hold_admission(session: Session) -> None:
 
 
 def think_longer(session: Session) -> None:
-    """Let a transaction that holds the admission, and no rows that others want, think for longer.
+    """Let a transaction that holds the admission, and at most one row, think for longer.
+
+    The row is the batch that it takes in.
 
     It weighs all live jobs, which on a busy machine may take longer than `IDLE_LIMIT_S`.
     """

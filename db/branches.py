@@ -64,11 +64,16 @@ def insert_branches(
     return _write(session, _INSERT_HELD, rows, batch_id=batch_id, epoch=epoch)
 
 
-def write_off_branches(session: Session, *, batch_id: int, rows: Sequence[BranchRow]) -> None:
+def write_off_branches(
+    session: Session, *, batch_id: int, rows: Sequence[BranchRow]
+) -> list[BranchRow]:
     """Keep the cost of branches whose batch was lost, cancelled or expired before they ended.
 
     They count in no vote, finished or not. Where their index has finished in another batch by now,
     the row of that try carries their cost.
+
+    Returns:
+        The rows as they were stored.
     """
     late = [
         replace(row, finish_reason="abort", answer=None, vote_class=None, is_correct=None)
@@ -78,6 +83,7 @@ def write_off_branches(session: Session, *, batch_id: int, rows: Sequence[Branch
         for row in late:
             found = session.scalars(_ADD_TRY, _try(row) | {"batch_id": batch_id})
             mark_ended(session, found)
+    return late
 
 
 def _write(

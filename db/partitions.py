@@ -77,7 +77,9 @@ def weeks_to_make(session: Session, table: str, *, now: datetime) -> list[Week]:
     made = set(weeks_of(session, table))
     this = Week.of(now)
     wanted = [Week(this.start_at + n * WEEK) for n in range(1 + AHEAD // WEEK)]
-    waiting = session.scalars(text(f"SELECT DISTINCT job_id FROM {table}_default"))
+    waiting = session.scalars(
+        text(f"SELECT DISTINCT job_id FROM {table}_default WHERE job_id ~ '^job_[0-9a-f]{{32}}$'")
+    )
     wanted += sorted(map(Week.of_job, waiting))
     return [week for week in dict.fromkeys(wanted) if week not in made]
 

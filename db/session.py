@@ -47,6 +47,8 @@ def connect(url: str, *, pool_size: int = 5) -> Engine:
         pool_size=pool_size,
         max_overflow=pool_size,
         pool_pre_ping=True,
+        # Prompts and answers are nothing for logs.
+        hide_parameters=True,
         connect_args=dict(DEAD_PEER),
     )
     event.listen(engine, "connect", _prepare)

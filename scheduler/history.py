@@ -77,7 +77,10 @@ class Historian:
             for week in weeks:
                 with transaction(self._sessions) as session:
                     is_made = make_week(session, table, week)
-                _log.info("history.week_made", table=table, week=str(week), done=is_made)
+                if not is_made:
+                    _log.info("history.week_put_off", table=table, week=str(week))
+                    break
+                _log.info("history.week_made", table=table, week=str(week))
         with transaction(self._sessions) as session:
             refresh_statistics(session, now=now)
 
@@ -87,4 +90,7 @@ class Historian:
         for week in weeks:
             with transaction(self._sessions) as session:
                 is_gone = drop_week(session, table, week)
-            _log.info("history.week_forgotten", table=table, week=str(week), done=is_gone)
+            if not is_gone:
+                _log.info("history.week_put_off", table=table, week=str(week))
+                break
+            _log.info("history.week_forgotten", table=table, week=str(week))

@@ -8,12 +8,14 @@ With `-n 2 --dist loadfile`, what goes by the clock, as whole Slacklines and dea
 is left to one of the processes: there is never more than one other test beside.
 """
 
+import sys
 from collections.abc import Iterator
 from itertools import count
 
 import psycopg
 import pytest
 import redis
+import structlog
 from sqlalchemy import make_url
 from xdist.remote import Producer
 from xdist.scheduler import LoadFileScheduling
@@ -32,6 +34,9 @@ BY_THE_CLOCK = (
     "tests/scheduler/test_loop.py",
     "tests/worker/test_",
 )
+
+# Log lines of what runs in this process; standard output is for commands.
+structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.__stderr__))
 
 _TEMPLATE = "slackline_template"
 _clone_numbers = count()

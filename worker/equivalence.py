@@ -140,7 +140,7 @@ class Equivalence:
             finding = settled.result()
         else:
             finding = Finding.TIMED_OUT if isinstance(error, TimeoutError) else Finding.FAILED
-            log.warning("answers.not_compared", left=pair.left, right=pair.right, error=repr(error))
+            log.warning("answers.not_compared", error=repr(error))
         with self._lock:
             self._known[_key(pair)] = finding
             while len(self._known) > 65536:

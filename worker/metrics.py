@@ -1,7 +1,7 @@
 """Prometheus metrics of a worker process: what it stored, how fast, and how full it is.
 
-Counted is what the store took, once it did. No label names a job, a tenant or the worker itself,
-which the scraper knows.
+Counted is what the store took, once it did. No label names a job or a tenant, and only
+`slackline_worker_info` the worker.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence

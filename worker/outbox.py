@@ -90,12 +90,12 @@ class Outbox:
         """Store what branches cost that end with a lost batch, if the store is there."""
         try:
             with transaction(self._sessions) as session:
-                write_off_branches(session, batch_id=self._batch.id, rows=self.rows)
+                stored = write_off_branches(session, batch_id=self._batch.id, rows=self.rows)
         except DBAPIError as error:
             log.warning("batch.cost_not_stored", error=str(error.orig))
         else:
-            metrics.count(self.rows)
-            self._spans.record(self.rows)
+            metrics.count(stored)
+            self._spans.record(stored)
 
     def _store(self, close: _CloseBatch | None) -> bool:
         lease = {"batch_id": self._batch.id, "epoch": self._batch.epoch}

@@ -220,8 +220,9 @@ class Intake:
 
     def _fail(self, batch: OpenaiBatch, failure: InvalidBatchError) -> None:
         with transaction(self._sessions) as session:
-            fail_batch(session, batch, failure.errors, now=utc_now())
-        _log.info("openai_batch.failed", num_errors=len(failure.errors))
+            failed = fail_batch(session, batch, failure.errors, now=utc_now())
+        if failed:
+            _log.info("openai_batch.failed", num_errors=len(failure.errors))
 
     def _refuse(self, batch: OpenaiBatch, refused: RefusedError) -> None:
         if refused.rejected.reason is RejectReason.NO_CAPACITY:
@@ -232,9 +233,11 @@ class Intake:
             refused.rejected.reason.value, refused.error.message, "completion_window"
         )
         with transaction(self._sessions) as session:
-            if fail_batch(session, batch, error.errors, now=utc_now()):
+            failed = fail_batch(session, batch, error.errors, now=utc_now())
+            if failed:
                 insert_refusal(session, refused.job, refused.rejected)
-        tell_refused(refused)
+        if failed:
+            tell_refused(refused)
 
     def _look_again(self, batch: OpenaiBatch) -> None:
         wait_s = retry_wait(batch).total_seconds()

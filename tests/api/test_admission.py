@@ -132,7 +132,7 @@ def test_an_admission_may_think_for_longer_than_what_holds_rows(
         return slow
 
     monkeypatch.setattr(db_session, "IDLE_LIMIT_S", 0.3)
-    monkeypatch.setattr("api.admission.weigh", slowly(weigh))
+    monkeypatch.setattr("api.verdicts.weigh", slowly(weigh))
     monkeypatch.setattr("api.changes.weigh_again", slowly(weigh_again))
     api = serve()
     response = api.post("/v1/jobs", json=job_body())

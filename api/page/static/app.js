@@ -95,6 +95,8 @@ document.getElementById("open-key").onclick = () => askKey("").then(() => begin(
 /** Says whose jobs are shown; a simulated history belongs to tenants of that name. */
 async function tellTenant() {
   const place = document.getElementById("tenant");
+  place.textContent = "";
+  place.classList.remove("simulated");
   const { name } = await call("/v1/tenant");
   place.textContent = name;
   place.classList.toggle("simulated", name.endsWith("(simulated)"));

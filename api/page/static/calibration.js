@@ -11,6 +11,7 @@ import { nameOf, withInterval } from "./traces.js";
 
 const SHOWN = 100;
 const LISTED = 20;
+
 export async function enter(main, { signal }) {
   document.title = "Calibration · Slackline";
   const plots = Object.fromEntries(["reliability", "finish"].map((name) => [name, h("div.chart", { "data-keep": name })]));

@@ -3,6 +3,7 @@
 import { call } from "./api.js";
 import { empty, h, show, table } from "./dom.js";
 import { count, decimal, instant, number, percent, seconds } from "./format.js";
+import { rest } from "./live.js";
 
 const EVERY_S = 5;
 /** It costs a decision, and counts the problems: so many times as long as it took lies between. */
@@ -13,17 +14,23 @@ export function explanation(job, { signal }) {
   const element = h("div", { "data-keep": "explanation" });
   let dueMs = 0;
   let readState = null;
+  let turn = 0;
   return {
     element,
     async refresh(fresh) {
       const beganMs = performance.now();
       if (beganMs < dueMs && readState === fresh.state) return;
       readState = fresh.state;
+      const own = ++turn;
       dueMs = Infinity;
       try {
-        render(element, await call(`/v1/jobs/${job.id}/explain`, { signal }));
+        const found = await call(`/v1/jobs/${job.id}/explain`, { signal });
+        if (own === turn) render(element, found);
+      } catch (error) {
+        if (own === turn) readState = null;
+        throw error;
       } finally {
-        dueMs = performance.now() + Math.max(1000 * EVERY_S, REST * (performance.now() - beganMs));
+        if (own === turn) dueMs = performance.now() + rest(REST, beganMs, 1000 * EVERY_S);
       }
     },
   };

@@ -56,10 +56,12 @@ export async function enter(main, { params: [jobId], signal }) {
       if (!isFirst) job = await call(path, { signal });
       isFirst = false;
       render();
-      // These two may take long for a large job, and pace themselves.
-      for (const part of [branches, decisions]) part.refresh(job).catch((error) => signal.aborted || notify(error.message));
-      await listed.refresh(job);
-      return job.finished_at === null;
+      // These two may take long for a large job, and pace themselves. The last read waits for them.
+      const parts = [branches, decisions].map((part) => part.refresh(job));
+      const isOver = job.finished_at !== null;
+      if (!isOver) for (const part of parts) part.catch((error) => signal.aborted || notify(error.message));
+      await Promise.all([listed.refresh(job), ...(isOver ? parts : [])]);
+      return !isOver;
     },
     { everyS: 1, streamedS: 3, stream: `${path}/events`, signal },
   );

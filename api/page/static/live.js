@@ -9,6 +9,11 @@ const LONGEST_S = 30;
 const REST = 4;
 const state = document.getElementById("live");
 
+/** Milliseconds until what began at `beganMs` is asked for again: so many times as long as it took, within limits. */
+export function rest(times, beganMs, leastMs = 0) {
+  return Math.min(Math.max(times * (performance.now() - beganMs), leastMs), 1000 * LONGEST_S);
+}
+
 /**
  * Runs `read` now and again until `signal` aborts or `read` returns false: every `everyS` seconds,
  * and with an open stream of events at `stream` also after each of them, but then only every
@@ -49,7 +54,7 @@ export function keepReading(read, { everyS, streamedS = everyS, stream = null, s
       wake = wakeLater;
     }
     tell();
-    restS = (REST * (performance.now() - lastMs)) / 1000;
+    restS = rest(REST, lastMs) / 1000;
     wait(Math.max(restS, wakes && !failures ? SHORTEST_S : Math.min((isStreamed ? streamedS : everyS) * 2 ** failures, LONGEST_S)));
   }
 

@@ -3,7 +3,7 @@
 import { call, withQuery } from "./api.js";
 import { bar, empty, h, panel, show, table, tile } from "./dom.js";
 import { between, chip, count, instant, number, percent, seconds, signedSeconds, split } from "./format.js";
-import { keepReading } from "./live.js";
+import { keepReading, rest } from "./live.js";
 import { notify } from "./notice.js";
 
 const SHOWN_LIVE = 50;
@@ -43,7 +43,7 @@ export async function enter(main, { signal }) {
       today = report.data[0] ?? NOTHING;
       if (shown && !signal.aborted) render();
     } finally {
-      dueMs = performance.now() + Math.max(1000 * TODAY_S, REST * (performance.now() - beganMs));
+      dueMs = performance.now() + rest(REST, beganMs, 1000 * TODAY_S);
     }
   }
 

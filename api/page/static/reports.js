@@ -105,9 +105,15 @@ const attainment = {
     ),
 };
 
-/** Bars between the edges of the bins; the edges are labeled, and the bins equally wide. */
+/**
+ * Bars between the edges of the bins; the edges are labeled, and the bins equally wide. Bins without
+ * jobs are left out by the API: a gap, however long, is one place without a bar.
+ */
 function histogram(whole, name, title, colorOf) {
-  const bins = whole.attainment[name];
+  const bins = (whole.attainment?.[name] ?? []).flatMap((bin, index, all) => {
+    const before = all[index - 1];
+    return before && before.lt_s !== bin.ge_s ? [{ ge_s: before.lt_s, lt_s: bin.ge_s, num_jobs: 0 }, bin] : [bin];
+  });
   const edges = bins.length ? [...bins.map((bin) => bin.ge_s), bins.at(-1).lt_s] : [];
   return {
     traces: [{ type: "bar", x: bins.map((_, index) => index + 0.5), y: bins.map((bin) => bin.num_jobs), width: 0.94, marker: { color: bins.map(colorOf) }, meta: { field: name, group: "whole" }, name: "jobs", hovertemplate: "%{y} jobs<extra></extra>" }],
@@ -133,7 +139,7 @@ const accuracy = {
             line("accuracy_of_all", { mode: "lines", name: `${of}all`, line: { color, width: 1.5, dash: "dot" } }),
           ];
         });
-        return { traces, layout: { xaxis: { type: "log", title: { text: "branches in the vote" }, tickvals: [1, 2, 4, 8, 16, 32, 64], ticktext: ["1", "2", "4", "8", "16", "32", "64"] }, yaxis: fractionAxis(valuesOf(traces)) } };
+        return { traces, layout: { xaxis: { type: "log", title: { text: "branches in the vote" }, tickvals: [1, 2, 4, 8, 16, 32, 64], ticktext: ["1", "2", "4", "8", "16", "32", "64"] }, yaxis: fractionAxis([...valuesOf(traces), ...report.data.flatMap((row) => row.widths.map((width) => width.accuracy.low))]) } };
       },
       note: "What a vote over so many stored branches gives, beside a vote over all branches of the same problems. Votes that stay open get more branches, so wide ones are about harder problems.",
     },
@@ -160,6 +166,9 @@ const accuracy = {
     ),
 };
 
+/** Draft lengths of all rows, shortest first. */
+const draftsOf = (report) => [...new Set(report.data.flatMap((row) => row.by_draft.map((draft) => draft.num_speculative_tokens)))].sort((one, other) => one - other);
+
 const speculation = {
   name: "speculation",
   title: "Speculation",
@@ -170,7 +179,7 @@ const speculation = {
       label: "Mean acceptance length by draft length",
       build: (colors) => ({
         traces: report.data.map((row, index) => ({ type: "bar", x: row.by_draft.map((draft) => `draft ${draft.num_speculative_tokens}`), y: row.by_draft.map((draft) => draft.mean_acceptance_length), name: nameOf(row), meta: { field: "mean_acceptance_length", group: nameOf(row), list: "by_draft" }, marker: { color: colors.series[index % colors.series.length] } })),
-        layout: { barmode: "group", bargap: 0.4, xaxis: { type: "category", categoryorder: "category ascending" }, yaxis: { rangemode: "tozero" }, showlegend: report.data.length > 1 },
+        layout: { barmode: "group", bargap: 0.4, xaxis: { type: "category", categoryorder: "array", categoryarray: draftsOf(report).map((draft) => `draft ${draft}`) }, yaxis: { rangemode: "tozero" }, showlegend: report.data.length > 1 },
       }),
     },
     {

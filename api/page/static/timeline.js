@@ -7,6 +7,7 @@
 import { call, withQuery } from "./api.js";
 import { h } from "./dom.js";
 import { count } from "./format.js";
+import { rest } from "./live.js";
 import { draw, layOut } from "./timeline_canvas.js";
 import { describe } from "./timeline_tip.js";
 
@@ -46,6 +47,7 @@ export function timeline(job, view, { onMove, onOpen, signal }) {
   let turn = 0;
   let restMs = 0;
   let restUntilMs = 0;
+  let readEnd = null;
 
   const stretch = () => [from ?? 0, to ?? Math.max((endMs - createdMs) / 1000, 0.1)];
 
@@ -63,7 +65,7 @@ export function timeline(job, view, { onMove, onOpen, signal }) {
       { signal },
     );
     if (own !== turn || signal.aborted) return;
-    restMs = REST * (performance.now() - beganMs);
+    restMs = rest(REST, beganMs);
     data = loaded;
     layout = layOut(data, createdMs);
     const listed = data.branches ? "" : `; from ${count(LISTED)} on they are summed up, so zoom in to see each`;
@@ -157,12 +159,13 @@ export function timeline(job, view, { onMove, onOpen, signal }) {
     element,
     /** Reads again; a job that ended is read once more up to its end. */
     async refresh(fresh) {
-      const hasEnded = fresh.finished_at !== job.finished_at;
+      const hasEnded = fresh.finished_at !== readEnd;
       job = fresh;
       endMs = Date.parse(job.finished_at ?? new Date().toISOString());
       if (!hasEnded && performance.now() < restUntilMs) return;
       restUntilMs = Infinity;
       await load().finally(() => (restUntilMs = performance.now() + restMs));
+      readEnd = fresh.finished_at;
     },
   };
 }

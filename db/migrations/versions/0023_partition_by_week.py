@@ -1,6 +1,6 @@
 """Keep branches and events in a partition for each week in which their jobs were made."""
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import combinations
 
 import sqlalchemy as sa
@@ -35,7 +35,8 @@ GROUP BY subject, period, tenant_id, at, {{by}}
 
 def upgrade() -> None:
     """Copy the rows to their weeks, for which the disk must have room twice."""
-    weeks = op.get_bind().scalars(_WEEKS).all()
+    # Names and lengths of weeks are those of UTC, whatever the server's time zone.
+    weeks = [week.astimezone(UTC) for week in op.get_bind().scalars(_WEEKS)]
     # Nothing refers to a branch by a number of its own.
     op.drop_column("branches", "id")
     for table in ("branches", "job_events"):
