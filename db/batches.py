@@ -149,16 +149,18 @@ def lose_batches(
     if max_losses is not None and lost:
         count_losses(session, lost)
         fail_lost_problems(session, lost, max_losses=max_losses, now=now)
+    cancelled_at = session.scalars(_CANCELLED_AT, {"batch_ids": lost}).all() if lost else ()
     release_problems(session, lost)
     # What was cancelled in them is lost now, which is another cost.
-    mark_ended(session, session.scalars(_CANCELLED_AT, {"batch_ids": lost}) if lost else ())
+    mark_ended(session, cancelled_at)
     return lost
 
 
 _CANCELLED_AT = text("""
 SELECT DISTINCT date_trunc('hour', branches.finished_at, 'UTC')
-FROM batches JOIN branches ON branches.job_id = batches.job_id AND branches.batch_id = batches.id
-WHERE batches.id = ANY(:batch_ids) AND finish_reason = 'abort'
+FROM problems JOIN branches ON branches.problem_id = problems.id
+    AND branches.job_id = problems.job_id AND branches.batch_id = problems.batch_id
+WHERE problems.batch_id = ANY(:batch_ids) AND finish_reason = 'abort'
 """)
 
 

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from db import keys
 from db.copies import copy_rows, new_ids
 from db.models import Batch, Branch, Job, JobEvent, Problem, Refusal
+from db.partitions import TABLES, Week, first_job_id, make_week, weeks_of
 from db.reports.hours import mark_ended
 from db.reports.rollups import due_days, roll_up_day
 from db.session import SessionFactory, transaction
@@ -74,6 +75,7 @@ def load(sessions: SessionFactory, *, days: float, now: datetime, seed: int = SE
         parties = tuple(_party(session, name, begin) for name in TENANTS)
         batch_ids = new_ids(session, Batch, sum(len(e.outcome.batches) for e in simulated))
         problem_ids = new_ids(session, Problem, sum(len(e.outcome.problems) for e in simulated))
+    _make_weeks(sessions, begin, now)
     # Postgres does not wait long for a transaction that thinks.
     tenants = {party.name: party.tenant_id for party in parties}
     rows = _rows(simulated, tenants, iter(batch_ids), iter(problem_ids))
@@ -87,6 +89,17 @@ def load(sessions: SessionFactory, *, days: float, now: datetime, seed: int = SE
     return Loaded(
         parties, len(rows.jobs), len(rows.refusals), len(rows.problems), len(rows.branches)
     )
+
+
+def _make_weeks(sessions: SessionFactory, begin: datetime, now: datetime) -> None:
+    """Rows that come before their week are moved into it later, while writers wait."""
+    week = Week.of(begin)
+    while week.start_at <= now:
+        for table in TABLES:
+            with transaction(sessions) as session:
+                if week not in weeks_of(session, table):
+                    make_week(session, table, week)
+        week = Week(week.end_at)
 
 
 def _simulate(
@@ -158,8 +171,7 @@ def _rows(
 
 def _new_job_id(created_at: datetime) -> str:
     """A UUIDv7 of that instant: the id of a job begins with when it was made."""
-    made_ms = int(1000 * created_at.timestamp())
-    return f"job_{made_ms:012x}{uuid_utils.uuid7().hex[12:]}"
+    return first_job_id(created_at) + uuid_utils.uuid7().hex[12:]
 
 
 def _add_work(
