@@ -58,12 +58,17 @@ def connect(url: str, *, pool_size: int = 5) -> Engine:
 def _prepare(connection: psycopg.Connection, _record: object) -> None:
     """Limit idleness, and leave machine code out: no statement runs so long that it would pay."""
     limit = f"{IDLE_LIMIT_S * 1000:.0f}"
-    connection.autocommit = True
-    connection.execute(
-        "SELECT set_config('idle_in_transaction_session_timeout', %s, false)", (limit,)
-    )
-    connection.execute("SET jit = off")
-    connection.autocommit = False
+    try:
+        connection.autocommit = True
+        connection.execute(
+            "SELECT set_config('idle_in_transaction_session_timeout', %s, false)", (limit,)
+        )
+        connection.execute("SET jit = off")
+        connection.autocommit = False
+    except psycopg.Error:
+        # The pool does not know it yet, so nobody else would.
+        connection.close()
+        raise
 
 
 def session_factory(engine: Engine) -> SessionFactory:
