@@ -35,8 +35,17 @@ BY_THE_CLOCK = (
     "tests/worker/test_",
 )
 
-# Log lines of what runs in this process; standard output is for commands.
-structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.__stderr__))
+# Log lines of what runs in this process; standard output is for commands. The default tracebacks
+# show the values of variables, which takes seconds and keeps connections from being closed.
+structlog.configure(
+    processors=[
+        structlog.processors.add_log_level,
+        structlog.dev.ConsoleRenderer(
+            colors=False, exception_formatter=structlog.dev.plain_traceback
+        ),
+    ],
+    logger_factory=structlog.PrintLoggerFactory(sys.__stderr__),
+)
 
 _TEMPLATE = "slackline_template"
 _clone_numbers = count()
