@@ -86,6 +86,8 @@ def create_app(settings: ApiSettings) -> FastAPI:
         async with deliverer.running():
             with app.state.clerk.running(), app.state.feed.running():
                 yield
+        # A cancelled task leaves its thread behind, whose connection must find its pool.
+        await asyncio.get_running_loop().shutdown_default_executor()
         engine.dispose()
 
     app = _Application(

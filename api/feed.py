@@ -43,6 +43,9 @@ _PROGRESS_SHARE = 0.1
 """Share of the time that reading progress may take: counts of large jobs are not free."""
 
 _STORE_AWAY_S = 1.0
+_STOP_S = 5.0
+"""Bounds how long a stop waits for a read under way."""
+
 _MAX_NEWS = 500
 """Events that followers are told at once; beyond that each reads for itself."""
 
@@ -80,7 +83,7 @@ class Feed:
             with self._changed:
                 self._stop.set()
                 self._changed.notify_all()
-            thread.join(2 * _POLL_S)
+            thread.join(_STOP_S)
 
     def join(self, follower: Follower) -> None:
         """Tell the follower what is new from now on, `BEHIND` first.

@@ -12,6 +12,9 @@ from infra.readiness import api_is_ready, scheduler_leads, worker_is_ready
 WORKER_READY_TIMEOUT_S = 900.0
 """A large checkpoint takes minutes to load, and as long again where graphs are compiled."""
 
+API_GRACE_S = 15.0
+"""An API that is asked to stop waits for reads and paperwork under way, for 10 s at most."""
+
 WORKER_GRACE_S = 15.0
 """A worker that is asked to stop gives its batches back, for 10 s at most, and then signs off."""
 
@@ -28,6 +31,7 @@ def api_child(host: str, port: int, url: str, env: dict[str, str]) -> ChildSpec:
         argv=command_line("api", "--host", host, "--port", str(port)),
         env=env,
         is_ready=lambda: api_is_ready(url),
+        grace_s=API_GRACE_S,
     )
 
 

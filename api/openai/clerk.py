@@ -7,6 +7,7 @@ does not wait behind a large file.
 """
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -26,6 +27,9 @@ _INTERVAL_S = 0.5
 and four looks a second kept a twentieth of a core busy."""
 
 _STORE_AWAY_S = 2.0
+_STOP_S = 5.0
+"""Bounds how long a stop waits for a step under way; whoever comes next does it again."""
+
 _NUM_INTAKES = 2
 
 
@@ -56,8 +60,9 @@ class Clerk:
         finally:
             self._stop.set()
             self._news.set()
+            give_up_at = time.monotonic() + _STOP_S
             for thread in threads:
-                thread.join(1.0)
+                thread.join(max(0.0, give_up_at - time.monotonic()))
 
     def _run(self, step: Callable[[], bool]) -> None:
         while not self._stop.is_set():
