@@ -92,7 +92,7 @@ def insert_job(
             admitted_finish_p95_at=forecast["predicted_finish_p95_at"],
             admitted_accuracy=admitted.forecast.accuracy,
             forecast_basis=None if decision is None else decision["basis"],
-            **_plan_columns(admitted.plan),
+            **plan_columns(admitted.plan),
             **forecast,
         )
     )
@@ -181,7 +181,7 @@ def store_plan(
     An event with both splits is recorded only when they differ, so that refreshed forecasts do not
     flood the history.
     """
-    columns = _plan_columns(plan)
+    columns = plan_columns(plan)
     before = session.execute(
         select(*(getattr(Job, name) for name in columns))
         .where(Job.id == job_id, Job.state.in_(LIVE))
@@ -241,7 +241,8 @@ def request_cancel(session: Session, tenant_id: str, job_id: str, *, now: dateti
     return True
 
 
-def _plan_columns(plan: Plan) -> dict[str, int | float]:
+def plan_columns(plan: Plan) -> dict[str, int | float]:
+    """What a job's row and the event of a plan hold of it."""
     return {
         "num_branches": plan.num_branches,
         "num_speculative_tokens": plan.num_speculative_tokens,

@@ -6,6 +6,7 @@ from itertools import pairwise
 from statistics import fmean
 from typing import Any
 
+from db.jobs import plan_columns
 from db.progress import JobProgress
 from infra.simulated.fleets import MARK
 from infra.simulated.run import MAX_BRANCHES, Ended
@@ -13,7 +14,6 @@ from infra.simulated.work_rows import Row, prompt_tokens
 from scheduler.core.config import SchedulerConfig
 from scheduler.core.decisions import Admitted, JobPlanned, Rejected
 from scheduler.core.event_kinds import EventKind
-from scheduler.core.plan import Plan
 from scheduler.core.states import JobState
 
 
@@ -53,7 +53,7 @@ def job_row(ended: Ended, verdict: Admitted) -> Row:
         "admitted_accuracy": admitted.accuracy,
         "is_promised": verdict.is_promised,
         "forecast_basis": ended.admission.basis,
-        **_columns(latest.plan),
+        **plan_columns(latest.plan),
         "predicted_finish_at": ended.at(latest_s + latest.forecast.finish_p50_s),
         "predicted_finish_p95_at": ended.at(latest_s + latest.forecast.finish_p95_s),
         "predicted_accuracy": latest.forecast.accuracy,
@@ -88,10 +88,10 @@ def event_rows(ended: Ended, verdict: Admitted) -> Iterator[Row]:
             yield event(
                 at_s,
                 EventKind.PLAN_STORED,
-                **_columns(planned.plan),
+                **plan_columns(planned.plan),
                 **{k: v for k, v in asdict(planned.forecast).items() if k != "row_seconds"},
                 reason=planned.reason,
-                before=_columns(before.plan),
+                before=plan_columns(before.plan),
             )
     progress = _progress(ended)
     yield event(
@@ -130,17 +130,6 @@ def _started_s(ended: Ended) -> float | None:
     created_s = (batch.created_s for batch in ended.outcome.batches)
     first_s = min(created_s, default=None)
     return None if first_s is None else first_s + SchedulerConfig().dispatch_s
-
-
-def _columns(plan: Plan) -> Row:
-    return {
-        "num_branches": plan.num_branches,
-        "num_speculative_tokens": plan.num_speculative_tokens,
-        "plan_max_tokens": plan.max_tokens,
-        "wave_size": plan.wave_size,
-        "stop_gain": plan.stop_gain,
-        "plan_max_branches": plan.max_branches,
-    }
 
 
 def _mean_prompt_tokens(ended: Ended) -> float:
