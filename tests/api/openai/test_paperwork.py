@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import select, update
 from sqlalchemy.exc import IntegrityError
 
-from api.openai import intake
+from api.openai import closing, intake
 from api.openai.closing import Closing
 from api.openai.intake import Intake
 from api.openai.output import failed_lines
@@ -73,8 +73,10 @@ def states(sessions: SessionFactory) -> dict[str, str]:
 
 
 def test_a_batch_whose_files_cannot_be_written_does_not_hold_up_others(
-    sessions: SessionFactory,
+    sessions: SessionFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # However long the steps take, the first batch stays put off.
+    monkeypatch.setattr(closing, "utc_now", lambda: NOW)
     for name, due_at in (("first", NOW + HOUR), ("second", NOW + 2 * HOUR)):
         ended = {"state": "finalizing", "finalizing_at": NOW, "expires_at": due_at}
         batch = stored_batch(sessions, name, num_lines=1, **ended)
