@@ -35,9 +35,9 @@ demo: $(INSTALLED) ## Run two jobs through the whole system and show the result
 up: $(INSTALLED) ## Run Slackline on this machine until Ctrl-C
 	$(BIN)/slackline up $(ARGS)
 
-# With ARGS="-n 2 --dist loadfile" in two processes.
-test: $(INSTALLED) ## Run the tests
-	$(BIN)/python -m pytest $(ARGS)
+# ARGS="-n 0" runs them in one process.
+test: $(INSTALLED) ## Run the tests, in two processes
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 acceptance: $(INSTALLED) ## Run three versions of the official openai client against a live server
 	$(BIN)/python -m pytest -m acceptance tests/api/openai $(ARGS)

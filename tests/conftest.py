@@ -4,8 +4,8 @@ Each test gets its own database, cloned from a migrated template, and an empty R
 pytest-xdist every worker process has its own servers, so tests never share state. The
 servers die with that process, however it ends.
 
-With `-n 2 --dist loadfile`, what goes by the clock, as whole Slacklines and deadlines do,
-is left to one of the processes: there is never more than one other test beside.
+With `-n 2 --dist loadfile`, as in `make test`, what goes by the clock, as whole Slacklines and
+deadlines do, is left to one of the processes: there is never more than one other test beside.
 """
 
 import sys
