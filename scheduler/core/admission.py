@@ -25,11 +25,10 @@ from scheduler.core.columns import batches_table, jobs_table
 from scheduler.core.config import SchedulerConfig
 from scheduler.core.decide import is_to_plan, serving
 from scheduler.core.decisions import Admitted, Rejected, RejectReason
-from scheduler.core.fleet import Fleet, alive_workers, fleets_by_model
+from scheduler.core.fleet import alive_workers, fleets_by_model
 from scheduler.core.forecast import pessimistic
 from scheduler.core.losses import NO_LOSS, losses
-from scheduler.core.packing import Bounds, place
-from scheduler.core.row_limit import limited
+from scheduler.core.packing import Bounds, place, place_on_rows
 from scheduler.core.snapshot import JobView, Snapshot
 from scheduler.core.upgrades import upgrade
 
@@ -77,19 +76,22 @@ def weigh(
     everyone = jobs.take(np.append(np.flatnonzero(is_other), len(jobs) - 1))
     arrivals = snapshot.arrivals_of(job.model)
 
-    def placed(jobs: Sequence[JobView], extra_branches: int = 0, fleet: Fleet = fleet) -> Bounds:
+    def placed(jobs: Sequence[JobView], extra_branches: int = 0) -> Bounds:
+        """What planning would make of these jobs."""
+        return place_on_rows(
+            fleet, jobs, batches, now, config, arrivals, extra_branches=extra_branches
+        )
+
+    def on_all_rows(jobs: Sequence[JobView], extra_branches: int = 0) -> Bounds:
         return place(Bounds(fleet, jobs, batches, now, config, extra_branches, arrivals))
 
-    used = limited(fleet, everyone, batches, now, config, arrivals)
-    # What cannot be promised on the rows that will be used may be on all of them.
-    for rows in (used,) if used is fleet else (used, fleet):
-        without_job, with_job = placed(others, fleet=rows), placed(everyone, fleet=rows)
-        keeps_promises = _keeps_promises(with_job, without_job, job)
-        earliest_s = _until_headroom_s(with_job, job) if keeps_promises else None
-        if keeps_promises and earliest_s is None:
+    without_job, with_job = placed(others), placed(everyone)
+    if _keeps_promises(with_job, without_job, job):
+        earliest_s = _until_headroom_s(with_job, job)
+        if earliest_s is None:
             return _admitted(with_job, job)
-    if earliest_s is None:
-        beside_job = placed(others, extra_branches=job.num_pending)
+    else:
+        with_job, beside_job = on_all_rows(everyone), on_all_rows(others, job.num_pending)
         slowed = _fitting(without_job) - _fitting(beside_job)
         earliest_s = _earliest_finish_s(with_job, beside_job, job, slowed, now)
     if best_effort:

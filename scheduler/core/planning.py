@@ -14,14 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scheduler.core.bounds import LATE, Bounds
-from scheduler.core.columns import batches_table, jobs_table
 from scheduler.core.config import SchedulerConfig
 from scheduler.core.decisions import JobPlanned, PlanFailure, PlanReason
 from scheduler.core.fleet import Fleet
 from scheduler.core.latency import FloatArray
 from scheduler.core.packed import Packed
-from scheduler.core.placing import place
-from scheduler.core.row_limit import limited
+from scheduler.core.packing import place_on_rows
 from scheduler.core.settling import REASONS, is_similar, settle
 from scheduler.core.snapshot import NO_ARRIVALS, Arrivals, BatchView, JobView
 from scheduler.core.upgrades import upgrade
@@ -138,10 +136,9 @@ def _plan(
     config: SchedulerConfig,
     arrivals: Arrivals = NO_ARRIVALS,
 ) -> Planned:
-    jobs, batches = jobs_table(jobs), batches_table(batches)
-    fleet = limited(fleet, jobs, batches, now, config, arrivals)
-    bounds = Bounds(fleet, jobs, batches, now, config, arrivals=arrivals)
-    place(bounds, config.num_reviewed)
+    bounds = place_on_rows(
+        fleet, jobs, batches, now, config, arrivals, num_reviewed=config.num_reviewed
+    )
     upgrade(bounds)
     return Planned(bounds, settle(bounds))
 

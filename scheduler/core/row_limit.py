@@ -55,12 +55,12 @@ def limited(
     """The fleet with the rows that are worth using.
 
     Args:
-        jobs: Jobs with pending problems and time to answer them.
+        jobs: Jobs with pending problems and time to answer them; without any there is no limit.
         batches: Live batches of the fleet.
         arrivals: Of problems of the model.
     """
     line = Line(jobs, batches, now.timestamp(), config, arrivals)
-    if line.wanted <= fleet.rows * SHARES[-1]:
+    if not len(jobs) or line.wanted <= fleet.rows * SHARES[-1]:
         return fleet
     right = line.right(fleet.informed(_most_asked(jobs)).pooled, config)
     enough = right.max() - config.accuracy_tie * line.num_weighed

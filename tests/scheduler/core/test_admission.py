@@ -8,13 +8,12 @@ from hypothesis import strategies as st
 
 from scheduler.core.admission import admit
 from scheduler.core.bounds import LATE
-from scheduler.core.columns import batches_table, jobs_table
 from scheduler.core.config import SchedulerConfig
 from scheduler.core.decisions import Admitted, Rejected, RejectReason
 from scheduler.core.fleet import Fleet
 from scheduler.core.packing import Bounds, place
-from scheduler.core.row_limit import limited
-from scheduler.core.snapshot import NO_ARRIVALS, JobView
+from scheduler.core.planning import plan_jobs
+from scheduler.core.snapshot import JobView
 from scheduler.core.states import JobState
 from tests.scheduler.core.worlds import NOW, batch, job, snapshot, worker
 
@@ -99,12 +98,8 @@ def test_all_admitted_jobs_keep_their_bounds(wanted: tuple[JobView, ...]) -> Non
     for new in wanted:
         if isinstance(admit(snapshot(admitted), new, CONFIG), Admitted):
             admitted = (*admitted, new)
-    fleet, jobs, batches = Fleet.of([worker()]), jobs_table(admitted), batches_table(())
-    used = limited(fleet, jobs, batches, NOW, CONFIG, NO_ARRIVALS)
-    assert any(
-        (place(Bounds(rows, jobs, batches, NOW, CONFIG)).chosen != LATE).all()
-        for rows in (used, fleet)
-    )
+    bounds = plan_jobs(Fleet.of([worker()]), admitted, [], NOW, CONFIG).bounds
+    assert bounds is None or ((bounds.chosen != LATE).all() and bounds.holds())
 
 
 def test_a_job_that_would_only_slow_another_is_told_to_come_after_it() -> None:
