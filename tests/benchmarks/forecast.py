@@ -33,7 +33,8 @@ import json
 import tempfile
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -45,7 +46,7 @@ from scheduler.core.latency import FloatArray
 from scheduler.core.shrinkage import prior_of
 from scheduler.core.simulation.policy import Production
 from scheduler.core.simulation.simulator import simulate
-from tests.benchmarks.data import recorded_pairs
+from tests.benchmarks.data import h100_tp4_latency, read_arrivals, recorded_pairs
 from tests.benchmarks.forecast_summary import Record, line_of, summarize
 from tests.benchmarks.load_world import World
 
@@ -118,6 +119,13 @@ def measure(args: argparse.Namespace) -> Iterator[Record]:
         fit_answers(p.problems, model=p.model, family=p.dataset, source=args.recordings.name)
         for p in pairs
     ]
+    world_of = partial(
+        World.of,
+        believed=h100_tp4_latency(args.latency),
+        arrivals=read_arrivals(args.arrivals),
+        num_engines=args.engines,
+        num_jobs=args.jobs,
+    )
     for pair in pairs:
         is_asked = args.model in (None, pair.model) and args.dataset in (None, pair.dataset)
         if not is_asked or len(pair.problems) < ENOUGH_PROBLEMS:
@@ -134,8 +142,15 @@ def measure(args: argparse.Namespace) -> Iterator[Record]:
                     "chance": right_share(learned).mean() - right_share(judged).mean(),
                     "floor": right_share(pair.problems).std() / len(learned) ** 0.5,
                 }
-                for record in run_once(args, pair, answers, judged, run):
-                    yield {**record, **chance}
+                world = world_of(judged, answers, seed=args.seed + run)
+                for record in run_once(world):
+                    yield {
+                        "model": pair.model,
+                        "dataset": pair.dataset,
+                        "run": run,
+                        **record,
+                        **chance,
+                    }
 
 
 def right_share(problems: Sequence[RecordedProblem]) -> FloatArray:
@@ -158,21 +173,8 @@ def learn(
     )
 
 
-def run_once(
-    args: argparse.Namespace,
-    pair: Pair,
-    answers: AnswerProfile,
-    judged: Sequence[RecordedProblem],
-    run: int,
-) -> Iterator[Record]:
+def run_once(world: World) -> Iterator[Record]:
     """Yields the admitted jobs of one simulation."""
-    world = World.read(
-        argparse.Namespace(
-            **{**vars(args), "model": pair.model, "dataset": pair.dataset, "seed": args.seed + run}
-        )
-    )
-    workers = tuple(replace(worker, believed_answers=answers) for worker in world.workers)
-    world = replace(world, workers=workers, problems=tuple(judged))
     config = SchedulerConfig()
     jobs = world.jobs(LOAD)
     outcome = simulate(jobs, world.workers, Production(), config)
@@ -181,9 +183,6 @@ def run_once(
             continue
         time_s = job.deadline_s - job.arrival_s
         yield {
-            "model": pair.model,
-            "dataset": pair.dataset,
-            "run": run,
             "deadline_factor": round(time_s / world.branch_s, 3),
             "num_problems": job.num_problems,
             "predicted_p50_s": job.forecast.finish_p50_s,

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from scheduler.core.accuracy import AnswerProfile
 from scheduler.core.fit_answers import RecordedProblem, fit_answers
 from scheduler.core.latency import FloatArray, LatencyProfile
 from scheduler.core.plan import EngineSpec
@@ -63,12 +64,34 @@ class World:
         learned, judged = read_halves(
             options.recordings, options.model, options.dataset, seed=options.seed
         )
-        believed = h100_tp4_latency(options.latency)
         answers = fit_answers(
             learned, model=options.model, family=options.dataset, source=options.recordings.name
         )
-        rng = np.random.default_rng((options.seed, 1))
-        spec = replace(H100_TP4, model=options.model)
+        return cls.of(
+            judged,
+            answers,
+            believed=h100_tp4_latency(options.latency),
+            arrivals=read_arrivals(options.arrivals),
+            num_engines=options.engines,
+            num_jobs=options.jobs,
+            seed=options.seed,
+        )
+
+    @classmethod
+    def of(
+        cls,
+        judged: Sequence[RecordedProblem],
+        answers: AnswerProfile,
+        *,
+        believed: LatencyProfile,
+        arrivals: FloatArray,
+        num_engines: int,
+        num_jobs: int,
+        seed: int,
+    ) -> "World":
+        """A world in which the scheduler believes these profiles of answers and latency."""
+        rng = np.random.default_rng((seed, 1))
+        spec = replace(H100_TP4, model=answers.model)
         workers = tuple(
             SimulatedWorker(
                 name=f"w{number:04}",
@@ -78,17 +101,17 @@ class World:
                 believed_answers=answers,
                 num_gpus=GPUS_PER_ENGINE,
             )
-            for number in range(options.engines)
+            for number in range(num_engines)
         )
         problems_per_s, branch_s = fully_busy(spec, believed, judged, PROMPT_TOKENS)
         return cls(
             workers=workers,
             problems=tuple(judged),
-            arrivals=read_arrivals(options.arrivals),
+            arrivals=arrivals,
             capacity=len(workers) * problems_per_s,
             branch_s=branch_s,
-            num_jobs=options.jobs,
-            seed=options.seed,
+            num_jobs=num_jobs,
+            seed=seed,
         )
 
     def jobs(self, load: float, factors: Sequence[float] = DEADLINE_FACTORS) -> list[SimulatedJob]:
