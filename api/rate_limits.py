@@ -87,8 +87,9 @@ class RateLimits:
             self._away_until_s = time.monotonic() + _AWAY_S
             _log.warning("redis.away", waiting="rate limits", error=str(error.storage_error))
             return None
-        # Redis tells whole seconds, rounded to the nearest.
-        reset_s = max(math.ceil(window.reset_time - time.time() + 0.5), 1)
+        # Redis tells whole seconds, rounded to the nearest; no window is longer than the item's.
+        rest_s = math.ceil(window.reset_time - time.time() + 0.5)
+        reset_s = min(max(rest_s, 1), item.get_expiry())
         state = RateLimit(name, limit, window.remaining, reset_s)
         if not is_within:
             raise _exceeded(state)
