@@ -29,11 +29,6 @@ wanted_span_id: ContextVar[int | None] = ContextVar("wanted_span_id", default=No
 """Id of the next span, where it is not to be a random one."""
 
 
-def is_tracing() -> bool:
-    """Whether this process exports spans."""
-    return not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
-
-
 def current_traceparent() -> str | None:
     """Of the span that is current here; None when there is none, or it is not sampled."""
     if not trace.get_current_span().get_span_context().trace_flags.sampled:
@@ -44,9 +39,10 @@ def current_traceparent() -> str | None:
 
 
 def traceparents(session: Session, job_ids: Iterable[str]) -> dict[str, str]:
-    """Of those of the jobs that are traced, while this process exports spans."""
-    if not is_tracing():
-        return {}
+    """Of those of the jobs that are traced.
+
+    Also where this process exports nothing: its log lines belong to the trace all the same.
+    """
     is_traced = (Job.id.in_(list(job_ids)), Job.traceparent.is_not(None))
     found = session.execute(select(Job.id, Job.traceparent).where(*is_traced))
     return {row.id: row.traceparent for row in found}

@@ -10,8 +10,6 @@ from opentelemetry.trace import StatusCode
 
 from db.endings import EndedJob
 from db.tracing import (
-    going_on,
-    is_tracing,
     job_context,
     job_span_id,
     nanoseconds,
@@ -58,10 +56,6 @@ def job_span(job: EndedJob) -> Iterator[None]:
     """Record the life of a job that ended; current until the end of the block."""
     if job.traceparent is None:
         yield
-        return
-    if not is_tracing():
-        with going_on(job_context(job.id, job.traceparent)):
-            yield
         return
     token = wanted_span_id.set(job_span_id(job.id))
     try:

@@ -3,10 +3,10 @@
 import socket
 
 import pytest
+from opentelemetry import trace
 from structlog.testing import capture_logs
 
 from api.client.errors import SlacklineError
-from db.tracing import is_tracing
 from infra.observed import metrics_environments, serving_metrics
 from infra.tracing import exporting
 
@@ -52,7 +52,7 @@ def test_a_process_serves_on_without_traces(
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")
     monkeypatch.setenv(variable, value)
     with capture_logs() as logs, exporting("slackline-test"):
-        assert not is_tracing()
+        assert isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
     reasons = [line["reason"] for line in logs if line["event"] == "tracing.off"]
     assert len(reasons) == (warning is not None)
     assert warning is None or warning in reasons[0]
