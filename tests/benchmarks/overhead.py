@@ -12,6 +12,7 @@ Falsified when: the ratio of medians is below 0.90.
     python -m tests.benchmarks.overhead [--problems N] [--rounds N]
 """
 
+import functools
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -27,7 +28,7 @@ def main() -> None:
     """Measures with an engine that stays loaded beside the worker's."""
     engine = TorchEngine.load(DEMO_MODEL / "target", DEMO_MODEL / "draft", model=MODEL)
     try:
-        compare_in_turn("torch", lambda prompts, plan: decode(engine, prompts, plan))
+        compare_in_turn("torch", {"engine": functools.partial(decode, engine)})
     finally:
         engine.close()
 

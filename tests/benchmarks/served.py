@@ -5,10 +5,10 @@ import json
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from api.client import Client
 from api.client.shapes import TERMINAL_STATES, Job, Plan, Problem, Result
@@ -61,18 +61,18 @@ def duration_s(job: Job) -> float:
     return (finished_at - datetime.fromisoformat(job["created_at"])).total_seconds()
 
 
-def compare_in_turn(
-    engine: str, decode: Callable[[Sequence[str], Plan], tuple[int, float]]
-) -> None:
+Decode: TypeAlias = Callable[[Sequence[str], Plan], tuple[int, float]]
+"""Prompts and the plan of a job to completion tokens and seconds, without the service."""
+
+
+def compare_in_turn(engine: str, plain: Mapping[str, Decode]) -> None:
     """Alternates jobs on an engine of the service with the same branches decoded without it.
 
     A problem has one branch. With more, votes that are decided early and branches that open votes
     get later make it another piece of work than the plan's number of branches at once.
 
-    Prints every round and, last, one JSON line with the ratio of the medians.
-
-    Args:
-        decode: Prompts and the plan of the job to completion tokens and seconds.
+    Prints every round and, last, one JSON line with the ratio of the medians: the service's to each
+    of the plain ways.
     """
     parser = argparse.ArgumentParser()
     parser.add_argument("--problems", type=int, default=600)
@@ -82,7 +82,7 @@ def compare_in_turn(
     )
     args = parser.parse_args()
     problems = first_problems(args.problems)
-    rates: dict[str, list[float]] = {"service": [], "engine": []}
+    rates: dict[str, list[float]] = {way: [] for way in ("service", *plain)}
     with (
         open_folder() as folder,
         running_stack(folder, engine, timeout_s=START_TIMEOUT_S) as stack,
@@ -95,8 +95,9 @@ def compare_in_turn(
             assert plan is not None, job
             measured = {
                 "service": (tokens_of(results), duration_s(job)),
-                "engine": decode([problem["prompt"] for problem in problems], plan),
             }
+            for way, decode in plain.items():
+                measured[way] = decode([problem["prompt"] for problem in problems], plan)
             for way, (tokens, elapsed_s) in measured.items():
                 record: dict[str, Any] = {
                     "way": way,
@@ -112,4 +113,5 @@ def compare_in_turn(
                 if number >= 0:
                     rates[way].append(tokens / elapsed_s)
     medians = {way: round(statistics.median(values), 1) for way, values in rates.items()}
-    print(json.dumps({**medians, "ratio": medians["service"] / medians["engine"]}))
+    ratios = {f"ratio_to_{way}": round(medians["service"] / medians[way], 3) for way in plain}
+    print(json.dumps({**medians, **ratios}))

@@ -3,16 +3,24 @@
 Theory of operation: `num_speculative_tokens` is a maximum here, and the branches name their own.
 The table of draft lengths by batch size is not followed, because the scheduler subclass decides;
 it is there so that CUDA graphs are captured for each draft length, and vLLM pads no first step.
+
+On a CPU vLLM gives the model a process of its own, so that OpenMP starts with the threads that are
+meant for it. Nothing is won by that: the core only waits for each step, spinning on another CPU
+that the rest of the machine could use. So the model runs in the core, as on one GPU, and the core
+is started with that environment.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from vllm.config import VllmConfig
 from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.platforms import current_platform
+from vllm.utils.ompmultiprocessing import OMPProcessManager
+from vllm.v1.executor.uniproc_executor import UniProcExecutor
 
 from worker.engines.vllm.limits import VllmStartError
 from worker.engines.vllm.scheduler import PerBranchAsyncScheduler, PerBranchScheduler
@@ -81,7 +89,20 @@ def vllm_config(
     scheduling.scheduler_cls = (
         PerBranchAsyncScheduler if scheduling.async_scheduling else PerBranchScheduler
     )
+    if is_cpu() and config.parallel_config.world_size == 1:
+        # Asked for by its name, "uni", vLLM would take the other one.
+        config.parallel_config.distributed_executor_backend = UniProcExecutor
     return config
+
+
+@contextmanager
+def core_environment(config: VllmConfig) -> Iterator[None]:
+    """For starting vLLM's core: where the model runs in it, OpenMP's settings for the model."""
+    if not is_cpu() or config.parallel_config.world_size > 1:
+        yield
+        return
+    with OMPProcessManager(config).configure_omp_envs(rank=0, local_rank=0):
+        yield
 
 
 def engine_arguments(

@@ -19,7 +19,7 @@ from scheduler.core.refresh import EngineTotals
 from worker.engines.base import BranchFinished, BranchRequest, FinishReason
 from worker.engines.loop_thread import LoopThread
 from worker.engines.requests import encoded, refusal
-from worker.engines.vllm.arguments import admitted_ahead, is_cpu, vllm_config
+from worker.engines.vllm.arguments import admitted_ahead, core_environment, is_cpu, vllm_config
 from worker.engines.vllm.limits import Limits, VllmStartError
 from worker.engines.vllm.plugin import FAILURE_FILE
 from worker.engines.vllm.recorder import Recorder
@@ -199,9 +199,10 @@ class VllmEngine:
             failure = Path(folder) / "failure"
             os.environ[FAILURE_FILE] = str(failure)
             try:
-                return AsyncLLM.from_vllm_config(
-                    config, stat_loggers=[lambda *_: self._recorder], disable_log_stats=True
-                )
+                with core_environment(config):
+                    return AsyncLLM.from_vllm_config(
+                        config, stat_loggers=[lambda *_: self._recorder], disable_log_stats=True
+                    )
             except Exception as error:
                 reason = failure.read_text() if failure.exists() else str(error)
                 raise VllmStartError(reason) from error

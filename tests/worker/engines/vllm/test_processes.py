@@ -15,6 +15,8 @@ import psutil
 import pytest
 
 from api.client import Client, Job
+from api.client.errors import SlacklineError
+from api.client.shapes import JobOptions
 from infra.demo_engines import DEMO_MODEL_DIR
 from infra.processes import bound
 from tests.stack import Stack, open_folder, running_stack, slackline
@@ -60,8 +62,8 @@ def worker_of(stack: Stack) -> psutil.Process:
 
 
 def core_of(worker: psutil.Process) -> psutil.Process:
-    """vLLM's engine core: the child of the worker that has a child of its own."""
-    [core] = [child for child in worker.children() if child.children()]
+    """vLLM's engine core, in which the model runs too."""
+    [core] = [child for child in worker.children() if "EngineCore" in " ".join(child.cmdline())]
     return core
 
 
@@ -109,6 +111,28 @@ def test_a_job_is_solved_and_its_branches_speculated(client: Client) -> None:
         assert branch["num_steps"] <= branch["completion_tokens"]
     [worker] = client.workers()
     assert worker["engine"] == "vllm"
+
+
+def test_a_job_that_vllm_cannot_solve_says_why_and_others_go_on(client: Client) -> None:
+    fine = [json.loads(PROBLEMS.read_text().splitlines()[0])]
+    for model, prompt, code in (
+        ("nothing", "1+1", "model_not_found"),
+        ("slackline-demo", "1+" * 600, "prompt_too_long"),
+    ):
+        with pytest.raises(SlacklineError) as refused:
+            client.submit([*fine, prompt], model=model, deadline="60s", best_effort=True)
+        assert refused.value.code == code
+    jobs = [
+        client.submit(fine, model="slackline-demo", deadline="60s", **options)
+        for options in (
+            JobOptions(system_prompt="Be brief.", best_effort=True),
+            JobOptions(best_effort=True),
+        )
+    ]
+    chat, plain = (client.wait(job["id"]) for job in jobs)
+    assert (chat["state"], plain["state"]) == ("failed", "completed")
+    [result] = client.results(chat["id"])
+    assert "chat template" in str(result["error"])
 
 
 def test_a_worker_whose_vllm_is_killed_is_replaced_and_its_job_goes_on(
