@@ -35,6 +35,8 @@ class Candidates:
     Attributes:
         p50_s, p95_s: Finish once the job has the rows, as in `ForecastGrid`.
         needed_s: Seconds that must be left once the job has the rows.
+        longer_s, longer_accuracy: `needed_s` and `accuracy` of the next longer cap where the
+            deadline may cut the branches, else the same once more.
         row_seconds: Cost.
         plans: (num_branches, num_speculative_tokens, max_tokens); (candidates, 3). Where the
             deadline may cut the branches, the cap leaves room for a faster engine.
@@ -44,6 +46,8 @@ class Candidates:
     p95_s: FloatArray
     needed_s: FloatArray
     accuracy: FloatArray
+    longer_s: FloatArray
+    longer_accuracy: FloatArray
     row_seconds: FloatArray
     plans: NDArray[np.int64]
     wave_rows: int
@@ -79,16 +83,23 @@ class Candidates:
     ) -> Forecast:
         """What the plan promises when other work takes the rows first.
 
+        Where the deadline cuts the branches, between two caps, accuracy lies between theirs.
+
         Args:
             ahead_s: Expected seconds until the job has the rows.
             delay_p95_s: Pessimistic value of the same.
             limit_s: Seconds until the deadline ends what still runs.
             scale: Problems of the job over those of the candidates, which scales what they cost.
         """
+        accuracy, needed_s = float(self.accuracy[index]), float(self.needed_s[index])
+        added_s = float(self.longer_s[index]) - needed_s
+        if added_s > 0.0 and limit_s < math.inf:
+            share = min(max((limit_s - ahead_s - needed_s) / added_s, 0.0), 1.0)
+            accuracy += share * (float(self.longer_accuracy[index]) - accuracy)
         return Forecast(
             finish_p50_s=min(ahead_s + float(self.p50_s[index]), limit_s),
             finish_p95_s=min(delay_p95_s + float(self.p95_s[index]), limit_s),
-            accuracy=float(self.accuracy[index]),
+            accuracy=accuracy,
             row_seconds=float(self.row_seconds[index]) * scale,
         )
 
@@ -170,6 +181,9 @@ def flatten(
     )
     # What the deadline cuts runs on until then, under the longer cap.
     last = np.where(is_cut_by_deadline, np.minimum(cap + CUT_STEPS, last_cap), cap)
+    next_cap = np.where(is_cut_by_deadline, np.minimum(cap + 1, last_cap), cap)
+    longer_s = forecast.needed_s[job, width, draft, next_cap] + config.dispatch_s
+    longer_accuracy = forecast.accuracy[job, width, draft, next_cap]
     p50_s = forecast.p50_s[job, width, draft, last] + config.dispatch_s
     p95_s = forecast.p95_s[job, width, draft, last] + config.dispatch_s
     accuracy, row_seconds = forecast.accuracy[keep], forecast.row_seconds[keep]
@@ -181,6 +195,8 @@ def flatten(
             p95_s=p95_s[own],
             needed_s=needed_s[own],
             accuracy=accuracy[own],
+            longer_s=longer_s[own],
+            longer_accuracy=longer_accuracy[own],
             row_seconds=row_seconds[own],
             plans=plans[own],
             wave_rows=grid.fleet.least_rows,

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -198,3 +199,20 @@ def test_a_faster_engine_never_plans_worse(num_pending: int) -> None:
         slow_accuracy = accuracy_within(time_left_s, num_pending=num_pending)
         fast_accuracy = accuracy_within(time_left_s, fleet_of(fast), num_pending)
         assert fast_accuracy >= slow_accuracy - CONFIG.accuracy_tie
+
+
+def test_where_the_deadline_cuts_accuracy_lies_between_two_caps() -> None:
+    options = candidates_of(FLEET, job(num_pending=4), CONFIG)
+    cut = np.flatnonzero(options.longer_s > options.needed_s)
+    assert cut.size
+
+    def accuracy(index: int, limit_s: float) -> float:
+        return options.forecast(index, 2.0, 3.0, 2.0 + limit_s).accuracy
+
+    for index in cut.tolist():
+        shorter_s, longer_s = options.needed_s[index], options.longer_s[index]
+        ends = options.accuracy[index], options.longer_accuracy[index]
+        assert (accuracy(index, shorter_s), accuracy(index, longer_s)) == pytest.approx(ends)
+        assert accuracy(index, (shorter_s + longer_s) / 2) == pytest.approx(sum(ends) / 2)
+        assert accuracy(index, 2 * longer_s) == pytest.approx(ends[1])
+    assert (options.longer_accuracy == options.accuracy)[options.longer_s == options.needed_s].all()
