@@ -25,7 +25,7 @@ from scheduler.core.states import LIVE, BatchState
 from scheduler.core.tables import Columns, Numbers, Table
 
 MAX_REMEMBERED = 65_536
-"""Kinds, workloads or names met by one memory."""
+"""Kinds, families, workloads or names met by one memory."""
 MAX_MENUS = 16
 """Fleets whose menus are remembered."""
 
@@ -45,6 +45,7 @@ _JOB = np.dtype(
         ("wanted", np.int64),  # branches of pending problems under the plan in force
         ("kind", np.int64),  # -1 without pending problems
         ("num_rounded", np.int64),  # pending problems of its kind
+        ("family", np.int64),  # what was learned of its task family
         ("plan_code", np.int64),  # of the plan in force, -1 before the first
         ("promised_s", float),
         ("predicted_s", float),
@@ -85,6 +86,7 @@ class Memory:
     def __init__(self) -> None:
         self.names: Numbers[str] = Numbers()
         self.kinds: Numbers[Kind] = Numbers()
+        self.families: Numbers[AnswerProfile | None] = Numbers()
         self.workloads: Numbers[Workload] = Numbers()
         self.jobs: Columns[JobView, Memory] = Columns(self, _JOB, self._job_row)
         self.batches: Columns[BatchView, Memory] = Columns(self, _BATCH, self._batch_row)
@@ -93,7 +95,7 @@ class Memory:
     @property
     def is_full(self) -> bool:
         """Whether it is time for a new one."""
-        met = len(self.names), len(self.kinds), len(self.workloads)
+        met = len(self.names), len(self.kinds), len(self.families), len(self.workloads)
         return max(met) > MAX_REMEMBERED
 
     def menus(self, fleet: Fleet, config: SchedulerConfig) -> Menus:
@@ -121,6 +123,7 @@ class Memory:
             job.num_pending * (plan.num_branches if plan else 1),
             self.kinds.of(kind) if kind else -1,
             kind.num_problems if kind else 0,
+            self.families.of(job.answers),
             code_of(plan) if plan else -1,
             job.promised_at.timestamp() if job.promised_at else np.inf,
             job.predicted_at.timestamp() if job.predicted_at else np.nan,

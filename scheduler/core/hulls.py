@@ -58,5 +58,5 @@ def walk_hulls(
 def useful(cost: FloatArray, accuracy: FloatArray) -> NDArray[np.bool_]:
     """Candidates, sorted by P95 finish, that no earlier one beats in both cost and accuracy."""
     better = (cost[None, :] <= cost[:, None]) & (accuracy[None, :] >= accuracy[:, None])
-    # Of equals the first stays.
-    return np.asarray(~np.tril(better, k=-1).any(axis=1))
+    # The first better one, itself at the latest; of equals the first stays.
+    return np.asarray(better.argmax(axis=1) == np.arange(len(cost)))

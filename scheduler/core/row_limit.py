@@ -175,15 +175,9 @@ def _binned(
 
 def _most_asked(jobs: Jobs) -> AnswerProfile | None:
     """What is known of the task family with most pending problems."""
-    kinds = jobs.columns["kind"]
-    total = np.bincount(kinds, jobs.columns["num_pending"])
-    by_family: dict[AnswerProfile | None, float] = {}
-    for kind in np.unique(kinds).tolist():
-        answers = jobs.owner.kinds.keys[kind].answers
-        by_family[answers] = by_family.get(answers, 0.0) + float(total[kind])
-    return max(
-        by_family, key=lambda answers: (by_family[answers], answers.family if answers else "")
-    )
+    total = np.bincount(jobs.columns["family"], jobs.columns["num_pending"])
+    most = [jobs.owner.families.keys[i] for i in np.flatnonzero(total == total.max()).tolist()]
+    return max(most, key=lambda answers: answers.family if answers else "")
 
 
 @lru_cache(maxsize=64)

@@ -35,8 +35,9 @@ def upgrade(bounds: Bounds) -> None:
         return
     hard_limit_s = bounds.limit_s
     bounds.limit(_promised_limit_s(bounds))
-    bounds.ceiling[jobs] = np.minimum(_ceiling(bounds, jobs), _worth(bounds, jobs))
-    take_moves(bounds, *_moves(bounds, jobs))
+    hulls = _hulls(bounds, jobs)
+    bounds.ceiling[jobs] = np.minimum(_ceiling(bounds, jobs), _worth(bounds, jobs, hulls))
+    take_moves(bounds, *_moves(bounds, jobs, hulls))
     _polish(bounds, jobs)
     if len(bounds.jobs) <= MAX_JOBS:
         improve(bounds)
@@ -65,7 +66,7 @@ def _ceiling(bounds: Bounds, jobs: IntArray) -> FloatArray:
     return np.asarray(np.where((stored >= 0) & is_tail, present, np.inf))
 
 
-def _worth(bounds: Bounds, jobs: IntArray) -> FloatArray:
+def _worth(bounds: Bounds, jobs: IntArray, hulls: IntArray) -> FloatArray:
     """No better plan for a job than what pays for its row-seconds, given what arrives later.
 
     Rows that are free now will be wanted by jobs to come, and busy rows slow each other. A
@@ -86,7 +87,6 @@ def _worth(bounds: Bounds, jobs: IntArray) -> FloatArray:
     load = np.minimum(others_per_s * per_problem_s, 1.0)
     price = bounds.config.row_price * load * dense_accuracy / np.maximum(dense_cost, LEAST_COST)
     least = bounds.config.branch_price / menus.branch_cost[classes]
-    hulls = _hulls(bounds, jobs)
     vertex = np.maximum(hulls, 0)
     accuracy = menus.accuracy[classes[:, None], vertex]
     cost = menus.row_seconds[classes[:, None], vertex]
@@ -103,9 +103,8 @@ def _worth(bounds: Bounds, jobs: IntArray) -> FloatArray:
     return np.asarray(np.where(price + least > 0.0, highest, np.inf))
 
 
-def _moves(bounds: Bounds, jobs: IntArray) -> tuple[IntArray, IntArray]:
+def _moves(bounds: Bounds, jobs: IntArray, hulls: IntArray) -> tuple[IntArray, IntArray]:
     """Moves along the hulls of these jobs in order of their tags, as (jobs, candidates)."""
-    hulls = _hulls(bounds, jobs)
     row, step = np.nonzero(hulls[:, 1:] >= 0)
     job, candidate, before = jobs[row], hulls[row, step + 1], hulls[row, step]
     cost = bounds.costs_s(job, candidate) - bounds.costs_s(job, before)
