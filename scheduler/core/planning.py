@@ -9,6 +9,7 @@ deadlines: each job is then tried by itself, those that fail are reported and le
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,7 @@ from scheduler.core.bounds import LATE, Bounds
 from scheduler.core.config import SchedulerConfig
 from scheduler.core.decisions import JobPlanned, PlanFailure, PlanReason
 from scheduler.core.fleet import Fleet
-from scheduler.core.latency import FloatArray
+from scheduler.core.line import Line, line_of
 from scheduler.core.packed import Packed
 from scheduler.core.packing import place_on_rows
 from scheduler.core.settling import REASONS, is_similar, settle
@@ -28,7 +29,7 @@ RELATIVE_REFRESH = 0.05
 """Error of a stored finish that is left alone, as a share of the time left."""
 
 
-@dataclass(slots=True)
+@dataclass
 class Planned:
     """Plans in force for jobs in order of deadline."""
 
@@ -36,14 +37,13 @@ class Planned:
     reasons: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     failures: list[PlanFailure] = field(default_factory=list)
     _items: dict[int, Packed] = field(default_factory=dict)
-    _before_s: FloatArray | None = None
 
     def in_line(self) -> Iterator[Packed]:
         """Jobs in the order in which they get rows, built as they are asked for."""
         if self.bounds is None:
             return
-        for index in self.bounds.is_last.argsort(kind="stable"):
-            item = self._item(int(index))
+        for index in self._line.order.tolist():
+            item = self._item(index)
             if item is not None:
                 yield item
 
@@ -69,6 +69,11 @@ class Planned:
             if item is not None and item.plan == item.job.plan
         ]
 
+    @cached_property
+    def _line(self) -> Line:
+        assert self.bounds is not None
+        return line_of(self.bounds)
+
     def _stale(self) -> list[int]:
         """Jobs whose stored P95 finish is off, nearest deadline first."""
         assert self.bounds is not None
@@ -84,12 +89,10 @@ class Planned:
         assert self.bounds is not None
         if index not in self._items:
             job, reason = self.bounds.jobs[index], REASONS[self.reasons[index]]
-            if self._before_s is None:
-                self._before_s = self.bounds.before_s()
             try:
                 # A plan like the stored one counts as it, wave size included.
                 stays = None if reason else job.plan
-                item = self.bounds.item(index, float(self._before_s[index]), stays)
+                item = self.bounds.item(index, float(self._line.before_s[index]), stays)
             except Exception as error:
                 self.failures.append(_failure(job, error))
                 return None

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from datetime import timedelta
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -50,15 +51,29 @@ def test_best_efforts_do_not_keep_others_out() -> None:
     assert isinstance(admit(snapshot(crowd), job(deadline_s=60.0), CONFIG), Admitted)
 
 
-def test_an_earlier_best_effort_gets_rows_after_a_later_promise() -> None:
-    promised = job("promised", deadline_s=60.0, num_pending=400)
+@pytest.mark.parametrize(
+    ("promised_s", "first"),
+    [
+        pytest.param(60.0, "promised", id="which cannot wait"),
+        pytest.param(120.0, "effort", id="which can wait"),
+        pytest.param(35.0, "promised", id="which is late"),
+    ],
+)
+def test_an_earlier_best_effort_goes_before_a_promise_that_can_wait(
+    promised_s: float, first: str
+) -> None:
+    promised = job("promised", deadline_s=promised_s, num_pending=400)
     early = effort(deadline_s=30.0, num_pending=4)
 
     decisions = decide(snapshot((early, promised)), CONFIG)
 
-    assert [new.job_id for new in decisions.new_batches][:1] == ["promised"]
-    reasons = {planned.job_id: planned.reason for planned in decisions.plans}
-    assert reasons["promised"] is PlanReason.FIRST_PLAN
+    assert decisions.new_batches[0].job_id == first
+    plans = {planned.job_id: planned for planned in decisions.plans}
+    assert plans["promised"].reason is PlanReason.FIRST_PLAN
+    if first == "effort":
+        assert plans["effort"].plan.num_branches == 1, "others wait behind it"
+        finish_s = plans["promised"].forecast.finish_p95_s
+        assert finish_s <= promised_s - CONFIG.reserve_s
     alone = decide(snapshot((early,)), CONFIG)
     assert {new.job_id for new in alone.new_batches} == {"effort"}
 

@@ -1,0 +1,55 @@
+"""The order in which jobs get rows, once all have their plans.
+
+Theory of operation: promised jobs stand in line by deadline. Best efforts bind none of them, so
+they come behind all; but one that is due earlier gets more done in its own place by deadline. It
+gets that where every promised job behind it, with the plan that is in force, can let pass the most
+that it can take: one branch for each of its problems until its deadline.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scheduler.core.bounds import LATE, ROUNDING_S, Bounds
+from scheduler.core.latency import FloatArray
+
+MAX_EFFORTS = 64
+"""Best efforts, nearest deadline first, that a tick tries to put before promised jobs."""
+
+
+class Line(NamedTuple):
+    """Jobs by when they get rows.
+
+    Attributes:
+        order: Positions in the bounds.
+        before_s: Expected seconds of work before each job, by position in the bounds.
+    """
+
+    order: NDArray[np.int64]
+    before_s: FloatArray
+
+
+def line_of(bounds: Bounds) -> Line:
+    """The line of jobs that are placed, best efforts behind promised jobs in the bounds."""
+    before_s = bounds.before_s()
+    place = np.where(bounds.is_last, len(bounds.jobs), 0.0) + np.arange(len(bounds.jobs))
+    num_promised = int(bounds.table["is_promised"].sum())
+    deadline_s, num_pending = bounds.table["deadline_s"], bounds.table["num_pending"]
+    # Nor does it pass a promised job that is late.
+    slack_s = np.where(bounds.chosen == LATE, 0.0, bounds.slack_s())[:num_promised]
+    ahead_s = before_s[:num_promised].copy()
+    for effort in range(num_promised, min(len(bounds.jobs), num_promised + MAX_EFFORTS)):
+        first = int(deadline_s[:num_promised].searchsorted(deadline_s[effort], side="right"))
+        if first == num_promised:
+            break
+        left_s = max(float(bounds.time_left_s[effort] - ahead_s[first]), 0.0)
+        work_s = left_s * min(float(num_pending[effort]) / bounds.rows, 1.0)
+        if work_s <= slack_s[first:].min():
+            place[effort] = first - 0.5
+            # Others wait behind it, so it gets the plan of one that waits itself: one branch.
+            before_s[effort] = max(float(ahead_s[first]), ROUNDING_S)
+            slack_s[first:] -= work_s
+            ahead_s[first:] += work_s
+    before_s[:num_promised] = ahead_s
+    return Line(place.argsort(kind="stable"), before_s)
