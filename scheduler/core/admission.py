@@ -27,6 +27,7 @@ from scheduler.core.decide import is_to_plan, serving
 from scheduler.core.decisions import Admitted, Rejected, RejectReason
 from scheduler.core.fleet import alive_workers, fleets_by_model
 from scheduler.core.forecast import pessimistic
+from scheduler.core.line import line_of
 from scheduler.core.losses import NO_LOSS, losses
 from scheduler.core.packing import Bounds, place, place_on_rows
 from scheduler.core.snapshot import JobView, Snapshot
@@ -133,7 +134,8 @@ def weigh_again(
 def _admitted(bounds: Bounds, job: JobView) -> Weighed:
     """The verdict on a job that is taken, with its plan among all others."""
     upgrade(bounds)
-    chosen = bounds.item(bounds.jobs.index(job))
+    index = bounds.jobs.index(job)
+    chosen = bounds.item(index, float(line_of(bounds).before_s[index]))
     wanted = job.min_accuracy
     is_below = wanted is not None and chosen.forecast.accuracy < wanted
     admitted = Admitted(
