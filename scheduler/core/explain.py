@@ -77,6 +77,7 @@ def explain(
             _considered(
                 options.plan(i),
                 options.forecast(i, ahead_s, ahead_p95_s, limit_s if fits[i] else math.inf),
+                float(options.accuracy[i]),
                 float(options.needed_s[i] + ahead_p95_s),
                 Fate.TOO_WIDE
                 if is_too_wide[i]
@@ -180,7 +181,9 @@ def frontier(options: Candidates) -> NDArray[np.intp]:
     return np.asarray(order[accuracy > before])
 
 
-def _considered(plan: Plan, forecast: Forecast, needed_s: float, fate: Fate) -> Considered:
+def _considered(
+    plan: Plan, forecast: Forecast, accuracy: float, needed_s: float, fate: Fate
+) -> Considered:
     return Considered(
         num_branches=plan.num_branches,
         num_speculative_tokens=plan.num_speculative_tokens,
@@ -188,7 +191,7 @@ def _considered(plan: Plan, forecast: Forecast, needed_s: float, fate: Fate) -> 
         finish_p50_s=forecast.finish_p50_s,
         finish_p95_s=forecast.finish_p95_s,
         needed_s=needed_s,
-        accuracy=forecast.accuracy,
+        accuracy=accuracy,
         row_seconds=forecast.row_seconds,
         fate=fate,
     )

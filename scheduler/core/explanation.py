@@ -37,6 +37,8 @@ class Considered:
     Attributes:
         needed_s: Seconds that must be left for it with 95%. A finish may be earlier, where the
             deadline may cut some branches, and is unbounded by the deadline if it is too late.
+        accuracy: Of what ends within its cap, by which plans are compared. The forecast of the
+            chosen one also counts what ends later and before the deadline.
     """
 
     num_branches: int

@@ -59,7 +59,8 @@ def test_each_fate_follows_from_the_numbers(
         return
     (chosen,) = [c for c in found.candidates if c.fate is Fate.CHOSEN]
     assert chosen.num_branches == found.plan.num_branches
-    assert chosen.accuracy == pytest.approx(found.forecast.accuracy)
+    # Where the deadline cuts, a forecast counts what ends beyond the cap too: less than a step.
+    assert -1e-9 <= found.forecast.accuracy - chosen.accuracy <= 0.1
     assert chosen.finish_p95_s == pytest.approx(found.forecast.finish_p95_s)
     limit_s = found.time_left_s - found.reserve_s
     assert len(found.candidates) <= 13
