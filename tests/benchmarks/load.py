@@ -16,9 +16,9 @@ the order and the burstiness of the trace, stretched to the load.
 A miss counts as wrong, and so does every problem of a refused job. The other policies refuse nobody
 and promise nothing; so that production is compared alike, its clients ask for `best_effort`: what
 cannot be promised is answered as far as that goes. A job is attained when all its problems are
-answered in time, which counts for promised jobs only; `goodput_at_90` is the highest rate of submitted problems at which at
-least 90% of them get a vote in time, those of refused jobs counting as none (bisection over the
-load).
+answered in time, which counts for promised jobs only; `goodput_at_90` is the highest rate of
+submitted problems at which at least 90% of them get a vote in time, those of refused jobs counting
+as none (bisection over the load).
 
 The claims fail if production is significantly below the best fixed split, chosen in hindsight per
 load; keeps less than 99% of the promises it made; has less than 1.5 times the `goodput_at_90` of
