@@ -41,7 +41,7 @@ class DecisionOut(BaseModel):
     draft_lengths: list[int]
     num_problems: int = Field(description="Problems that the plan is for.")
     mean_prompt_tokens: float
-    num_jobs_ahead: int = Field(description="Jobs with open work that are due earlier.")
+    num_jobs_ahead: int = Field(description="Jobs with open work that get rows first.")
     ahead_s: float = Field(description="Expected seconds for which other work holds the rows.")
     ahead_p95_s: float
     time_left_s: float

@@ -20,6 +20,7 @@ from scheduler.core.config import SchedulerConfig
 from scheduler.core.decide import is_to_plan, serving
 from scheduler.core.explanation import Considered, Explanation, Fate
 from scheduler.core.fleet import alive_workers, fleets_by_model
+from scheduler.core.line import line_of
 from scheduler.core.losses import NO_LOSS, losses
 from scheduler.core.plan import Forecast, Plan
 from scheduler.core.planning import plan_jobs
@@ -48,7 +49,8 @@ def explain(
     """
     index = next(i for i, job in enumerate(bounds.jobs) if job.id == job_id)
     job, options, fleet = bounds.jobs[index], bounds.options(index), bounds.fleet
-    ahead_s = bounds.ahead_s(index)
+    line = line_of(bounds)
+    ahead_s = float(line.before_s[index])
     ahead_p95_s = ahead_s * bounds.stretch
     in_time = bounds.fits(index, ahead_s)
     # Behind other work a job begins with a narrow plan or not at all; see `placing`.
@@ -63,7 +65,7 @@ def explain(
         draft_lengths=fleet.draft_lengths,
         num_problems=job.num_pending,
         mean_prompt_tokens=job.mean_prompt_tokens,
-        num_jobs_ahead=index,
+        num_jobs_ahead=int((line.order == index).argmax()),
         ahead_s=ahead_s,
         ahead_p95_s=ahead_p95_s,
         time_left_s=float(bounds.time_left_s[index]),
@@ -111,7 +113,8 @@ def explain_live(snapshot: Snapshot, job_id: str, config: SchedulerConfig) -> Ex
     item = next((item for item in planned.in_line() if item.job.id == job_id), None)
     if planned.bounds is None or item is None:
         return None
-    chosen = planned.bounds.item(planned.bounds.jobs.index(job))
+    index = planned.bounds.jobs.index(job)
+    chosen = planned.bounds.item(index, float(line_of(planned.bounds).before_s[index]))
     return explain(
         planned.bounds,
         job_id,

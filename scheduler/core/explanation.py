@@ -59,7 +59,7 @@ class Explanation:
     Attributes:
         num_workers, rows, draft_lengths: The fleet.
         num_problems: Problems that the plan is for.
-        num_jobs_ahead: Jobs with pending problems that are due earlier.
+        num_jobs_ahead: Jobs with pending problems that get rows first.
         ahead_s: Expected seconds for which other work holds the rows first.
         ahead_p95_s: 95th percentile of the same.
         reserve_s: Seconds of the time left that no plan may use.
