@@ -36,7 +36,7 @@ def line_of(bounds: Bounds) -> Line:
     place = np.where(bounds.is_last, len(bounds.jobs), 0.0) + np.arange(len(bounds.jobs))
     num_promised = int(bounds.table["is_promised"].sum())
     deadline_s, num_pending = bounds.table["deadline_s"], bounds.table["num_pending"]
-    # Nor does it pass a promised job that is late.
+    # Nobody passes a promised job that is late.
     slack_s = np.where(bounds.chosen == LATE, 0.0, bounds.slack_s())[:num_promised]
     ahead_s = before_s[:num_promised].copy()
     for effort in range(num_promised, min(len(bounds.jobs), num_promised + MAX_EFFORTS)):

@@ -78,7 +78,8 @@ class Planned:
         """Jobs whose stored P95 finish is off, nearest deadline first."""
         assert self.bounds is not None
         bounds, config = self.bounds, self.bounds.config
-        finish_s = np.minimum(bounds.needed_s(), bounds.limit_s)
+        passed_s = (self._line.before_s - bounds.before_s()) * bounds.stretch
+        finish_s = np.minimum(bounds.needed_s() + passed_s, bounds.limit_s)
         off_s = np.abs(bounds.table["predicted_s"] - bounds.now_s - finish_s)
         allowed_s = np.maximum(config.refresh_s, RELATIVE_REFRESH * bounds.time_left_s)
         is_stale = (off_s > allowed_s) & (bounds.chosen != LATE)
