@@ -4,13 +4,16 @@ The rows are what the system would have stored, loaded by COPY in chunks of jobs
 from one seed, around a simple model of the latency, so that reports have something to tell.
 """
 
+import io
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import psycopg
+import pyarrow as pa
+from pyarrow.csv import WriteOptions, write_csv
 
 from db.session import driver_url
 
@@ -27,9 +30,8 @@ _SPLITS = np.array([(1, 4), (2, 4), (4, 2), (8, 0), (8, 2), (16, 0)])
 _DEADLINES_S = np.array([8.0, 45.0, 300.0, 1800.0, 20_000.0])
 _NUM_PROBLEMS = 20
 _ACCEPTANCE = np.array([0.8, 0.7, 0.6, 0.5])
-_ANSWERS = np.array(["7", "8", "9", "10", r"\N"])
+_ANSWERS = np.array(["7", "8", "9", "10", ""])
 _CHUNK = 500
-_NULL = r"\N"
 
 
 def load(
@@ -43,21 +45,20 @@ def load(
         connection.execute("SET session_replication_role = replica")
         connection.execute("SET timezone = 'UTC'")
         _store_parties(connection, begin)
+        hours = _store_refusals(connection, rng, begin, days, 1 + num_branches // 2_600)
         num_jobs = num_stored = 0
         while num_stored < num_branches:
             missing = 1 + (num_branches - num_stored) // (16 * _NUM_PROBLEMS)
             jobs = _Jobs(rng, begin, days * 86_400, num_jobs, min(_CHUNK, missing))
-            num_stored += jobs.store(connection)
+            num_stored += jobs.store(connection, hours)
             num_jobs += min(_CHUNK, missing)
-        _store_refusals(connection, rng, begin, days, 1 + num_jobs // 20)
         for table in ("problems", "batches"):
             connection.execute(
                 f"SELECT setval(pg_get_serial_sequence('{table}', 'id'), max(id)) FROM {table}"
             )
         connection.execute(
-            "INSERT INTO history_hours SELECT date_trunc('hour', finished_at, 'UTC'), 'stale'"
-            " FROM branches UNION SELECT date_trunc('hour', finished_at, 'UTC'), 'stale' FROM jobs"
-            " UNION SELECT date_trunc('hour', at, 'UTC'), 'stale' FROM refusals"
+            "INSERT INTO history_hours SELECT unnest(%s::timestamptz[]), 'stale'",
+            ([hour.replace(tzinfo=UTC) for hour in sorted(hours)],),
         )
 
 
@@ -80,7 +81,8 @@ def _store_parties(connection: psycopg.Connection, at: datetime) -> None:
 
 def _store_refusals(
     connection: psycopg.Connection, rng: np.random.Generator, begin: datetime, days: float, num: int
-) -> None:
+) -> set[datetime]:
+    """Returns the hours that have any."""
     at_s = rng.uniform(0, days * 86_400, num)
     _copy(
         connection,
@@ -97,6 +99,7 @@ def _store_refusals(
         },
         num,
     )
+    return _hours(_instants(begin, at_s))
 
 
 class _Jobs:
@@ -122,8 +125,8 @@ class _Jobs:
         self.is_late = self.runs_s > self.deadlines_s
         self.accuracy = rng.uniform(0.25, 0.95, num)
 
-    def store(self, connection: psycopg.Connection) -> int:
-        """Copy everything in; returns how many branches it is."""
+    def store(self, connection: psycopg.Connection, hours: set[datetime]) -> int:
+        """Copy everything in and add the hours of all ends; returns how many branches it is."""
         created, ended = self._at(self.created_s), self._at(self.created_s + self.runs_s)
         median_s = self.runs_s * self.rng.lognormal(0.0, 0.2, self.num)
         predicted = np.clip(self.accuracy + self.rng.normal(0.02, 0.05, self.num), 0, 1).round(6)
@@ -147,7 +150,7 @@ class _Jobs:
                 "admitted_finish_at": self._at(self.created_s + median_s),
                 "admitted_finish_p95_at": self._at(self.created_s + 1.4 * median_s),
                 "admitted_accuracy": predicted,
-                "is_promised": np.where(self.rng.random(self.num) < 0.9, "t", "f"),
+                "is_promised": self.rng.random(self.num) < 0.9,
                 "num_branches": self.widths,
                 "num_speculative_tokens": self.drafts,
                 "plan_max_tokens": 2000,
@@ -177,9 +180,12 @@ class _Jobs:
             },
             self.num,
         )
-        return self._store_problems(connection, ended)
+        hours |= _hours(ended)
+        return self._store_problems(connection, ended, hours)
 
-    def _store_problems(self, connection: psycopg.Connection, ended: Array) -> int:
+    def _store_problems(
+        self, connection: psycopg.Connection, ended: Array, hours: set[datetime]
+    ) -> int:
         job = np.repeat(np.arange(self.num), _NUM_PROBLEMS)  # of each problem
         place = np.tile(np.arange(_NUM_PROBLEMS), self.num)
         ids = self.numbers[job] * _NUM_PROBLEMS + place
@@ -190,8 +196,8 @@ class _Jobs:
         wrong = self.rng.choice(4, len(problem), p=[0.5, 0.25, 0.15, 0.1]) + 1
         votes = np.where(self.rng.random(len(problem)) < easiness[problem], 0, wrong)
         aborted = expired[problem] | (self.rng.random(len(problem)) < 0.03)
-        counts = np.zeros((len(job), 5), dtype=int)
-        np.add.at(counts, (problem[~aborted], votes[~aborted]), 1)
+        cells = np.bincount((5 * problem + votes)[~aborted], minlength=5 * len(job))
+        counts = cells.reshape(len(job), 5)
         finished = counts.sum(axis=1)
         expired |= finished == 0
         winner = np.where(counts[:, :4].any(axis=1), counts[:, :4].argmax(axis=1), 4)
@@ -209,14 +215,14 @@ class _Jobs:
                 "state": np.where(expired, "expired", "answered"),
                 "batch_id": self.numbers[job],
                 "num_branches_finished": finished,
-                "answer": np.where(expired, _NULL, _ANSWERS[winner]),
-                "vote_share": np.where(expired, _NULL, share.round(6).astype(str)),
-                "is_correct": np.where(expired, _NULL, np.where(winner == 0, "t", "f")),
+                "answer": np.ma.array(_ANSWERS[winner], mask=expired | (winner == 4)),
+                "vote_share": np.ma.array(share.round(6), mask=expired),
+                "is_correct": np.ma.array(winner == 0, mask=expired),
                 "finished_at": ended[job],
             },
             len(job),
         )
-        self._store_branches(connection, job[problem], ids[problem], votes, aborted)
+        hours |= self._store_branches(connection, job[problem], ids[problem], votes, aborted)
         return len(problem)
 
     def _store_branches(
@@ -226,7 +232,7 @@ class _Jobs:
         problem_ids: Array,
         votes: Array,
         aborted: Array,
-    ) -> None:
+    ) -> set[datetime]:
         num = len(job)
         begins = np.flatnonzero(np.r_[True, problem_ids[1:] != problem_ids[:-1]])
         index = np.arange(num) - np.repeat(begins, np.diff(np.r_[begins, num]))
@@ -242,11 +248,17 @@ class _Jobs:
         ended_s = self.created_s[job] + self.runs_s[job] * self.rng.uniform(0.1, 1, num)
         # From the end back, so that no branch ends after its job.
         queued_s = ended_s - ttft_s - decode_s
-        drafted = [np.where(drafts > place, steps, 0) for place in range(4)]
-        kept = [
-            (d * _ACCEPTANCE[: place + 1].prod()).astype(int) for place, d in enumerate(drafted)
+        is_silent = aborted | (votes == 4)
+        # Few kinds of branches: each array is written once.
+        kinds, kind = np.unique(5 * steps + drafts, return_inverse=True)
+        drafted = [
+            [count] * draft
+            for count, draft in zip(*(n.tolist() for n in np.divmod(kinds, 5)), strict=True)
         ]
-        is_voter = ~aborted & (votes < 4)
+        kept = [
+            [int(n * _ACCEPTANCE[: place + 1].prod()) for place, n in enumerate(row)]
+            for row in drafted
+        ]
         _copy(
             connection,
             "branches",
@@ -259,9 +271,9 @@ class _Jobs:
                 "num_speculative_tokens": drafts,
                 "finish_reason": np.where(aborted, "abort", "stop"),
                 "text": "3+4=7",
-                "answer": np.where(is_voter, _ANSWERS[votes], _NULL),
-                "vote_class": np.where(is_voter, votes.astype(str), _NULL),
-                "is_correct": np.where(is_voter, np.where(votes == 0, "t", "f"), _NULL),
+                "answer": np.ma.array(_ANSWERS[votes], mask=is_silent),
+                "vote_class": np.ma.array(votes, mask=is_silent),
+                "is_correct": np.ma.array(votes == 0, mask=is_silent),
                 "queued_at": self._at(queued_s),
                 "started_at": self._at(queued_s + queue_s),
                 "finished_at": self._at(ended_s),
@@ -271,40 +283,41 @@ class _Jobs:
                 "prompt_tokens": 40,
                 "completion_tokens": tokens,
                 "num_steps": steps,
-                "drafted_by_position": _arrays(drafted, drafts),
-                "accepted_by_position": _arrays(kept, drafts),
+                "drafted_by_position": _arrays(drafted)[kind],
+                "accepted_by_position": _arrays(kept)[kind],
                 "num_rows": rows,
             },
             num,
         )
+        return _hours(self._at(ended_s))
 
     def _at(self, seconds: Array) -> Array:
         return _instants(self.begin, seconds)
 
 
 def _instants(begin: datetime, seconds: Array) -> Array:
-    """Instants as text, without a zone."""
+    """Instants of UTC, without a zone."""
     first = np.datetime64(begin.replace(tzinfo=None), "us")
-    return np.datetime_as_string(first + (seconds * 1e6).astype("timedelta64[us]"))
+    return first + (seconds * 1e6).astype("timedelta64[us]")
 
 
-def _arrays(columns: Sequence[Array], lengths: Array) -> list[str]:
-    """Arrays as Postgres writes them, the first so many columns of each row."""
-    rows = zip(*(column.tolist() for column in columns), strict=True)
-    return [
-        "{" + ",".join(map(str, row[:length])) + "}"
-        for row, length in zip(rows, lengths.tolist(), strict=True)
-    ]
+def _hours(instants: Array) -> set[datetime]:
+    return set(np.unique(instants.astype("datetime64[h]")).tolist())
+
+
+def _arrays(rows: Sequence[Sequence[int]]) -> Array:
+    """Arrays as Postgres writes them."""
+    return np.array(["{" + ",".join(map(str, row)) + "}" for row in rows])
 
 
 def _copy(connection: psycopg.Connection, table: str, columns: Mapping[str, Any], num: int) -> None:
-    """Copy columns into a table; one value stands for all rows."""
-    texts = [
-        map(str, column.tolist() if isinstance(column, np.ndarray) else column)
-        if isinstance(column, np.ndarray | list)
-        else [str(column)] * num
-        for column in columns.values()
-    ]
-    lines = "".join(f"{line}\n" for line in map("\t".join, zip(*texts, strict=True)))
-    with connection.cursor().copy(f"COPY {table} ({', '.join(columns)}) FROM STDIN") as copy:
-        copy.write(lines)
+    """Copy columns into a table; one value stands for all rows, what is masked is NULL."""
+    arrays = {
+        name: pa.array(column) if isinstance(column, np.ndarray) else pa.repeat(column, num)
+        for name, column in columns.items()
+    }
+    lines = io.BytesIO()
+    write_csv(pa.table(arrays), lines, WriteOptions(include_header=False))
+    statement = f"COPY {table} ({', '.join(columns)}) FROM STDIN (FORMAT csv)"
+    with connection.cursor().copy(statement) as copy:
+        copy.write(lines.getbuffer())

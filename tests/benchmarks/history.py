@@ -14,6 +14,10 @@ Falsified when: a median at the largest size is over 100 ms, it is more than 1.3
 smallest, or a percentile is off by more than 1%.
 
     python -m tests.benchmarks.history --branches 1000000 10000000
+
+With `--folder` the histories stay there, and a later run only measures. While they are loaded
+Postgres leaves out `fsync` and has room for its log, and two threads sum up; reports are asked of a
+Postgres with its defaults.
 """
 
 import argparse
@@ -22,8 +26,9 @@ import statistics
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -44,6 +49,9 @@ from tests import history
 END = datetime(2026, 11, 1, tzinfo=UTC)
 DAYS = 30
 KEY = "sk-slk-benchmark"
+NUM_THREADS = 2
+"""That sum up days at the same time; the scheduler has one."""
+
 MONTH, WEEK, DAY = timedelta(days=DAYS), timedelta(days=7), timedelta(days=1)
 QUESTIONS: dict[str, tuple[str, timedelta, dict[str, str]]] = {
     "latency, month": ("latency", MONTH, {}),
@@ -97,19 +105,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--branches", type=int, nargs="+", default=[100_000, 1_000_000])
     parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--folder", type=Path, help="Keep the histories, or use those kept there.")
+    parser.add_argument("--load-only", action="store_true")
     args = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="slackline-history-") as folder, ExitStack() as stack:
-        Path(folder).chmod(0o755)
-        postgres = Postgres(Path(folder) / "postgres")
-        stack.enter_context(running(postgres.child(), Path(folder)))
-        records = []
+    with ExitStack() as stack:
+        folder = args.folder or Path(
+            stack.enter_context(tempfile.TemporaryDirectory(prefix="slackline-history-"))
+        )
+        folder.mkdir(mode=0o755, exist_ok=True)
+        folder.chmod(0o755)
+        records = [kept(folder, num_branches) for num_branches in args.branches]
+        if args.load_only:
+            return
+        postgres = Postgres(folder / "postgres")
+        stack.enter_context(running(postgres.child(), folder))
         stores = []
-        for number, num_branches in enumerate(args.branches):
-            url, record = loaded(postgres.url, f"history_{number}", num_branches)
-            client = stack.enter_context(served(url, Path(folder) / str(number)))
+        for record, num_branches in zip(records, args.branches, strict=True):
+            url = database_url(postgres, num_branches)
+            client = stack.enter_context(served(url, folder / str(num_branches)))
             stores.append(Store(num_branches, url, client))
-            records.append(record | exactness(stores[-1]))
-            print(json.dumps(records[-1]), flush=True)
+            record |= exactness(stores[-1])
+            print(json.dumps(record), flush=True)
         medians = measure(stores, args.rounds)
     largest, smallest = medians[max(args.branches)], medians[min(args.branches)]
     claimed = [name for name in QUESTIONS if name != ODD]
@@ -124,13 +140,37 @@ def main() -> None:
     print(json.dumps(summary))
 
 
-def loaded(server_url: str, name: str, num_branches: int) -> tuple[str, dict[str, Any]]:
-    """Load and sum up one history; returns the database's URL and what it took."""
-    url = make_url(server_url).set(database=name).render_as_string(hide_password=False)
-    with psycopg.connect(driver_url(server_url), autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}".encode())
+def kept(folder: Path, num_branches: int) -> dict[str, Any]:
+    """Load and sum up a history unless the folder has it; returns what it took."""
+    file = folder / f"{num_branches}.json"
+    if not file.exists():
+        postgres = Postgres(folder / "postgres")
+        with running(_hasty(postgres.child()), folder):
+            with psycopg.connect(driver_url(postgres.url), autocommit=True) as connection:
+                name = f"history_{num_branches}"
+                connection.execute(f"DROP DATABASE IF EXISTS {name}".encode())
+                connection.execute(f"CREATE DATABASE {name}".encode())
+            record = loaded(database_url(postgres, num_branches), num_branches)
+        file.write_text(json.dumps(record))
+        print(json.dumps(record), flush=True)
+    return dict(json.loads(file.read_text()))
+
+
+def _hasty(spec: ChildSpec) -> ChildSpec:
+    options = ("fsync=off", "full_page_writes=off", "max_wal_size=16GB", "autovacuum=off")
+    return replace(spec, argv=(*spec.argv, *(f"--{option}" for option in options)))
+
+
+def database_url(postgres: Postgres, num_branches: int) -> str:
+    """Where the history of this size is."""
+    name = f"history_{num_branches}"
+    return make_url(postgres.url).set(database=name).render_as_string(hide_password=False)
+
+
+def loaded(url: str, num_branches: int) -> dict[str, Any]:
+    """Load and sum up one history; returns what it took."""
     migrate.upgrade(url)
-    sessions = session_factory(connect(url, pool_size=1))
+    sessions = session_factory(connect(url, pool_size=NUM_THREADS))
     with transaction(sessions) as session:
         for table in TABLES:
             for number in range(DAYS // 7 + 2):
@@ -144,10 +184,13 @@ def loaded(server_url: str, name: str, num_branches: int) -> tuple[str, dict[str
     now = END + timedelta(hours=2)
     with transaction(sessions) as session:
         days = due_days(session, now=now)
-    num_hours = 0
-    for day in days:
+
+    def sum_up(day: datetime) -> int:
         with transaction(sessions) as session:
-            num_hours += roll_up_day(session, day, now=now)
+            return roll_up_day(session, day, now=now)
+
+    with ThreadPoolExecutor(NUM_THREADS) as pool:
+        num_hours = sum(pool.map(sum_up, days))
     sum_up_s = time.perf_counter() - began_s
     with psycopg.connect(driver_url(url), autocommit=True) as connection:
         connection.execute("VACUUM ANALYZE")
@@ -158,13 +201,14 @@ def loaded(server_url: str, name: str, num_branches: int) -> tuple[str, dict[str
             " pg_total_relation_size('rollups')"
         ).fetchone()
     assert sizes is not None
-    return url, {
+    return {
         "num_branches": sizes[0],
         "num_jobs": sizes[1],
         "num_rollups": sizes[2],
         "branches_mib": sizes[3] / 2**20,
         "rollups_mib": sizes[4] / 2**20,
         "load_s": load_s,
+        "sum_up_s": sum_up_s,
         "sum_up_ms_per_hour": 1000 * sum_up_s / num_hours,
     }
 
@@ -172,7 +216,7 @@ def loaded(server_url: str, name: str, num_branches: int) -> tuple[str, dict[str
 @contextmanager
 def served(url: str, folder: Path) -> Iterator[httpx.Client]:
     """A client of the real API command on a database."""
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     port = free_port()
     address = f"http://127.0.0.1:{port}"
     env = {"DATABASE_URL": url, "SLACKLINE_LOCAL_KEY": KEY}
