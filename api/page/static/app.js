@@ -92,19 +92,30 @@ document.addEventListener("keydown", (event) => {
 document.getElementById("open-keys").onclick = () => document.getElementById("keys-dialog").showModal();
 document.getElementById("open-key").onclick = () => askKey("").then(() => begin());
 
+const RETRY_MS = 5000;
+let askedForTenant = 0;
+
 /** Says whose jobs are shown; a simulated history belongs to tenants of that name. */
 async function tellTenant() {
+  const turn = (askedForTenant += 1);
   const place = document.getElementById("tenant");
   place.textContent = "";
   place.classList.remove("simulated");
-  const { name } = await call("/v1/tenant");
-  place.textContent = name;
-  place.classList.toggle("simulated", name.endsWith("(simulated)"));
+  try {
+    const { name } = await call("/v1/tenant");
+    // Another key was given meanwhile.
+    if (turn !== askedForTenant) return;
+    place.textContent = name;
+    place.classList.toggle("simulated", name.endsWith("(simulated)"));
+  } catch (error) {
+    // A view says itself what is wrong when the API does not answer.
+    if (error.status >= 400 && error.status < 500) return;
+    setTimeout(() => turn === askedForTenant && tellTenant(), RETRY_MS);
+  }
 }
 
 function begin() {
-  // A view says itself what is wrong when the API does not answer.
-  tellTenant().catch(() => null);
+  tellTenant();
   enter();
 }
 
