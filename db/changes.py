@@ -7,8 +7,8 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from db import events
-from db.jobs import store_plan
 from db.models import Job, OpenaiBatchJob, Problem
+from db.plans import store_plan
 from scheduler.core.decisions import Admitted
 from scheduler.core.event_kinds import EventKind
 from scheduler.core.states import LIVE

@@ -1,7 +1,7 @@
-"""Jobs: submitted by a tenant, planned by the scheduler, ended by their problems or a cancel."""
+"""Jobs: submitted by a tenant, started by a worker, ended by their problems or a cancel."""
 
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import uuid_utils
@@ -10,11 +10,11 @@ from sqlalchemy.orm import Session
 
 from db import events
 from db.models import Job
+from db.plans import forecast_columns, plan_columns
 from scheduler.core.branch_options import BranchOptions
-from scheduler.core.decisions import Admitted, PlanReason
+from scheduler.core.decisions import Admitted
 from scheduler.core.event_kinds import EventKind
 from scheduler.core.grading import BY_EQUIVALENCE, Grading
-from scheduler.core.plan import Forecast, Plan
 from scheduler.core.shrinkage import ANY_FAMILY
 from scheduler.core.states import JOB_TRANSITIONS, LIVE, JobState, sources_of
 
@@ -60,7 +60,7 @@ def insert_job(
     Args:
         decision: The explanation of the admission as plain JSON, for the history.
     """
-    forecast = _forecast_columns(admitted.forecast, job.created_at)
+    forecast = forecast_columns(admitted.forecast, job.created_at)
     session.execute(
         insert(Job).values(
             id=job.id,
@@ -167,51 +167,6 @@ def jobs_by_slack(session: Session, tenant_id: str, *, limit: int, now: datetime
     )
 
 
-def store_plan(
-    session: Session,
-    job_id: str,
-    plan: Plan,
-    forecast: Forecast,
-    *,
-    now: datetime,
-    reason: PlanReason | None = None,
-) -> bool:
-    """Put a split in force with its forecast; False when the job is no longer live.
-
-    An event with both splits is recorded only when they differ, so that refreshed forecasts do not
-    flood the history.
-    """
-    columns = plan_columns(plan)
-    before = session.execute(
-        select(*(getattr(Job, name) for name in columns))
-        .where(Job.id == job_id, Job.state.in_(LIVE))
-        .with_for_update(key_share=True)
-    ).first()
-    if before is None:
-        return False
-    session.execute(
-        update(Job)
-        .where(Job.id == job_id, Job.state.in_(LIVE))
-        .values(**columns, **_forecast_columns(forecast, now))
-    )
-    if tuple(before) != tuple(columns.values()):
-        events.record(
-            session,
-            job_id=job_id,
-            kind=EventKind.PLAN_STORED,
-            data={
-                **columns,
-                "finish_p50_s": forecast.finish_p50_s,
-                "finish_p95_s": forecast.finish_p95_s,
-                "accuracy": forecast.accuracy,
-                "reason": reason,
-                "before": None if before.num_branches is None else before._asdict(),
-            },
-            now=now,
-        )
-    return True
-
-
 def start_job(session: Session, job_id: str, *, now: datetime) -> bool:
     """Move a queued job to running; True for the first batch that is claimed."""
     started = session.scalar(
@@ -239,23 +194,3 @@ def request_cancel(session: Session, tenant_id: str, job_id: str, *, now: dateti
         return False
     events.record(session, job_id=job_id, kind=EventKind.JOB_CANCELLING, data={}, now=now)
     return True
-
-
-def plan_columns(plan: Plan) -> dict[str, int | float]:
-    """What a job's row and the event of a plan hold of it."""
-    return {
-        "num_branches": plan.num_branches,
-        "num_speculative_tokens": plan.num_speculative_tokens,
-        "plan_max_tokens": plan.max_tokens,
-        "wave_size": plan.wave_size,
-        "stop_gain": plan.stop_gain,
-        "plan_max_branches": plan.max_branches,
-    }
-
-
-def _forecast_columns(forecast: Forecast, now: datetime) -> dict[str, datetime | float]:
-    return {
-        "predicted_finish_at": now + timedelta(seconds=forecast.finish_p50_s),
-        "predicted_finish_p95_at": now + timedelta(seconds=forecast.finish_p95_s),
-        "predicted_accuracy": forecast.accuracy,
-    }

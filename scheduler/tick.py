@@ -24,7 +24,7 @@ from db.endings import (
     finish_jobs,
     note_plan_failure,
 )
-from db.jobs import store_plan
+from db.plans import store_plan
 from db.risks import note_risk
 from db.session import SessionFactory, transaction
 from db.snapshot import read_snapshot

@@ -6,7 +6,7 @@ from itertools import pairwise
 from statistics import fmean
 from typing import Any
 
-from db.jobs import plan_columns
+from db.plans import plan_columns
 from db.progress import JobProgress
 from infra.simulated.fleets import MARK
 from infra.simulated.run import MAX_BRANCHES, Ended

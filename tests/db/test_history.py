@@ -10,8 +10,9 @@ from db.batches import finish_batch, lose_batches
 from db.branches import insert_branches
 from db.endings import expire_jobs, finish_jobs
 from db.events import list_events
-from db.jobs import insert_job, store_plan
+from db.jobs import insert_job
 from db.keys import ensure_local_tenant
+from db.plans import store_plan
 from db.problems import answer_problems
 from db.session import SessionFactory, transaction
 from scheduler.core.decisions import Admitted, PlanReason

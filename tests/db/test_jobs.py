@@ -6,9 +6,10 @@ from sqlalchemy import delete, select
 
 from db.endings import cancelling_jobs, finish_cancelled, finish_jobs
 from db.events import list_events
-from db.jobs import get_job, insert_job, list_jobs, request_cancel, store_plan
+from db.jobs import get_job, insert_job, list_jobs, request_cancel
 from db.keys import LOCAL_TENANT, create_tenant, ensure_local_tenant
 from db.models import Job, Problem
+from db.plans import store_plan
 from db.problems import answer_problems
 from db.progress import JobProgress, job_progress, jobs_progress
 from db.session import SessionFactory

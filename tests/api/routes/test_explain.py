@@ -10,8 +10,8 @@ from sqlalchemy import update
 from db import events
 from db.batches import lose_batches
 from db.endings import expire_jobs, finish_jobs
-from db.jobs import store_plan
 from db.models import Job, JobEvent
+from db.plans import store_plan
 from db.problems import answer_problems
 from db.session import SessionFactory, transaction
 from scheduler.core.config import SchedulerConfig
