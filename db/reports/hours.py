@@ -10,7 +10,7 @@ its mark, and makes later ones wait until it is done.
 from collections.abc import Iterable
 from datetime import datetime
 
-from sqlalchemy import func, select, text, update
+from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
 from db.models import HistoryHour
@@ -22,11 +22,26 @@ WITH made AS (
     INSERT INTO history_hours (hour, state)
     SELECT hour, 'stale' FROM unnest(CAST(:hours AS timestamptz[])) AS hour
     ON CONFLICT DO NOTHING
-    RETURNING hour, state
+    RETURNING hour
 ), held AS (
-    SELECT hour, state FROM history_hours WHERE hour = ANY(:hours) ORDER BY hour FOR SHARE
+    SELECT hour FROM history_hours
+    WHERE hour = ANY(:hours) AND state <> 'rolled'
+    ORDER BY hour
+    FOR SHARE
 )
-SELECT hour, state FROM made UNION ALL SELECT hour, state FROM held
+SELECT hour FROM made UNION ALL SELECT hour FROM held
+""")
+
+# These are not shared first: two who share a mark and want to change it wait for each other.
+_MARK_AGAIN = text("""
+UPDATE history_hours SET state = 'stale'
+WHERE hour IN (
+    SELECT hour FROM history_hours
+    WHERE hour = ANY(:hours) AND state = 'rolled'
+    ORDER BY hour
+    FOR NO KEY UPDATE
+)
+RETURNING hour
 """)
 
 
@@ -34,17 +49,10 @@ def mark_ended(session: Session, instants: Iterable[datetime]) -> None:
     """Let reports know of rows that ended at these instants; call it in their transaction."""
     hours = {Every.HOUR.begin(at) for at in instants}
     while hours:
-        marks = session.execute(_MARK, {"hours": sorted(hours)})
-        states = {mark.hour: mark.state for mark in marks}
-        late = [hour for hour, state in states.items() if state == "rolled"]
-        if late:
-            session.execute(
-                update(HistoryHour)
-                .where(HistoryHour.hour.in_(late), HistoryHour.state == "rolled")
-                .values(state="stale")
-            )
+        hours -= set(session.scalars(_MARK, {"hours": sorted(hours)}))
+        if hours:
+            hours -= set(session.scalars(_MARK_AGAIN, {"hours": sorted(hours)}))
         # One that another writer made in the same moment was not seen: look again, and hold it.
-        hours -= states.keys()
 
 
 def stale_between(session: Session, since: datetime, until: datetime) -> set[datetime]:
