@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 import numpy as np
 
 from api.schemas.timelines import SpanOut, VoteOut, WorkerTimelineOut
-from db.branches import FINISHED
+from db.branches import COUNTED_REASONS
 from db.models import Branch
 from db.timeline import NUM_MOMENTS, MomentSum, Span
 from scheduler.core.stopping import plurality
@@ -66,7 +66,7 @@ def _first_token_at(span: Span) -> datetime | None:
 def vote_views(branches: Sequence[Branch]) -> list[VoteOut]:
     """The votes of a problem's branches, most first."""
     finished = sorted(
-        (branch for branch in branches if branch.finish_reason in FINISHED),
+        (branch for branch in branches if branch.finish_reason in COUNTED_REASONS),
         key=lambda branch: (branch.finished_at, branch.branch_index),
     )
     by_class: dict[int, list[Branch]] = defaultdict(list)

@@ -12,7 +12,7 @@ from db.records import records
 from db.reports.facts import held_s, num_rejected
 from db.reports.hours import mark_ended
 
-FINISHED = ("stop", "length")
+COUNTED_REASONS = ("stop", "length")
 """Finish reasons of branches that count; the others ended without an outcome of their own."""
 
 
@@ -61,7 +61,11 @@ def insert_branches(
     counts once however often it is sent. The row of an aborted or failed branch is kept for its
     cost until the index runs again: the next row of that index replaces it, and carries its cost.
     """
-    return _write(session, _INSERT_HELD, rows, batch_id=batch_id, epoch=epoch)
+    ended = _write(session, _INSERT_HELD, rows, batch_id=batch_id, epoch=epoch)
+    if ended is None:
+        return False
+    mark_ended(session, ended)
+    return True
 
 
 def write_off_branches(
@@ -79,26 +83,30 @@ def write_off_branches(
         replace(row, finish_reason="abort", answer=None, vote_class=None, is_correct=None)
         for row in rows
     ]
-    if late and _write(session, _INSERT_LATE, late, batch_id=batch_id):
+    ended = _write(session, _INSERT_LATE, late, batch_id=batch_id) if late else None
+    if ended is not None:
         for row in late:
-            found = session.scalars(_ADD_TRY, _try(row) | {"batch_id": batch_id})
-            mark_ended(session, found)
+            ended.update(session.scalars(_ADD_TRY, _try(row) | {"batch_id": batch_id}))
+        # Once for all: writers that hold some hours and want more could wait for each other.
+        mark_ended(session, ended)
     return late
 
 
 def _write(
     session: Session, statement: TextClause, rows: Sequence[BranchRow], **batch: int
-) -> bool:
-    """Store rows of the batch that the statement finds; False when it finds none."""
+) -> set[datetime] | None:
+    """Store rows of the batch that the statement finds.
+
+    Returns:
+        When what it changed had ended, for `mark_ended`; None when there is no such batch.
+    """
     found = (
         session.connection().execute(statement, {"rows": records(rows), **batch}).scalars().all()
     )
     if not found:
-        return False
+        return None
     # The cost of a branch that is replaced moves to the hour of its next try.
-    replaced = {at for at in found if at is not None}
-    mark_ended(session, replaced | {row.finished_at for row in rows})
-    return True
+    return {at for at in found if at is not None} | {row.finished_at for row in rows}
 
 
 _COLUMNS = tuple(field.name for field in fields(BranchRow))
@@ -167,7 +175,7 @@ def _try(row: BranchRow) -> dict[str, object]:
         "problem_id": row.problem_id,
         "branch_index": row.branch_index,
         "queued_at": row.queued_at,
-        "finished": list(FINISHED),
+        "finished": list(COUNTED_REASONS),
         "row_s": max(0.0, held.total_seconds()),
         "tokens": row.completion_tokens + rejected,
     }

@@ -9,7 +9,7 @@ from sqlalchemy import and_, select, update
 from sqlalchemy.orm import Session
 
 from db import events
-from db.branches import FINISHED
+from db.branches import COUNTED_REASONS
 from db.jobs import start_job
 from db.learning import learned_profiles
 from db.models import Batch, Branch, Job, Problem, Worker
@@ -196,7 +196,7 @@ def _claimed_problems(
             Branch.finished_at,
         )
         .join(Problem, and_(Branch.problem_id == Problem.id, Branch.job_id == Problem.job_id))
-        .where(*in_batch, Branch.finish_reason.in_(FINISHED))
+        .where(*in_batch, Branch.finish_reason.in_(COUNTED_REASONS))
         .order_by(Branch.finished_at, Branch.branch_index)
     )
     for branch in branches:

@@ -7,21 +7,12 @@ from sqlalchemy import Row, func, select, text
 from sqlalchemy.orm import Session
 
 from db.models import Batch
-from db.reports.facts import SPENT
+from db.reports.facts import SPENT, SPENT_SUMS
 from scheduler.core.costs import Cost, Fate, Spent, cost_of
 from scheduler.core.states import BatchState
 
 _SPENT = text(f"""
-SELECT
-    fate,
-    count(*) AS num_branches,
-    sum(row_s) AS row_s,
-    sum(row_s * num_rejected / nullif(completion_tokens + num_rejected, 0)) AS rejected_row_s,
-    sum(completion_tokens + num_rejected) AS tokens,
-    sum(num_rejected) AS rejected_tokens,
-    sum(prompt_tokens) AS prompt_tokens,
-    sum(retried_row_s) AS retried_row_s,
-    sum(retried_tokens) AS retried_tokens
+SELECT fate, {SPENT_SUMS}
 FROM (
     SELECT {SPENT}
     FROM branches

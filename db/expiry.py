@@ -6,7 +6,7 @@ from datetime import datetime
 from sqlalchemy import TextClause, text
 from sqlalchemy.orm import Session
 
-from db.branches import FINISHED
+from db.branches import COUNTED_REASONS
 from scheduler.core.states import PROBLEM_TRANSITIONS, ProblemState, sources_of
 
 # A vote is for a class of equivalent answers. The winner has the most votes; a tie goes to the
@@ -117,7 +117,7 @@ def _close(
             "otherwise": otherwise.value,
             "error": error,
             "sources": sorted(sources),
-            "finished": list(FINISHED),
+            "finished": list(COUNTED_REASONS),
             "now": now,
         },
     ).all()

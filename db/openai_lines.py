@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import func, insert, select, text
 from sqlalchemy.orm import Session
 
-from db.branches import FINISHED
+from db.branches import COUNTED_REASONS
 from db.models import RefusedLine
 
 
@@ -148,7 +148,7 @@ def lines_page(
             "answered": answered,
             "after": after,
             "limit": limit,
-            "finished": list(FINISHED),
+            "finished": list(COUNTED_REASONS),
         },
     )
     return [LineResult(**row._mapping) for row in rows]

@@ -11,7 +11,7 @@ from operator import attrgetter
 from sqlalchemy import Row, select, text
 from sqlalchemy.orm import Session
 
-from db.branches import FINISHED
+from db.branches import COUNTED_REASONS
 from db.last_read import Views, Workers
 from db.learning import learned_profiles
 from db.models import Tenant, Worker
@@ -117,7 +117,7 @@ def read_snapshot(session: Session, now: datetime) -> Snapshot:
     agree to the row.
     """
     jobs = session.execute(_LIVE_JOBS)
-    batches = session.execute(_LIVE_BATCHES, {"finished": list(FINISHED)})
+    batches = session.execute(_LIVE_BATCHES, {"finished": list(COUNTED_REASONS)})
     workers = session.scalars(
         select(Worker)
         .where(Worker.stopped_at.is_(None), Worker.heartbeat_at > now - _FORGET_WORKER_AFTER)

@@ -6,13 +6,13 @@ from datetime import datetime
 from sqlalchemy.orm import Session
 
 from db.reports.cells import GroupBy, Key, Selection, Subject, read, summed_of_branches
-from db.reports.facts import BRANCH_KEY, ENDED, SPENT, hour_of
+from db.reports.facts import BRANCH_KEY, ENDED, SPENT, SPENT_SUMS, hour_of
 from db.reports.periods import Every
 from db.reports.sums import Sums
 from scheduler.core.costs import Amount, Fate, Parts, Spent, cost_of
 
-# A part holds the sums of one fate.
-_PARTS = {fate: part for part, fate in enumerate(Fate)}
+# A part holds the sums of one fate. Rollups are stored with these numbers: none may change.
+_PARTS = {Fate.COUNTED: 0, Fate.CANCELLED: 1, Fate.LOST: 2}
 _BRANCHES, _ROW_S, _REJECTED_ROW_S, _TOKENS, _REJECTED, _PROMPT = range(6)
 
 _PART_OF_FATE = " ".join(f"WHEN '{fate}' THEN {part}" for fate, part in _PARTS.items())
@@ -26,14 +26,7 @@ WITH held AS MATERIALIZED (
 ), spent AS (
     SELECT {BRANCH_KEY},
         CASE fate {_PART_OF_FATE} END AS own,
-        count(*) AS num_branches,
-        sum(row_s) AS row_s,
-        sum(row_s * num_rejected / nullif(completion_tokens + num_rejected, 0)) AS rejected_row_s,
-        sum(completion_tokens + num_rejected) AS tokens,
-        sum(num_rejected) AS rejected_tokens,
-        sum(prompt_tokens) AS prompt_tokens,
-        sum(retried_row_s) AS retried_row_s,
-        sum(retried_tokens) AS retried_tokens
+        {SPENT_SUMS}
     FROM held
     GROUP BY {BRANCH_KEY}, fate
 )

@@ -50,7 +50,10 @@ BRANCH_DIMENSIONS = f"""
 """
 
 ENDED = "branches.finished_at >= :since AND branches.finished_at < :until"
-FINISHED = f"{ENDED} AND branches.finish_reason IN ('stop', 'length')"
+"""SQL for branches that ended in a stretch of time."""
+
+COUNTED = f"{ENDED} AND branches.finish_reason IN ('stop', 'length')"
+"""SQL for those of them that count in a vote."""
 
 # A job's split is the last that was in force.
 JOB_DIMENSIONS = f"""
@@ -69,7 +72,7 @@ JOB_DIMENSIONS = f"""
 
 def held_s(table: str) -> str:
     """SQL for the seconds that a branch held a row; 0 for one that never left the queue."""
-    return f"greatest(0, extract(epoch FROM {table}.finished_at - {table}.started_at))"
+    return f"greatest(0, date_part('epoch', {table}.finished_at - {table}.started_at))"
 
 
 def num_rejected(table: str) -> str:
@@ -96,3 +99,15 @@ SPENT = f"""
     branches.retried_tokens
 """
 """What a branch cost, as columns of `branches` and `batches`; see `scheduler.core.costs`."""
+
+SPENT_SUMS = """
+    count(*) AS num_branches,
+    sum(row_s) AS row_s,
+    sum(row_s * num_rejected / nullif(completion_tokens + num_rejected, 0)) AS rejected_row_s,
+    sum(completion_tokens + num_rejected) AS tokens,
+    sum(num_rejected) AS rejected_tokens,
+    sum(prompt_tokens) AS prompt_tokens,
+    sum(retried_row_s) AS retried_row_s,
+    sum(retried_tokens) AS retried_tokens
+"""
+"""Sums over the columns of `SPENT`, for branches of one fate."""

@@ -7,13 +7,14 @@ from sqlalchemy.orm import Session
 
 from db.reports.attainment import Ended, ended_jobs
 from db.reports.cells import GroupBy, Selection, Subject, order, read, summed_of_branches
-from db.reports.facts import BRANCH_KEY, FINISHED, hour_of, sketch_bin
+from db.reports.facts import BRANCH_KEY, COUNTED, hour_of, sketch_bin
 from db.reports.periods import Every
 from db.reports.sums import Percentiles, Sums
 
 _COUNT, _QUEUE, _TTFT, _TPOT, _E2E = range(5)
 
-# Bins are found once, before there is a row for each stage.
+# Bins are found once, before there is a row for each stage. They are not counted here: few
+# branches of a batch share one.
 _FACTS = f"""
 WITH finished AS MATERIALIZED (
     SELECT {BRANCH_KEY},
@@ -24,18 +25,17 @@ WITH finished AS MATERIALIZED (
     FROM (
         SELECT {hour_of("finished_at")} AS hour, batch_id, num_speculative_tokens,
             queue_time_s, ttft_s, decode_time_s / nullif(completion_tokens - 1, 0) AS tpot_s,
-            extract(epoch FROM finished_at - queued_at)::float8 AS e2e_latency_s
+            date_part('epoch', finished_at - queued_at) AS e2e_latency_s
         FROM branches
-        WHERE {FINISHED}
+        WHERE {COUNTED}
     ) AS branch
 )
-SELECT {BRANCH_KEY}, part, bin, count(*) AS weight
+SELECT {BRANCH_KEY}, part, bin, 1::float8 AS weight
 FROM finished
 CROSS JOIN LATERAL (
     VALUES ({_COUNT}, 0), ({_QUEUE}, queue), ({_TTFT}, ttft), ({_TPOT}, tpot), ({_E2E}, e2e)
 ) AS fact (part, bin)
 WHERE bin IS NOT NULL
-GROUP BY {BRANCH_KEY}, part, bin
 """
 
 SUBJECT = Subject("latency", summed_of_branches(_FACTS))

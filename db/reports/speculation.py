@@ -7,7 +7,7 @@ from datetime import datetime
 from sqlalchemy.orm import Session
 
 from db.reports.cells import GroupBy, Key, Selection, Subject, read, summed_of_branches
-from db.reports.facts import BRANCH_KEY, FINISHED, hour_of, sketch_bin
+from db.reports.facts import BRANCH_KEY, COUNTED, hour_of, sketch_bin
 from db.reports.periods import Every
 from db.reports.sums import Percentiles, Sums
 
@@ -30,12 +30,11 @@ WITH decoded AS MATERIALIZED (
         drafted_by_position,
         accepted_by_position
     FROM branches
-    WHERE {FINISHED} AND num_steps > 0
+    WHERE {COUNTED} AND num_steps > 0
 )
-SELECT {BRANCH_KEY}, code AS part, {sketch_bin("tpot_s")} AS bin, count(*) AS weight
+SELECT {BRANCH_KEY}, code AS part, {sketch_bin("tpot_s")} AS bin, 1::float8 AS weight
 FROM decoded
 WHERE tpot_s IS NOT NULL
-GROUP BY {BRANCH_KEY}, part, bin
 UNION ALL
 SELECT {BRANCH_KEY}, -code, bin, weight
 FROM (

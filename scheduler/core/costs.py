@@ -78,7 +78,10 @@ class Cost:
 def cost_of(spent: Iterable[Spent]) -> Cost:
     """Split what was spent into its parts."""
     all_spent = tuple(spent)
-    counted, cancelled, lost = ([each for each in all_spent if each.fate is fate] for fate in Fate)
+    counted, cancelled, lost = (
+        [each for each in all_spent if each.fate is fate]
+        for fate in (Fate.COUNTED, Fate.CANCELLED, Fate.LOST)
+    )
     return Cost(
         num_branches=sum(each.num_branches for each in all_spent),
         prompt_tokens=sum(each.prompt_tokens for each in all_spent),

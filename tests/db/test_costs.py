@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from db.batches import cancel_job_batches, finish_batch, lose_batches
-from db.branches import FINISHED, BranchRow, insert_branches, write_off_branches
+from db.branches import COUNTED_REASONS, BranchRow, insert_branches, write_off_branches
 from db.costs import job_cost, num_lost_batches
 from db.session import SessionFactory
 from scheduler.core.costs import Parts
@@ -35,7 +35,7 @@ def drawn_row(rng: np.random.Generator, problem_id: int, index: int, reason: str
         "accepted_by_position": [int(rng.integers(0, n + 1)) for n in drafted],
         "finish_reason": reason,
     }
-    make = branch_row if reason in FINISHED else unfinished_row
+    make = branch_row if reason in COUNTED_REASONS else unfinished_row
     return make(problem_id, index, **overrides)
 
 
@@ -76,7 +76,7 @@ def test_every_try_is_in_one_part(sessions: SessionFactory, seed: int) -> None:
                         continue
                     reason = str(rng.choice(["stop", "length", "abort", "error"]))
                     rows.append(drawn_row(rng, problem.id, index, reason))
-                    if reason in FINISHED:
+                    if reason in COUNTED_REASONS:
                         done.add((problem.id, index))
                         tries.append((rows[-1], "useful"))
                     elif is_last and reason == "abort":
