@@ -4,29 +4,39 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
+import numpy as np
 from sqlalchemy import Row, text
 from sqlalchemy.orm import Session
 
 from db.reports.cells import Cell, GroupBy, Key, Selection, Subject, Where, read
 from db.reports.facts import COLUMNS, DIMENSIONS, JOB_DIMENSIONS, held_s, hour_of
 from db.reports.periods import Every
-from db.reports.sums import Share, Sums, record
+from db.reports.sums import Share, Sums, packed
 from scheduler.core.intervals import Z95
 from scheduler.core.majority import majority_accuracy
+from scheduler.core.sketch import FloatArray
 
 WIDTHS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64)
 """Numbers of branches that are told of; more branches of a problem count as if they were fewer."""
 
 _PROBLEMS, _RIGHT, _SQUARES, _RIGHT_OF_ALL, _USED_S, _SAVED_S, _SAVED_ENGINE_S = range(7)
 
-# Problems whose branches fell into classes of the same sizes are alike.
+# Problems whose branches fell into classes of the same sizes are alike. Dimensions come last: they
+# are texts, and there are many branches to sort.
 _ALIKE = """
-SELECT hour, {columns}, num_right, others, num_silent, count(*) AS num_problems,
-    sum(row_seconds) AS row_seconds, sum(engine_seconds) AS engine_seconds
-FROM (
-    SELECT hour, {columns}, problem_id,
+WITH job AS MATERIALIZED (
+    SELECT *
+    FROM (
+        SELECT {hour} AS hour, jobs.id, {dimensions}
+        FROM jobs
+        WHERE finished_at >= :since AND finished_at < :until AND state <> 'cancelled'
+    ) AS ended
+    WHERE {where}
+), problem AS (
+    SELECT job_id, problem_id,
         coalesce(sum(votes) FILTER (WHERE is_right), 0)::int AS num_right,
         coalesce(array_agg(votes::int ORDER BY votes)
             FILTER (WHERE vote_class IS NOT NULL AND NOT is_right), '{{}}') AS others,
@@ -34,22 +44,21 @@ FROM (
             AS num_silent,
         sum(row_seconds) AS row_seconds, sum(engine_seconds) AS engine_seconds
     FROM (
-        SELECT hour, {columns}, branches.problem_id, branches.vote_class,
+        SELECT branches.job_id, branches.problem_id, branches.vote_class,
             coalesce(bool_or(branches.is_correct), false) AS is_right,
             count(*) AS votes,
             sum({held}) AS row_seconds, sum({held} / nullif(num_rows, 0)) AS engine_seconds
-        FROM (
-            SELECT {hour} AS hour, jobs.id, {dimensions}
-            FROM jobs
-            WHERE finished_at >= :since AND finished_at < :until AND state <> 'cancelled'
-        ) AS job
+        FROM job
         JOIN problems ON problems.job_id = job.id AND problems.is_correct IS NOT NULL
         JOIN branches ON branches.problem_id = problems.id AND branches.job_id = job.id
-        WHERE branches.finish_reason IN ('stop', 'length') AND {where}
-        GROUP BY hour, {columns}, branches.problem_id, branches.vote_class
+        WHERE branches.finish_reason IN ('stop', 'length')
+        GROUP BY branches.job_id, branches.problem_id, branches.vote_class
     ) AS class
-    GROUP BY hour, {columns}, problem_id
-) AS problem
+    GROUP BY job_id, problem_id
+)
+SELECT hour, {columns}, num_right, others, num_silent, count(*) AS num_problems,
+    sum(row_seconds) AS row_seconds, sum(engine_seconds) AS engine_seconds
+FROM problem JOIN job ON job.id = problem.job_id
 GROUP BY hour, {columns}, num_right, others, num_silent
 """
 
@@ -59,32 +68,55 @@ def _cells(session: Session, since: datetime, until: datetime, where: Where) -> 
         columns=COLUMNS,
         dimensions=JOB_DIMENSIONS,
         hour=hour_of("jobs.finished_at"),
-        held=f"({held_s('branches')})::float8",
+        held=held_s("branches"),
         where=where.sql,
     )
     found = session.execute(text(statement), {"since": since, "until": until, **where.parameters})
+    by_size: dict[int, list[Row[Any]]] = {}
     for row in found:
+        size = row.num_right + sum(row.others) + row.num_silent
+        by_size.setdefault(size, []).append(row)
+    for size, rows in by_size.items():
+        yield from _votes(size, rows)
+
+
+def _votes(size: int, rows: list[Row[Any]]) -> Iterator[Cell]:
+    """Sums of kinds of problems with so many branches, over the widths that these suffice for."""
+    shares = np.array(
+        [_shares(row.num_right, tuple(row.others), row.num_silent) for row in rows]
+    )  # (num_rows, num_widths + 1)
+    share, share_of_all = shares[:, :-1], shares[:, -1:]
+    num, row_s, engine_s = (
+        np.array([getattr(row, name) or 0.0 for row in rows])[:, None]  # (num_rows, 1)
+        for name in ("num_problems", "row_seconds", "engine_seconds")
+    )
+    widths = np.array(WIDTHS[: share.shape[1]])
+    used = widths / size
+    weights = {
+        _PROBLEMS: num,
+        _RIGHT: num * share,
+        _SQUARES: num * share * share,
+        _RIGHT_OF_ALL: num * share_of_all,
+        _USED_S: row_s * used,
+        _SAVED_S: row_s * (1 - used),
+        _SAVED_ENGINE_S: engine_s * (1 - used),
+    }
+    table = np.stack(
+        [np.broadcast_to(of_part, share.shape) for of_part in weights.values()], axis=1
+    )  # (num_rows, num_parts, num_widths)
+    strings = packed(np.array(list(weights))[:, None], widths, table)
+    length = len(strings) // len(rows)
+    for place, row in enumerate(rows):
         dimensions = tuple(getattr(row, name) for name in DIMENSIONS)
-        yield Cell(row.hour, dimensions, record(_votes(row)))
+        yield Cell(row.hour, dimensions, strings[place * length : (place + 1) * length])
 
 
-def _votes(row: Row[Any]) -> Iterator[tuple[int, int, float]]:
-    """Sums of the problems of one kind over the widths that they have branches for."""
-    right, others, silent = row.num_right, tuple(row.others), row.num_silent
-    total = right + sum(others) + silent
-    share_of_all = majority_accuracy(right, others, silent, total)
-    for width in WIDTHS:
-        if width > total:
-            return
-        share = majority_accuracy(right, others, silent, width)
-        spared = (total - width) / total
-        yield _PROBLEMS, width, row.num_problems
-        yield _RIGHT, width, row.num_problems * share
-        yield _SQUARES, width, row.num_problems * share * share
-        yield _RIGHT_OF_ALL, width, row.num_problems * share_of_all
-        yield _USED_S, width, row.row_seconds * width / total
-        yield _SAVED_S, width, row.row_seconds * spared
-        yield _SAVED_ENGINE_S, width, (row.engine_seconds or 0.0) * spared
+@lru_cache(maxsize=65_536)
+def _shares(num_right: int, others: tuple[int, ...], num_silent: int) -> FloatArray:
+    """How often votes over each of `WIDTHS` that has the branches, and over all, are right."""
+    total = num_right + sum(others) + num_silent
+    widths = [*(width for width in WIDTHS if width <= total), total]
+    return np.array([majority_accuracy(num_right, others, num_silent, n) for n in widths])
 
 
 SUBJECT = Subject("votes", _cells)

@@ -14,6 +14,7 @@ from db.reports.facts import BRANCH_DIMENSIONS, BRANCH_KEY, COLUMNS, DIMENSIONS
 from db.reports.hours import extent, stale_between
 from db.reports.periods import Every, Stretch, stretches
 from db.reports.sums import RECORD_SQL, Sums
+from db.session import BINARY
 
 
 def _of_two(first: str, second: str) -> str:
@@ -143,9 +144,9 @@ def _cells_of(parts: str) -> FromRows:
 
     def cells(session: Session, since: datetime, until: datetime, where: Where) -> Iterator[Cell]:
         parameters = {"since": since, "until": until, **where.parameters}
-        for hour, *dimensions, sums in session.execute(
-            text(statement.format(where=where.sql)), parameters
-        ):
+        asked = text(statement.format(where=where.sql))
+        found = session.execute(asked, parameters, execution_options=BINARY)
+        for hour, *dimensions, sums in found:
             yield Cell(hour, tuple(dimensions), sums)
 
     return cells
@@ -205,7 +206,7 @@ def _from_rollups(
         "until": stretch.until,
         **where.parameters,
     }
-    for row in session.execute(text(statement), parameters):
+    for row in session.execute(text(statement), parameters, execution_options=BINARY):
         yield grouping.key(row.dimension, row.bucket), row.sums
 
 

@@ -6,7 +6,7 @@ concatenation: `string_agg` merges histograms inside Postgres, and numpy adds th
 What parts and bins mean is up to each report.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Self
@@ -21,7 +21,7 @@ _BINS = 4096
 
 _RECORD = np.dtype([("part", ">i2"), ("bin", ">i2"), ("weight", ">f8")])
 
-RECORD_SQL = "int2send(part::int2) || int2send(bin::int2) || float8send(weight::float8)"
+RECORD_SQL = "int4send((part::int << 16) | (bin::int & 65535)) || float8send(weight::float8)"
 """One sum of columns `part`, `bin` and `weight`."""
 
 
@@ -78,31 +78,41 @@ class Sums:
         if not len(bins):
             return Percentiles()
         weights = np.concatenate([weights for _, weights in found])
-        distinct, places = np.unique(bins, return_inverse=True)
-        counts = np.bincount(places, weights).astype(float)
-        return Percentiles(*quantiles(distinct, counts, (0.5, 0.9, 0.99)))
+        if len(parts) > 1:
+            bins, places = _distinct(bins)
+            weights = np.bincount(places, weights).astype(float)
+        return Percentiles(*quantiles(bins, weights, (0.5, 0.9, 0.99)))
 
 
 class Strings:
     """Strings of sums, to be added up by several groupings."""
 
-    def __init__(self, strings: Sequence[bytes]) -> None:
-        self._keys, self._weights = _keys_and_weights(b"".join(strings))
-        self._lengths = np.array([len(string) // _RECORD.itemsize for string in strings], int)
+    def __init__(self, keys: IntArray, weights: FloatArray, lengths: IntArray) -> None:
+        self._keys = keys  # (num_sums,), string after string
+        self._weights = weights  # (num_sums,)
+        self._lengths = lengths  # (num_strings,)
 
-    def added(self, groups: IntArray, num_groups: int) -> list[bytes]:
+    @classmethod
+    def of(cls, strings: Sequence[bytes]) -> Self:
+        """Strings as they are stored."""
+        lengths = np.array([len(string) // _RECORD.itemsize for string in strings], int)
+        return cls(*_keys_and_weights(b"".join(strings)), lengths)
+
+    def added(self, groups: IntArray, num_groups: int) -> "Strings":
         """The shortest string of each group, given the group of each string."""
         first = int(self._keys.min(initial=0))
         span = int(self._keys.max(initial=0)) - first + 1
-        keys, places = _distinct(np.repeat(groups, self._lengths) * span + self._keys - first)
-        group, key = np.divmod(keys, span)
-        key += first
-        records = np.empty(len(keys), _RECORD)
-        records["part"] = key // _BINS
-        records["bin"] = key % _BINS - _BINS // 2
-        records["weight"] = np.bincount(places, self._weights, len(keys))
-        ends = np.searchsorted(group, np.arange(num_groups + 1))
-        return [records[begin:end].tobytes() for begin, end in pairwise(ends.tolist())]
+        found, places = _distinct(np.repeat(groups, self._lengths) * span + self._keys - first)
+        group, keys = np.divmod(found, span)
+        weights = np.bincount(places, self._weights, len(found)).astype(float)
+        return Strings(keys + first, weights, np.bincount(group, minlength=num_groups))
+
+    def written(self) -> list[bytes]:
+        """As they are stored."""
+        parts, bins = np.divmod(self._keys, _BINS)
+        records = packed(parts, bins - _BINS // 2, self._weights)
+        ends = np.cumsum(self._lengths) * _RECORD.itemsize
+        return [records[begin:end] for begin, end in pairwise([0, *ends.tolist()])]
 
 
 def _keys_and_weights(records: bytes) -> tuple[IntArray, FloatArray]:
@@ -126,6 +136,8 @@ def _distinct(keys: IntArray) -> tuple[IntArray, IntArray]:
     return np.flatnonzero(occurs) + first, (np.cumsum(occurs) - 1)[keys - first]
 
 
-def record(sums: Iterable[tuple[int, int, float]]) -> bytes:
-    """Bytes of (part, bin, weight)."""
-    return np.array(list(sums), _RECORD).tobytes()
+def packed(parts: IntArray, bins: IntArray, weights: FloatArray) -> bytes:
+    """A string of sums; parts and bins are broadcast to the shape of the weights."""
+    records = np.empty(weights.shape, _RECORD)
+    records["part"], records["bin"], records["weight"] = parts, bins, weights
+    return records.tobytes()

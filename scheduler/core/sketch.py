@@ -46,11 +46,10 @@ def quantiles(bins: IntArray, counts: FloatArray, shares: tuple[float, ...]) -> 
         shares: In [0, 1].
     """
     order = np.argsort(bins)
-    values = value_of(bins[order])
     last = np.cumsum(counts[order]) - 1  # rank of the last value in each bin
-    found = []
-    for share in shares:
-        rank = share * last[-1]
-        lower, upper = values[np.searchsorted(last, [math.floor(rank), math.ceil(rank)])]
-        found.append(float(lower + (rank - math.floor(rank)) * (upper - lower)))
+    ranks = np.array(shares) * last[-1]
+    below = np.floor(ranks)
+    places = np.searchsorted(last, [below, np.ceil(ranks)])
+    lower, upper = value_of(bins[order[places]])  # (num_shares,) each
+    found: list[float] = (lower + (ranks - below) * (upper - lower)).tolist()
     return found

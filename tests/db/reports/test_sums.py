@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from db.reports.sums import Strings, Sums, record
+from db.reports.sums import Strings, Sums, packed
 from scheduler.core.sketch import MAX_BIN
 
 keys = st.tuples(st.integers(-1100, 1100), st.integers(-MAX_BIN, MAX_BIN))
@@ -21,11 +21,11 @@ def test_strings_are_added_by_concatenation(
     expected: Counter[tuple[int, int]] = Counter()
     for key, weight in one + other:
         expected[key] += weight
-    strings = [record((*key, weight) for key, weight in part) for part in (one, other)]
+    strings = [_string(part) for part in (one, other)]
 
     sums = Sums(b"".join(strings))
-    (added,) = Strings(strings).added(np.array([0, 0]), 1)
-    apart = Strings(strings).added(np.array([1, 0]), 3)
+    (added,) = Strings.of(strings).added(np.array([0, 0]), 1).written()
+    apart = Strings.of(strings).added(np.array([1, 0]), 3).written()
 
     for found in (sums, Sums(added), Sums(b"".join(apart))):
         assert found.parts() == sorted({part for part, _ in expected})
@@ -44,3 +44,8 @@ def test_nothing_has_no_parts() -> None:
     assert Sums().parts() == []
     assert Sums().counts(0) == {}
     assert Sums().percentiles(1).p50 is None
+
+
+def _string(sums: list[tuple[tuple[int, int], int]]) -> bytes:
+    table = np.array([(*key, weight) for key, weight in sums], int).reshape(-1, 3)
+    return packed(*table.T)
