@@ -56,28 +56,21 @@ class Span:
 
 
 _MOMENT_SUMS = text("""
-WITH spans AS MATERIALIZED (
-    SELECT
-        worker_name,
-        ARRAY[
-            queued_at,
-            coalesce(started_at, finished_at),
-            CASE
-                WHEN started_at IS NULL OR ttft_s IS NULL THEN finished_at
-                ELSE least(
-                    greatest(queued_at + ttft_s * interval '1 second', started_at), finished_at
-                )
-            END,
-            finished_at
-        ] AS moments
+WITH branch AS MATERIALIZED (
+    SELECT worker_name,
+        date_part('epoch', queued_at - :start_at) AS queued_s,
+        date_part('epoch', coalesce(started_at, finished_at) - :start_at) AS started_s,
+        date_part('epoch', queued_at - :start_at) + CASE WHEN started_at IS NOT NULL THEN ttft_s END
+            AS first_token_s,
+        date_part('epoch', finished_at - :start_at) AS finished_s
     FROM branches
     WHERE job_id = :job_id AND finished_at >= :start_at AND queued_at < :end_at
 ), passed AS (
-    SELECT
-        worker_name,
-        moment - 1 AS moment,
-        greatest(extract(epoch FROM at - :start_at)::double precision, 0) AS offset_s
-    FROM spans CROSS JOIN LATERAL unnest(moments) WITH ORDINALITY AS passed (at, moment)
+    SELECT worker_name, moment, greatest(at_s, 0) AS offset_s
+    FROM branch CROSS JOIN LATERAL (
+        VALUES (0, queued_s), (1, started_s), (3, finished_s),
+            (2, least(greatest(coalesce(first_token_s, finished_s), started_s), finished_s))
+    ) AS passed (moment, at_s)
 )
 SELECT
     worker_name AS worker,
