@@ -58,7 +58,7 @@ class Effort:
 
     Attributes:
         rows: Rows to time, cut at what the engine takes.
-        draft_lengths: Draft lengths to time, those that the engine serves.
+        draft_lengths: Draft lengths to time, or the nearest ones that the engine serves.
         contexts: Context per row in tokens.
         repeats: Steps timed per point; their median counts.
         num_branches: Branches decoded in each run.
@@ -155,7 +155,8 @@ def _measure_steps(
 ) -> list[StepMeasurement]:
     spec = engine.spec
     rows = sorted({min(count, spec.max_num_seqs) for count in effort.rows})
-    lengths = [k for k in effort.draft_lengths if k in spec.draft_lengths]
+    # Its longest too, whichever it is: a plan may choose it, and the fit reaches poorly beyond.
+    lengths = sorted({_nearest(k, spec.draft_lengths) for k in effort.draft_lengths})
     contexts = [tokens for tokens in effort.contexts if tokens < spec.max_model_len]
     grid = [
         (count, length, context)
@@ -177,6 +178,10 @@ def _measure_steps(
         )
         steps.append(StepMeasurement(count, length, context * count, statistics.median(times)))
     return steps
+
+
+def _nearest(wanted: int, served: Sequence[int]) -> int:
+    return min(served, key=lambda length: abs(length - wanted))
 
 
 def _coprime(a: int, b: int) -> bool:

@@ -50,15 +50,15 @@ class KnownEngine:
         decode_ratio: How much longer decoding takes than steps timed alone say.
     """
 
-    def __init__(self, recordings: Path, decode_ratio: float = 1.0) -> None:
+    def __init__(
+        self, recordings: Path, decode_ratio: float = 1.0, spec: EngineSpec = SPEC
+    ) -> None:
+        self.spec = spec
+        self.timed: set[int] = set()
         loaded = load_recordings(recordings, recordings.with_name("problems.jsonl"))
         now = datetime.now(UTC)
-        self._virtual = VirtualReplayEngine(SPEC, TRUTH.scaled(decode_ratio), loaded, now)
+        self._virtual = VirtualReplayEngine(spec, TRUTH.scaled(decode_ratio), loaded, now)
         self._rng = np.random.default_rng(0)
-
-    @property
-    def spec(self) -> EngineSpec:
-        return SPEC
 
     def submit(
         self, requests: Sequence[BranchRequest], events: SimpleQueue[BranchFinished]
@@ -79,6 +79,7 @@ class KnownEngine:
     def measure_step(
         self, *, rows: int, num_speculative_tokens: int, context_tokens: int, repeats: int
     ) -> tuple[float, ...]:
+        self.timed.add(num_speculative_tokens)
         time_s = float(TRUTH.step_time_s(rows, num_speculative_tokens, context_tokens))
         return tuple(time_s * np.exp(0.02 * self._rng.standard_normal(repeats)))
 
@@ -102,6 +103,13 @@ def test_a_known_profile_is_recovered(recordings: Path) -> None:
     assert found.acceptance == pytest.approx(TRUTH.acceptance, abs=0.03)
     assert found.residual_sigma < 0.1
     assert "24 measured points" in found.method
+
+
+def test_the_longest_draft_served_is_timed_whatever_is_asked(recordings: Path) -> None:
+    engine = KnownEngine(recordings, spec=replace(SPEC, draft_lengths=(0, 1, 2)))
+    effort = replace(TINY_EFFORT, draft_lengths=(0, 1, 3, 8))
+    calibrate(engine, [prompt_of(number) for number in range(4)], effort, device="none")
+    assert engine.timed == {0, 1, 2}
 
 
 def test_times_are_those_of_decoding_and_not_of_steps_alone(recordings: Path) -> None:
