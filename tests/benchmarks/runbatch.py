@@ -9,7 +9,9 @@ runs once per width, without drafts (with them, vLLM 0.32.0 samples wrongly on a
 rows, precision and cache as the worker. Its time is that from reading the file to writing the last
 answer, so that loading the model does not count against it. It writes everything at its end: by an
 earlier deadline nothing is answered. Deadlines are fractions and multiples of those times; at each,
-`run-batch` is given the width that is best in hindsight. Slackline knows nothing but the deadline.
+`run-batch` is given the width that is best in hindsight. Slackline knows nothing but the deadline,
+and that nobody comes later (`row_price` 0): otherwise it would keep rows for more such jobs, as
+those of this benchmark come one after another.
 
 Falsified when: at a deadline that the service admits it answers fewer problems right in time.
 
@@ -56,6 +58,8 @@ asyncio.run(main(parse_args()))
 """
 """The build for CPU has no working `vllm` command: it looks for a package of that name."""
 
+LONELY = {"SLACKLINE_SCHEDULER__ROW_PRICE": "0"}
+
 STARTED = "Reading batch from"
 """What run-batch logs when the model is loaded."""
 
@@ -64,16 +68,17 @@ def main() -> None:
     """Runs both; prints a row per deadline and, last, one JSON line."""
     args = parse_arguments()
     problems = first_problems(args.problems)
-    batches = [run_batch(problems, width) for width in args.widths]
-    for batch in batches:
-        print(batch, flush=True)
+    batches = []
+    for width in args.widths:
+        batches.append(run_batch(problems, width))
+        print(batches[-1], flush=True)
     deadlines = sorted(
         {round(factor * batch["elapsed_s"], 1) for batch in batches for factor in args.deadlines}
     )
     rows = []
     with (
         open_folder() as folder,
-        running_stack(folder, "vllm", timeout_s=START_TIMEOUT_S) as stack,
+        running_stack(folder, "vllm", env=LONELY, timeout_s=START_TIMEOUT_S) as stack,
         stack.client() as client,
     ):
         run_job(client, problems[:8], timedelta(minutes=2), 2)  # warms it up

@@ -188,7 +188,11 @@ class VllmEngine:
         async def run() -> T:
             if not self._serving.is_idle:
                 raise RuntimeError("the engine serves branches; wait until it is idle")
-            return await timing()
+            try:
+                return await timing()
+            finally:
+                # What was timed are no branches, and nobody else tells that they have left.
+                self._recorder.idle()
 
         if self._is_closed:
             raise RuntimeError("the engine is closed")

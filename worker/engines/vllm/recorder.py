@@ -5,6 +5,7 @@ requests decoded and with how many tokens, not how long their contexts are; thos
 the prompts that join, the tokens that are sampled and the branches that leave.
 """
 
+import statistics
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -17,15 +18,17 @@ from worker.engines.tally import Tally
 
 @dataclass(frozen=True, slots=True)
 class TimedStep:
-    """One step: when its output arrived (monotonic), and what was in it.
+    """One step, and what was in it.
 
     Attributes:
+        seconds: From the output of the step before, by the clock of vLLM's core; outputs arrive
+            here whenever this process has time for them. None where no branch goes on.
         rows: Branches that decoded.
         decoded_tokens: Tokens computed for them, drafts included.
         prefilled_tokens: Tokens computed for prompts.
     """
 
-    at_s: float
+    seconds: float | None
     rows: int
     decoded_tokens: int
     prefilled_tokens: int
@@ -73,10 +76,11 @@ class Recorder(StatLoggerBase):  # type: ignore[misc]
                 )
             if step.num_ctx_tokens:
                 self.tally.count_prefill(step.num_ctx_tokens)
-            if self.timed is not None:
+            if self.timed is not None and iteration_stats is not None:
+                gaps_s = iteration_stats.inter_token_latencies_iter
                 self.timed.append(
                     TimedStep(
-                        time.perf_counter(),
+                        statistics.median(gaps_s) if gaps_s else None,
                         step.num_generation_requests,
                         step.num_generation_tokens,
                         step.num_ctx_tokens,

@@ -3,6 +3,8 @@
 Theory of operation: rows with prompts of the wanted lengths decode together, and the time between
 the outputs of two full steps in a row is the time of a step, all that lies between steps included.
 Prompts of a row are prefixes of one another, so that most of them come from the prefix cache.
+Prefills are timed several at once: vLLM gives them one step together, or one with rows that decode,
+so that what a step costs anyway is not a prompt's own.
 """
 
 import asyncio
@@ -18,6 +20,8 @@ from worker.engines.vllm.recorder import Recorder, TimedStep
 from worker.engines.vllm.scheduler import DRAFT_LENGTH
 
 _WARM_UP = 2
+_TOGETHER = 8
+"""Prompts prefilled at once."""
 _POLL_S = 0.002
 _names = itertools.count()
 
@@ -79,29 +83,30 @@ async def time_steps(
 async def time_prefills(
     llm: AsyncLLM, num_speculative_tokens: int, prompt_tokens: int, repeats: int
 ) -> tuple[float, ...]:
-    """Returns the seconds of prefills of one prompt by target and draft."""
+    """Returns the seconds per prompt of prefills by target and draft."""
     clock = asyncio.get_running_loop()
     seconds = []
     for _ in range(1 + repeats):
-        name = next(_names)
+        names = [next(_names) for _ in range(_TOGETHER)]
+        # No prompt has the beginning of an earlier one.
+        prompts = [tokens_input(_prompt(10_000 + name, prompt_tokens, llm)) for name in names]
         started_s = clock.time()
-        collector = await llm.add_request(
-            f"timing:{name}",
-            # No prompt has the beginning of an earlier one.
-            tokens_input(_prompt(10_000 + name, prompt_tokens, llm)),
-            _params(1, num_speculative_tokens),
-        )
-        await collector.get()
-        seconds.append(clock.time() - started_s)
+        collectors = [
+            await llm.add_request(f"timing:{name}", prompt, _params(1, num_speculative_tokens))
+            for name, prompt in zip(names, prompts, strict=True)
+        ]
+        for collector in collectors:
+            await collector.get()
+        seconds.append((clock.time() - started_s) / _TOGETHER)
     return tuple(seconds[1:])
 
 
 def _between_full(timed: Sequence[TimedStep], num_rows: int) -> tuple[float, ...]:
     """Seconds of the steps in which all rows decoded, as did those before them."""
     return tuple(
-        step.at_s - before.at_s
+        step.seconds
         for before, step in itertools.pairwise(timed)
-        if before.rows == step.rows == num_rows and not step.prefilled_tokens
+        if before.rows == step.rows == num_rows and not step.prefilled_tokens and step.seconds
     )
 
 

@@ -198,6 +198,11 @@ def test_steps_and_prefills_are_timed_on_an_idle_engine(
     assert all(0 < seconds < 30 for seconds in (*steps, *prefills))
     with pytest.raises(ValueError, match="outside"):
         engine.measure_step(rows=5, num_speculative_tokens=0, context_tokens=90)
+    # What was timed does not count as the context of branches that come after it.
+    before = engine.totals()
+    [event] = decode(engine, branch("after", prompts[0], max_tokens=20))
+    did, metrics = engine.totals().since(before), event.metrics
+    assert did.context_tokens < did.rows * (metrics.prompt_tokens + metrics.completion_tokens)
     events: Events = SimpleQueue()
     engine.submit([branch("a", prompts[0], max_tokens=LONG_TOKENS)], events)
     with pytest.raises(RuntimeError, match="serves branches"):
