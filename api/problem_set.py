@@ -165,14 +165,16 @@ def _problem(place: Place, raw: Any) -> ProblemIn:
 
 
 def _check_lengths(place: Place, problem: ProblemIn, settings: ApiSettings) -> None:
-    for field, text, limit in (
-        ("id", problem.id, settings.max_id_chars),
-        ("prompt", problem.prompt, settings.max_prompt_chars),
-        ("reference_answer", problem.reference_answer, settings.max_reference_chars),
-    ):
+    too_long = {
+        "id_too_long": (problem.id, settings.max_id_chars),
+        "prompt_too_long": (problem.prompt, settings.max_prompt_chars),
+        "reference_answer_too_long": (problem.reference_answer, settings.max_reference_chars),
+    }
+    for code, (text, limit) in too_long.items():
         if text is not None and len(text) > limit:
+            field = code.removesuffix("_too_long")
             raise place.error(
-                f"{field}_too_long",
+                code,
                 field,
                 f"the {field} has {len(text):,} characters; at most {limit:,} are allowed.",
             )

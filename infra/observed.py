@@ -4,11 +4,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from prometheus_client import disable_created_metrics, start_http_server
-from pydantic import Field, ValidationError
+from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from api.client.errors import SlacklineError
 from infra import logs, tracing
+from infra.wrong_settings import naming_wrong_settings
 
 METRICS_PORT = "SLACKLINE_METRICS_PORT"
 
@@ -62,14 +63,8 @@ def metrics_environments(num_processes: int) -> list[dict[str, str]]:
 
 
 def _settings() -> ObservedSettings:
-    try:
+    with naming_wrong_settings():
         return ObservedSettings()
-    except ValidationError as error:
-        wrong = error.errors(include_url=False)[0]
-        name = f"SLACKLINE_{wrong['loc'][0]}".upper()
-        raise SlacklineError(
-            f"Wrong setting {name}: {wrong['msg']}", code="invalid_setting", param=name
-        ) from None
 
 
 @contextmanager

@@ -47,13 +47,16 @@ def api(
     from api.app import create_app
     from api.settings import ApiSettings
     from infra.observed import observed
+    from infra.wrong_settings import naming_wrong_settings
 
+    with naming_wrong_settings():
+        settings = ApiSettings(database_url=database_url)
     # uvicorn sends itself the signal again when it has stopped, which would end us unflushed.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     with observed("api", serves_metrics=False):
         # Requests are counted in /metrics; a line for each would bury the rest of the log.
         uvicorn.run(
-            create_app(ApiSettings(database_url=database_url)),
+            create_app(settings),
             host=host,
             port=port,
             access_log=False,
@@ -65,11 +68,14 @@ def api(
 def scheduler(database_url: DatabaseUrl, redis_url: RedisUrl) -> None:
     """Decide and dispatch. Of several schedulers one leads, the others stand by."""
     from infra.observed import observed
+    from infra.wrong_settings import naming_wrong_settings
     from scheduler.config import SchedulerSettings
     from scheduler.loop import run
 
+    with naming_wrong_settings():
+        settings = SchedulerSettings(database_url=database_url, redis_url=redis_url)
     with observed("scheduler"):
-        run(SchedulerSettings(database_url=database_url, redis_url=redis_url))
+        run(settings)
 
 
 @health_app.command("api")

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
-from pydantic import ValidationError
 
 from api.client.app import App
 from api.client.errors import SlacklineError
@@ -140,18 +139,14 @@ def calibrate(
 
 def _settings(**options: Any) -> "WorkerSettings":
     """Worker settings of the options that were given, completed for the demo."""
+    from infra.wrong_settings import naming_wrong_settings
     from worker.settings import WorkerSettings
 
     given = _given(**options)
     engine = given.get("engine") or os.environ.get("SLACKLINE_ENGINE", "torch")
     settings: dict[str, Any] = {**given, **demo_settings(engine, given, os.environ)}
-    try:
+    with naming_wrong_settings():
         return WorkerSettings(**settings)
-    except ValidationError as error:
-        wrong = error.errors(include_url=False)[0]
-        name = ".".join(map(str, wrong["loc"]))
-        message = f"Wrong setting {name}: {wrong['msg']}"
-        raise SlacklineError(message, code="invalid_setting", param=name) from None
 
 
 def _given(**options: Any) -> dict[str, Any]:

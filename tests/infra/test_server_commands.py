@@ -1,5 +1,6 @@
 """Slackline's own processes as supervisors and containers run them."""
 
+import json
 import os
 import signal
 import socket
@@ -7,7 +8,10 @@ import subprocess
 import time
 
 import httpx
+import pytest
+from typer.testing import CliRunner
 
+from infra.command import app
 from infra.processes import bound
 from infra.readiness import api_is_ready
 from infra.servers import free_port
@@ -49,3 +53,27 @@ def test_an_upload_that_stalls_does_not_hold_up_a_stop_of_the_api(database_url: 
         said = api.stderr.read()
     assert "Traceback" not in said
     assert "Finished server process" in said
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "command"),
+    [
+        ("SLACKLINE_MAX_KEYS", "many", ("api",)),
+        ("SLACKLINE_WEBHOOKS__RETRY_DELAYS_S", '["soon"]', ("api",)),
+        ("SLACKLINE_RETENTION__BRANCHES_DAYS", "0", ("scheduler",)),
+        ("SLACKLINE_LEASE_S", "1", ("worker", "--name", "w")),
+    ],
+)
+def test_a_wrong_setting_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+    variable: str,
+    value: str,
+    command: tuple[str, ...],
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql://nowhere/")
+    monkeypatch.setenv("REDIS_URL", "redis://nowhere/")
+    monkeypatch.setenv(variable, value)
+    ran = CliRunner().invoke(app, [*command, "--json"])
+    assert ran.exit_code == 1
+    error = json.loads(ran.stderr)["error"]
+    assert (error["code"], error["param"]) == ("invalid_setting", variable)
