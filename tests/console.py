@@ -5,19 +5,23 @@ follows is its output, with `...` for what is left out. Ids differ from run to r
 page shows an id, later commands mean the one that this run has in its place.
 """
 
+import json
 import re
 import shlex
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 _ID = re.compile(r"\b(?:job|batch|wh|evt|key|file)[_-][0-9a-f]{32}\b")
 _FIELD = re.compile(r'"(\w+)": ?')
 _NAMED_ID = re.compile(_FIELD.pattern + f'"({_ID.pattern})"')
 _FENCE = "```"
+_LEFT_OUT = "..."
+_TOKEN = re.compile(r'\.{3}|"(?:[^"\\]|\\.)*"|[{}\[\],:]|[^\s{}\[\],:"]+')
 _END = "end-of-command"
 
 # Keeps what was asked and how it was answered.
@@ -113,7 +117,7 @@ class Console:
 
     def run(self, step: Step) -> Ran:
         """Run a command of the page."""
-        command = _ID.sub(lambda found: self._ids.get(found[0], found[0]), step.command)
+        command = self.with_ids_of_this_run(step.command)
         for file in (self._arguments, self._head):
             file.write_text("")
         self._write(f"{command}\nstatus=$?; echo; echo {_END} $status\n")
@@ -135,6 +139,10 @@ class Console:
             head=self._head.read_text(),
         )
 
+    def with_ids_of_this_run(self, text: str) -> str:
+        """A text of the page with the ids that this run has in the place of its own."""
+        return _ID.sub(lambda found: self._ids.get(found[0], found[0]), text)
+
     def _write(self, text: str) -> None:
         assert self._process.stdin is not None
         self._process.stdin.write(text)
@@ -144,6 +152,50 @@ class Console:
 def missing_fields(ran: Ran) -> set[str]:
     """Names of JSON fields that the page shows and that did not come here."""
     return set(_FIELD.findall(ran.step.output)) - set(_FIELD.findall(ran.output))
+
+
+def shown_again(shown: str, output: str) -> str:
+    """What a page that shows one output shows of another, with the same parts left out.
+
+    Lists show their first items. Texts that end in `...`, as secrets do, stay.
+
+    Raises:
+        LookupError: The output has not all that is shown.
+    """
+    lines = []
+    real = output.splitlines()
+    for number, line in enumerate(shown.splitlines()):
+        if line == _LEFT_OUT:
+            lines.append(line)
+            break
+        head, brace, rest = real[number].partition("{")
+        if _LEFT_OUT not in line:
+            lines.append(real[number])
+        else:
+            tokens = iter(_TOKEN.findall(line[line.index("{") :]))
+            lines.append(head + _value_again(tokens, json.loads(brace + rest)))
+    return "\n".join(lines)
+
+
+def _value_again(tokens: Iterator[str], value: Any) -> str:
+    """The JSON value that begins with the next token, with what is shown of it from `value`."""
+    opened = next(tokens)
+    if opened.endswith((_LEFT_OUT, f'{_LEFT_OUT}"')):
+        return opened
+    if opened not in ("{", "["):
+        return json.dumps(value, ensure_ascii=False)
+    parts = []
+    num_items = 0
+    while (token := next(tokens)) not in ("}", "]"):
+        if token == _LEFT_OUT:
+            parts.append(token)
+        elif token != "," and opened == "{":
+            assert next(tokens) == ":"
+            parts.append(f"{token}:{_value_again(tokens, value[json.loads(token)])}")
+        elif token != ",":
+            parts.append(_value_again(chain([token], tokens), value[num_items]))
+            num_items += 1
+    return opened + ",".join(parts) + token
 
 
 def _ids_by_field(output: str) -> dict[str, str]:

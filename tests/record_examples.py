@@ -1,7 +1,12 @@
-"""Runs the commands of `docs/api.md` and records calls and answers for the OpenAPI document."""
+"""Runs the commands of `docs/api.md` and records what came, for it and for the OpenAPI document.
+
+The page keeps its words and what it leaves out of answers; ids, times and numbers become those of
+this run. So both tell of one run, to which a test holds them.
+"""
 
 import json
 import re
+import shlex
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,7 +17,7 @@ from typing import Any
 from api.app import create_app
 from api.settings import ApiSettings
 from infra.demo_engines import DEMO_MODEL_DIR
-from tests.console import Console, Ran, steps_of
+from tests.console import Console, Ran, Step, shown_again, steps_of
 from tests.replay_files import replay_environment
 from tests.stack import open_folder, running_stack
 from worker.demo_model.problems import NUM_SHIPPED, RECORDED_SEED, held_out_problems
@@ -57,11 +62,11 @@ def examples_of(runs: list[Ran], folder: Path) -> dict[str, dict[str, Any]]:
     document = create_app(ApiSettings(database_url="postgresql://nowhere/")).openapi()
     examples: dict[str, dict[str, Any]] = {}
     for ran in runs:
-        if not ran.arguments or not ran.output:
+        operation = operation_of(ran.step, document["paths"])
+        if operation is None or not ran.output:
             continue
         status, kind = _status_of(ran.head), _content_type_of(ran.head)
-        operation = _operation_of(ran.arguments, document["paths"])
-        if operation is None or status >= 400 or operation in examples:
+        if status >= 400 or operation in examples:
             continue
         example: dict[str, Any] = {"status": status, "response_type": kind}
         is_json = kind == "application/json"
@@ -75,16 +80,33 @@ def examples_of(runs: list[Ran], folder: Path) -> dict[str, dict[str, Any]]:
     return dict(sorted(examples.items(), key=lambda item: item[0].split()[::-1]))
 
 
-def _operation_of(arguments: tuple[str, ...], paths: Mapping[str, Any]) -> str | None:
-    (url,) = (argument for argument in arguments if argument.startswith("http"))
+def operation_of(step: Step, paths: Mapping[str, Any]) -> str | None:
+    """Method and path of a call; None for other commands, such as loops that wait for something."""
+    words = tuple(shlex.split(step.command.replace("$SLACKLINE_URL", "http://slackline")))
+    if words[0] != "curl":
+        return None
+    (url,) = (word for word in words if word.startswith("http"))
     asked = re.sub(r"^https?://[^/]+|\?.*", "", url)
-    sends = {"-d", "-F", "--data-binary"} & set(arguments)
-    method = _after(arguments, "-X") or ("POST" if sends else "GET")
+    sends = {"-d", "-F", "--data-binary"} & set(words)
+    method = _after(words, "-X") or ("POST" if sends else "GET")
     for path, methods in paths.items():
         pattern = re.sub(r"\{\w+\}", "[^/]+", path)
         if re.fullmatch(pattern, asked) and method.lower() in methods:
             return f"{method} {path}"
     return None
+
+
+def page_of(runs: list[Ran], console: Console) -> str:
+    """The page with what came in these runs."""
+    page = PAGE.read_text()
+    parts = []
+    done = 0
+    for ran in runs:
+        start = page.index(ran.step.output, page.index(ran.step.command, done))
+        parts += [console.with_ids_of_this_run(page[done:start])]
+        parts += [shown_again(ran.step.output, ran.output)]
+        done = start + len(ran.step.output)
+    return "".join([*parts, page[done:]])
 
 
 def _after(arguments: tuple[str, ...], flag: str) -> str | None:
@@ -124,14 +146,15 @@ def _short(value: Any) -> Any:
 
 
 def main() -> None:
-    """Run the page, show it, and write the examples."""
+    """Run the page, show it, and write it and the examples anew."""
     with console_of_the_page() as console:
         runs: list[Ran] = []
         for step in steps_of(PAGE):
             ran = console.run(step)
             runs.append(ran)
             sys.stdout.write(f"$ {step.command}\n{ran.output}\n\n")
-        examples = examples_of(runs, console.folder)
+        examples, page = examples_of(runs, console.folder), page_of(runs, console)
+    PAGE.write_text(page)
     EXAMPLES.write_text(json.dumps(examples, indent=1) + "\n")
 
 

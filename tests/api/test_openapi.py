@@ -1,5 +1,6 @@
 """The OpenAPI document: every call is described, with examples that are of the documented form."""
 
+import json
 from typing import Any
 
 import pytest
@@ -8,6 +9,8 @@ from jsonschema import Draft202012Validator
 from api.app import create_app
 from api.examples import recorded
 from api.settings import ApiSettings
+from tests.console import shown_again, steps_of
+from tests.record_examples import PAGE, operation_of
 
 DOCUMENT: dict[str, Any] = create_app(ApiSettings(database_url="postgresql://nowhere/")).openapi()
 OPERATIONS: list[tuple[str, dict[str, Any]]] = [
@@ -60,6 +63,21 @@ def test_every_call_has_a_recorded_example_of_its_form(
 
 def test_no_example_is_of_a_call_that_is_gone() -> None:
     assert set(recorded()) <= set(IDS)
+
+
+def test_the_page_shows_the_run_that_the_examples_are_from() -> None:
+    """`python -m tests.record_examples` writes both."""
+    shown: dict[str, str] = {}
+    for step in steps_of(PAGE):
+        operation = operation_of(step, DOCUMENT["paths"])
+        if operation is not None and not step.output.startswith('{"error":'):
+            shown.setdefault(operation, step.output)
+    assert shown.keys() == recorded().keys()
+    for operation, output in shown.items():
+        response = recorded()[operation]["response"]
+        if not isinstance(response, str):
+            response = json.dumps(response, ensure_ascii=False, separators=(",", ":"))
+        assert shown_again(output, response) == output, operation
 
 
 def test_every_reference_leads_somewhere() -> None:
