@@ -19,7 +19,8 @@ from tests.replay_files import MODEL, problem_set
 from tests.stack import Stack
 
 NUM_PROBLEMS = 4
-INFRA = Path(__file__).parents[2] / "infra"
+ROOT = Path(__file__).parents[2]
+INFRA = ROOT / "infra"
 TARGET_LABELS = {"job", "instance"}
 """Set by the scraper."""
 
@@ -89,6 +90,17 @@ def test_an_operator_sees_what_was_done(pages: dict[str, str]) -> None:
     assert value_of(worker, "slackline_rows") == 64
     assert value_of(worker, "slackline_worker_info", model=MODEL, worker="worker-replay") == 1
     assert value_of(worker, "slackline_engine_steps_total") > 0
+
+
+def test_the_table_of_metrics_is_complete(pages: dict[str, str]) -> None:
+    table = (ROOT / "docs" / "observability.md").read_text()
+    documented = re.findall(r"^\| (\w+) \| `(\w+)` \| .*? \| (.*) \|$", table, re.MULTILINE)
+    assert sorted(documented) == sorted(
+        (process, family.name + "_total" * (family.type == "counter"), family.documentation)
+        for process, page in pages.items()
+        for family in text_string_to_metric_families(page)
+        if family.name.startswith("slackline_")
+    )
 
 
 def expressions() -> Iterator[tuple[str, str, str]]:
