@@ -25,6 +25,7 @@ _OF_COMPOSE = re.compile(r"\$\{(\w+):-(.*?)\}")
 
 def _defaults(settings: type, prefix: str = "SLACKLINE_") -> Iterator[tuple[str, str]]:
     """Each variable of settings with its default as the page shows it."""
+    given: list[tuple[str, object, object]]
     if is_dataclass(settings):
         given = [(field.name, None, field.default) for field in fields(settings)]
     else:
