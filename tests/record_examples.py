@@ -134,11 +134,12 @@ def _content_type_of(head: str) -> str:
 
 
 def _short(value: Any) -> Any:
-    """Long lists and texts cut, so that the document stays readable, and secrets."""
+    """Long texts and lists of objects cut, so that the document stays readable, and secrets."""
     if isinstance(value, dict):
         return {name: _short(part) for name, part in value.items()}
     if isinstance(value, list):
-        return [_short(part) for part in value[:_MAX_ITEMS]]
+        is_of_objects = any(isinstance(part, dict) for part in value)
+        return [_short(part) for part in (value[:_MAX_ITEMS] if is_of_objects else value)]
     if isinstance(value, str):
         value = _SECRET.sub(r"\1...", value)
         return value if len(value) <= _MAX_CHARS else value[:_MAX_CHARS].rsplit("\n", 1)[0]
