@@ -121,6 +121,7 @@ def _plan(job: Job) -> PlanOut | None:
         num_branches=job.num_branches,
         num_speculative_tokens=job.num_speculative_tokens,
         max_tokens=job.plan_max_tokens,
+        max_branches=job.plan_max_branches or 0,
         wave_size=job.wave_size,
     )
 

@@ -88,7 +88,19 @@ JOIN jobs ON jobs.id = batches.job_id
 CROSS JOIN LATERAL (
     SELECT
         count(*) AS num_open_problems,
-        coalesce(sum(greatest(batches.num_branches - num_finished, 0)), 0) AS num_open_branches
+        coalesce(
+            sum(
+                greatest(
+                    -- Under a successive plan a branch that ended is followed by another.
+                    least(
+                        batches.num_branches,
+                        greatest(batches.num_branches, batches.max_branches) - num_finished
+                    ),
+                    0
+                )
+            ),
+            0
+        ) AS num_open_branches
     FROM problems
     CROSS JOIN LATERAL (
         SELECT count(*) AS num_finished

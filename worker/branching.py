@@ -1,7 +1,8 @@
-"""Which branches a batch runs: those of its plan, and further ones where a vote stays open."""
+"""Which branches a batch runs: those of its plan at first, and those that follow them."""
 
 from collections.abc import Iterable
 
+from scheduler.core.stopping import may_follow
 from worker.contests import Contest
 from worker.engines.base import BranchMetrics
 
@@ -33,21 +34,31 @@ def planned(contests: Iterable[Contest]) -> list[tuple[Contest, int]]:
     return [(c, indexes[i]) for i in range(depth) for c, indexes in missing if i < len(indexes)]
 
 
-def extensions(
-    contests: Iterable[Contest], free_rows: int, time_left_s: float, tpot_s: float
-) -> list[tuple[Contest, int]]:
-    """Problems, in the order given, that are to get further branches, with the branches' indexes.
+def following(
+    contest: Contest, *, taken_share: float, time_left_s: float, tpot_s: float
+) -> tuple[range, int]:
+    """The indexes of branches that are to follow those that ended, and how many may later.
 
     Args:
-        free_rows: Rows that the batch was granted and does not use.
-        time_left_s: Until the votes must be taken.
+        taken_share, time_left_s, tpot_s: As in `may_follow`.
     """
-    chosen: list[tuple[Contest, int]] = []
-    for contest in contests:
-        added = 0
-        while contest.is_worth_more(
-            added, free_rows=free_rows - len(chosen), time_left_s=time_left_s, tpot_s=tpot_s
-        ):
-            chosen.append((contest, contest.next_index + added))
-            added += 1
-    return chosen
+    plan = contest.plan
+    # By index and not by votes: branches that the engine fails are not replaced for ever.
+    begun, running = contest.next_index, len(contest.running)
+    if (
+        not contest.problem.solve
+        or not contest.ballot.num_finished
+        or not may_follow(
+            plan,
+            contest.answers,
+            num_started=begun,
+            taken_share=taken_share,
+            time_left_s=time_left_s,
+            tpot_s=tpot_s,
+        )
+    ):
+        return range(0), 0
+    num_more = plan.max_branches - begun
+    is_open = contest.num_undecided == running and not contest.is_over(running + num_more)
+    number = min(plan.num_branches - running, num_more) if is_open else 0
+    return range(begun, begun + number), num_more - number

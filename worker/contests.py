@@ -11,7 +11,7 @@ from db.problems import ProblemAnswer
 from scheduler.core.accuracy import AnswerProfile
 from scheduler.core.branch_options import BranchOptions
 from scheduler.core.plan import Plan
-from scheduler.core.stopping import should_extend, should_stop
+from scheduler.core.stopping import should_stop
 from worker.answers import extract_answer
 from worker.comparison import Finding, Pair
 from worker.engines.base import BranchFinished, BranchRequest, FinishReason
@@ -104,22 +104,6 @@ class Contest:
             num_more=num_more,
         )
 
-    def is_worth_more(
-        self, num_added: int, *, free_rows: int, time_left_s: float, tpot_s: float
-    ) -> bool:
-        """Whether the vote is to get a branch beyond the plan's, besides those added already."""
-        # By index and not by votes: branches that the engine fails are not replaced for ever.
-        return self.next_index + num_added < self.plan.max_branches and should_extend(
-            self.plan,
-            self.answers,
-            self.ballot.class_counts,
-            num_unanswered=self.ballot.num_unanswered,
-            num_running=self.num_undecided + num_added,
-            free_rows=free_rows,
-            time_left_s=time_left_s,
-            tpot_s=tpot_s,
-        )
-
     def request(self, batch: ClaimedBatch, branch_index: int) -> BranchRequest:
         """Make the request of a branch, which is in flight from now on."""
         request = branch_request(batch, self.problem, branch_index)
@@ -178,14 +162,19 @@ class Contest:
         else:
             self._check = check
 
-    def close(self, now: datetime) -> None:
-        """Close when the plan asks for no more votes."""
-        if self.is_over(self.num_undecided):
-            is_short = self._is_cut or not self.is_over(self.num_undecided + self._num_cut)
+    def close(self, now: datetime, *, num_following: int = 0) -> None:
+        """Close when the plan asks for no more votes.
+
+        Args:
+            num_following: Branches that may follow those in flight.
+        """
+        num_more = self.num_undecided + num_following
+        if self.is_over(num_more):
+            is_short = self._is_cut or not self.is_over(num_more + self._num_cut)
             self._answer(now, degraded=is_short)
         elif not self.problem.solve:
             self._answer(now, degraded=False)
-        elif not self.num_undecided and not self._is_cut:
+        elif not num_more and not self._is_cut:
             self.answer = failed(self.problem, self._error, now)
 
     def close_degraded(self, now: datetime) -> None:

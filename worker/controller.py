@@ -4,14 +4,13 @@ Theory of operation: one thread per batch takes events from one inbox (branches 
 verdicts from the grading pool) and never waits for anything longer than until the next flush. It
 submits the missing branches of all problems at once, breadth first, and leaves the queueing to the
 engine; a problem whose other branches are not worth waiting for under the plan (`scheduler.core.
-stopping`) is answered and they are aborted, so their rows go to the next problem. Rows of the batch
-that nothing waits for any more go to problems whose votes are open, in branches beyond the plan's
-number, if the plan allows; branches that wait too long to end in time are not started where there
-is a vote already. Where the job has a closing text, branches are made to say their answers shortly
-before the votes are taken (`worker.requests`). At `deadline_at - reserve_s` every problem with a
-vote is answered from the votes it has. One without any waits for its first finisher for part of the
-reserve; then its branches are cut, and count like branches that were cut by their caps. The
-deadline is that of the lease, which follows changes.
+stopping`) is answered and they are aborted, so their rows go to the next problem. Under a
+successive plan another branch follows one that ended while the vote is open; branches that wait too
+long to end in time are not started where there is a vote. With a closing text, branches are made
+to say their answers shortly before the votes are taken (`worker.requests`). At `deadline_at -
+reserve_s` every problem with a vote is answered from the votes it has. One without any waits for
+its first finisher for part of the reserve; then its branches are cut, and count like branches that
+were cut by their caps. The deadline is that of the lease, which follows changes.
 
 Results are written in grouped transactions guarded by the batch's epoch. When the batch is no
 longer ours (rescued, cancelled, expired) everything is aborted and nothing more is written. When
@@ -23,12 +22,11 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from enum import StrEnum
 
 from db.claims import ClaimedBatch
 from scheduler.core.accuracy import AnswerProfile
 from scheduler.core.stopping import is_hopeless
-from worker.branching import Pace, extensions, planned
+from worker.branching import Pace, following, planned
 from worker.comparison import Pair
 from worker.contests import Contest
 from worker.deadline import Deadline, Phase
@@ -38,6 +36,7 @@ from worker.inbox import Inbox, Message
 from worker.lease import Lease
 from worker.marking import Compared, Marker
 from worker.outbox import RETRY_INTERVAL_S, Outbox
+from worker.outcomes import Outcome
 from worker.voting import Verdict
 
 TURN_S = 0.15
@@ -45,14 +44,6 @@ TURN_S = 0.15
 
 ABORT_GRACE_S = 2.0
 """How long aborted branches may take to report back; an engine needs one step."""
-
-
-class Outcome(StrEnum):
-    """How a batch left the controller."""
-
-    DONE = "done"
-    LOST = "lost"
-    RELEASED = "released"
 
 
 class BatchController:
@@ -64,6 +55,7 @@ class BatchController:
         stopping: Set when the worker shuts down.
         reserve_s: Time before the deadline kept for voting and committing.
         rows_in_use: Of the engine, by all batches.
+        taken_by_others: Branches that the engine holds for other jobs.
     """
 
     def __init__(
@@ -78,10 +70,12 @@ class BatchController:
         stopping: threading.Event,
         reserve_s: float,
         rows_in_use: Callable[[], int],
+        taken_by_others: Callable[[], int],
     ) -> None:
-        self._batch = batch
+        self._batch, self.job_id = batch, batch.job_id
         self._engine, self._equivalence = engine, equivalence
-        self._lost, self._stopping, self._rows_in_use = lease.lost, stopping, rows_in_use
+        self._lost, self._stopping = lease.lost, stopping
+        self._rows_in_use, self._taken_by_others = rows_in_use, taken_by_others
         self._deadline = Deadline(lease, reserve_s, closing_text=batch.options.closing_text)
         self._inbox = Inbox()
         self._contests = {p.id: Contest.open(p, batch, answers) for p in batch.problems}
@@ -116,6 +110,10 @@ class BatchController:
     def _is_open(self) -> bool:
         return bool(self._open) or self._marker.is_open
 
+    @property
+    def _until_voting_s(self) -> float:
+        return self._deadline.time_left_s - self._deadline.reserve_s
+
     def _begin(self) -> None:
         self._marker.begin()
         for contest in tuple(self._open.values()):
@@ -138,8 +136,8 @@ class BatchController:
 
     def _turn(self) -> None:
         """Take what is in the inbox, then do what is due."""
-        guard_s = self._deadline.time_left_s - self._deadline.reserve_s
-        self._take(min(TURN_S, guard_s if guard_s > 0 else 0.02, self._outbox.due_in_s()))
+        until_s = self._until_voting_s
+        self._take(min(TURN_S, until_s if until_s > 0 else 0.02, self._outbox.due_in_s()))
         tpot_s = self._pace.tpot_s
         before, self._phase = self._phase, self._deadline.phase(tpot_s)
         if self._phase >= Phase.VOTING:
@@ -148,7 +146,7 @@ class BatchController:
                 self._settle(contest)
             self._marker.give_up()
         elif self._phase is Phase.DECODING and tpot_s is not None:
-            self._adapt(self._deadline.time_left_s - self._deadline.reserve_s, tpot_s)
+            self._start_nothing_in_vain(tpot_s)
         if self._phase is not before and self._phase is not Phase.VOTING:
             for contest in self._open.values():
                 self._aborts += contest.cut()
@@ -156,16 +154,10 @@ class BatchController:
         if self._outbox.due_in_s() <= 0:
             self._outbox.flush()
 
-    def _adapt(self, time_left_s: float, tpot_s: float) -> None:
-        """Give free rows of the batch to problems that are worth it; start nothing in vain."""
-        plan = self._batch.plan
-        if is_hopeless(self._answers, time_left_s=time_left_s, tpot_s=tpot_s):
+    def _start_nothing_in_vain(self, tpot_s: float) -> None:
+        if is_hopeless(self._answers, time_left_s=self._until_voting_s, tpot_s=tpot_s):
             voted = (i for i, (c, _) in self._in_flight.items() if c.ballot.num_finished)
             self._engine.abort(list(voted), only_waiting=True)
-        elif plan.max_branches > plan.num_branches:
-            granted = len(self._contests) * plan.num_branches
-            free_rows = min(granted, self._engine.spec.max_num_seqs) - len(self._in_flight)
-            self._submit(extensions(self._open.values(), free_rows, time_left_s, tpot_s))
 
     def _take(self, wait_s: float) -> None:
         """Handle the messages at hand, after waiting for the first one."""
@@ -204,12 +196,25 @@ class BatchController:
         if contest.problem.id in self._open:
             # At the end branches are aborted under open problems, which must not fail by that.
             if contest.answer is None and not self._ending:
-                contest.close(datetime.now(UTC))
+                contest.close(datetime.now(UTC), num_following=self._follow(contest))
             if contest.answer is not None:
                 del self._open[contest.problem.id]
                 self._marker.pass_on(contest.answer)
                 self._aborts += [r.branch_id for r in contest.running.values()]
         self._outbox.rows += contest.take_rows()
+
+    def _follow(self, contest: Contest) -> int:
+        """Start branches in place of those that ended; how many more may follow later."""
+        if self._phase is not Phase.DECODING or not self._batch.plan.is_successive:
+            return 0
+        indexes, num_later = following(
+            contest,
+            taken_share=self._taken_by_others() / self._engine.spec.max_num_seqs,
+            time_left_s=self._until_voting_s,
+            tpot_s=self._pace.tpot_s or 0.0,
+        )
+        self._submit([(contest, index) for index in indexes])
+        return num_later
 
     def _ask(self, problem_id: int, pair: Pair) -> None:
         contest = self._contests[problem_id]

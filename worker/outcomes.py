@@ -1,11 +1,20 @@
-"""What is stored of a problem once it is closed."""
+"""How a batch ends, and what is stored of a problem once it is closed."""
 
 from datetime import datetime
+from enum import StrEnum
 
 from db.claims import ClaimedProblem
 from db.problems import ProblemAnswer
 from scheduler.core.states import ProblemState
 from worker.voting import Ballot
+
+
+class Outcome(StrEnum):
+    """How a batch left the controller."""
+
+    DONE = "done"
+    LOST = "lost"
+    RELEASED = "released"
 
 
 def answered(

@@ -3,6 +3,7 @@
 import threading
 import time
 from datetime import UTC, datetime
+from functools import partial
 
 import structlog
 from structlog.contextvars import bound_contextvars
@@ -12,12 +13,13 @@ from db.session import SessionFactory, transaction
 from scheduler.core.accuracy import AnswerProfile
 from scheduler.core.shrinkage import best_known
 from worker import metrics
-from worker.controller import BatchController, Outcome
+from worker.controller import BatchController
 from worker.engines.base import Engine
 from worker.equivalence import Equivalence
 from worker.heartbeat import Heartbeat, Identity
 from worker.lease import Lease
 from worker.outbox import Outbox
+from worker.outcomes import Outcome
 from worker.spans import BatchSpans, batch_spans
 
 log = structlog.get_logger(__name__)
@@ -63,6 +65,12 @@ class BatchRunner:
     def _rows_in_use(self) -> int:
         """Branches that the engine holds beyond its rows wait for one."""
         return min(self.num_running_branches(), self._engine.spec.max_num_seqs)
+
+    def _taken_by_others(self, job_id: str) -> int:
+        """Branches that the engine holds for other jobs."""
+        with self._lock:
+            others = [c for c in self._running.values() if c.job_id != job_id]
+            return sum(controller.num_running_branches for controller in others)
 
     def num_running_batches(self) -> int:
         """Batches that are being solved."""
@@ -132,6 +140,7 @@ class BatchRunner:
             stopping=self._stopping,
             reserve_s=self._reserve_s,
             rows_in_use=self._rows_in_use,
+            taken_by_others=partial(self._taken_by_others, batch.job_id),
         )
         with self._lock:
             self._running[batch.id] = controller

@@ -49,8 +49,10 @@ def split_text(job: Job) -> str:
     plan = job["plan"]
     if plan is None:
         return "not planned yet"
+    first, most = plan["num_branches"], plan["max_branches"]
     return (
-        f"{plan['num_branches']} branches x draft {plan['num_speculative_tokens']},"
+        f"{first if most <= first else f'{first} to {most}'} branches"
+        f" x draft {plan['num_speculative_tokens']},"
         f" {plan['max_tokens']} tokens"
     )
 

@@ -26,6 +26,11 @@ class CandidateOut(SecondsOut):
     num_branches: int
     num_speculative_tokens: int
     max_tokens: int
+    max_branches: int = Field(
+        0,
+        description="Branches of a problem in all, where others follow the first ones while its"
+        " vote is open; 0 where all start at once.",
+    )
     needed_s: float = Field(description="Seconds that must be left for it with 95%.")
     fate: Fate
     why: str = Field("", description="The fate in words.")

@@ -29,6 +29,11 @@ class PlanOut(BaseModel):
     num_branches: int
     num_speculative_tokens: int
     max_tokens: int
+    max_branches: int = Field(
+        0,
+        description="Branches of a problem in all, where others follow the first ones while its"
+        " vote is open; 0 where all start at once.",
+    )
     wave_size: int
 
 

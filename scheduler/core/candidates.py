@@ -15,7 +15,7 @@ from scheduler.core.forecast import ForecastGrid
 from scheduler.core.grid import Grid, token_bound
 from scheduler.core.hulls import LEAST_COST
 from scheduler.core.latency import FloatArray
-from scheduler.core.plan import Forecast, Plan
+from scheduler.core.plan import Forecast, Plan, Width
 from scheduler.core.snapshot import JobView
 
 CUT_STEPS = 4
@@ -38,8 +38,9 @@ class Candidates:
         longer_s, longer_accuracy: `needed_s` and `accuracy` of the next longer cap where the
             deadline may cut the branches, else the same once more.
         row_seconds: Cost.
-        plans: (num_branches, num_speculative_tokens, max_tokens); (candidates, 3). Where the
-            deadline may cut the branches, the cap leaves room for a faster engine.
+        plans: (num_branches, num_speculative_tokens, max_tokens, max_branches); (candidates, 4).
+            Where the deadline may cut the branches, the cap leaves room for a faster engine.
+        stop_gains: Of plans that start all branches at once, and of successive ones.
     """
 
     p50_s: FloatArray
@@ -51,7 +52,7 @@ class Candidates:
     row_seconds: FloatArray
     plans: NDArray[np.int64]
     wave_rows: int
-    stop_gain: float
+    stop_gains: tuple[float, float]
 
     @property
     def is_narrow(self) -> NDArray[np.bool_]:
@@ -61,17 +62,23 @@ class Candidates:
         return np.asarray(width <= WIDEST * width[densest])
 
     @property
+    def is_narrowest(self) -> NDArray[np.bool_]:
+        """Plans of fewest branches, of which none follow others."""
+        most = self.plans[:, [0, 3]].max(axis=1)
+        return np.asarray(most == most.min())
+
+    @property
     def branch_cost(self) -> float:
         """Row-seconds of one whole branch for each problem."""
-        width = self.plans[:, 0]
-        whole = self.row_seconds[width == width.min()].max() / width.min()
+        narrowest = self.is_narrowest
+        whole = self.row_seconds[narrowest].max() / self.plans[narrowest, 0].min()
         return max(float(whole), LEAST_COST)
 
     def plan(self, index: int) -> Plan:
         """The plan at a position; a batch of it fills about half of a worker's rows."""
-        width, draft, cap = self.plans[index].tolist()
+        width, draft, cap, most = self.plans[index].tolist()
         wave_size = max(1, self.wave_rows // (2 * width))
-        return Plan(width, draft, cap, wave_size, stop_gain=self.stop_gain)
+        return Plan(width, draft, cap, wave_size, self.stop_gains[most > width], most)
 
     def forecast(
         self,
@@ -118,7 +125,8 @@ class Candidates:
         """Position of a stored plan, whatever its wave size; None when it is no candidate."""
         if plan is None:
             return None
-        key = (plan.num_branches, plan.num_speculative_tokens, plan.max_tokens)
+        width, drafts = plan.num_branches, plan.num_speculative_tokens
+        key = (width, drafts, plan.max_tokens, plan.max_branches)
         found = np.flatnonzero((self.plans == key).all(axis=1))
         return int(found[0]) if found.size else None
 
@@ -171,22 +179,28 @@ def flatten(
     longer = np.maximum(longer[:, CUT_STEPS:] - steps, caps)
     needed_s, p95_s = forecast.needed_s[keep], forecast.p95_s[keep]
     is_cut_by_deadline = needed_s < p95_s
+    in_turn = np.array([one.is_successive for one in forecast.widths])[width]
+    longest = np.where(in_turn, np.maximum(bounds[job] - steps[cap], 1), longer[job, cap])
     plans = np.stack(
         [
-            np.asarray(forecast.branches)[width],
+            np.array([width.num_branches for width in forecast.widths])[width],
             np.asarray(forecast.draft_lengths)[draft],
-            np.where(is_cut_by_deadline, longer[job, cap], caps[cap]).astype(np.int64),
+            np.where(is_cut_by_deadline | in_turn, longest, caps[cap]).astype(np.int64),
+            np.array([width.max_branches for width in forecast.widths])[width],
         ],
         axis=1,
     )
-    # What the deadline cuts runs on until then, under the longer cap.
-    last = np.where(is_cut_by_deadline, np.minimum(cap + CUT_STEPS, last_cap), cap)
+    # What the deadline cuts runs on until then, under the longer cap; branches that follow others
+    # run on until the vote is clear.
+    later = np.minimum(cap + CUT_STEPS, last_cap)
+    last = np.where(in_turn, last_cap, np.where(is_cut_by_deadline, later, cap))
     next_cap = np.where(is_cut_by_deadline, np.minimum(cap + 1, last_cap), cap)
     longer_s = forecast.needed_s[job, width, draft, next_cap] + config.dispatch_s
     longer_accuracy = forecast.accuracy[job, width, draft, next_cap]
     p50_s = forecast.p50_s[job, width, draft, last] + config.dispatch_s
     p95_s = forecast.p95_s[job, width, draft, last] + config.dispatch_s
     accuracy, row_seconds = forecast.accuracy[keep], forecast.row_seconds[keep]
+    row_seconds = np.where(in_turn, forecast.row_seconds[job, width, draft, later], row_seconds)
     needed_s = needed_s + config.dispatch_s
     ends = np.searchsorted(job, np.arange(len(jobs)), side="right").tolist()
     return [
@@ -200,7 +214,7 @@ def flatten(
             row_seconds=row_seconds[own],
             plans=plans[own],
             wave_rows=grid.fleet.least_rows,
-            stop_gain=config.stop_gain,
+            stop_gains=(config.stop_gain, config.branch_gain),
         )
         for own in map(slice, [0, *ends], ends)
     ]
@@ -209,7 +223,7 @@ def flatten(
 def _candidates(
     grid: Grid, jobs: Sequence[JobView], config: SchedulerConfig, other_branches: Sequence[float]
 ) -> list[Candidates]:
-    forecast = grid.forecast(jobs, config, other_branches)
+    forecast = grid.forecast(jobs, other_branches)
     # Of the draft lengths only the fastest and the cheapest for each width and cap can ever be
     # chosen, besides the one in force.
     keep = np.zeros(forecast.needed_s.shape, dtype=bool)
@@ -226,7 +240,9 @@ def _candidates(
 
 @lru_cache(maxsize=1024)
 def _answered(
-    answers: AnswerProfile, widths: tuple[int, ...], caps: tuple[float, ...]
+    answers: AnswerProfile, widths: tuple[Width, ...], caps: tuple[float, ...]
 ) -> FloatArray:
-    """`answered_grid`, which jobs of one model share."""
-    return answers.answered_grid(widths, np.asarray(caps))
+    """`answered_grid`, which jobs of one model share; of successive widths of the first ones."""
+    return np.concatenate(
+        [answers.answered_grid((w.num_branches,), w.rounds * np.asarray(caps)) for w in widths]
+    )

@@ -32,7 +32,7 @@ class Commitments:
         # Branches beyond the rows wait inside the engine.
         running_share = min(1.0, fleet.rows / max(self.open_branches, 1))
         pooled = fleet.pooled
-        whole, age, tpot_s = _branches_of(pooled, batches)
+        whole, age, _, tpot_s = _branches_of(pooled, batches)
         running = running_share * num_open
         elapsed = np.maximum(now.timestamp() - columns["created_s"], 0.0) / tpot_s
         # Young branches have most of their work before them; of old ones the mean remaining life
@@ -71,17 +71,17 @@ class Commitments:
 
 def held_by_batches(fleet: Fleet, batches: Batches) -> FloatArray:
     """Tokens of KV cache that the open branches of each batch hold when they all run."""
-    _, age, _ = _branches_of(fleet, batches)
+    _, _, context, _ = _branches_of(fleet, batches)
     columns = batches.columns
-    return np.asarray(columns["num_open_branches"] * (columns["prompt_tokens"] + age))
+    return np.asarray(columns["num_open_branches"] * (columns["prompt_tokens"] + context))
 
 
 def _branches_of(fleet: Fleet, batches: Batches) -> FloatArray:
-    """`_branch_of` of each batch as (3, batches)."""
+    """`_branch_of` of each batch as (4, batches)."""
     numbers, workloads = batches.columns["workload"], batches.owner.workloads.keys
     known = _known_branches.get(batches.owner)
     if known is None or known[0] is not fleet or known[1].shape[1] < len(workloads):
-        known = _known_branches[batches.owner] = fleet, np.full((3, 2 * len(workloads)), np.nan)
+        known = _known_branches[batches.owner] = fleet, np.full((4, 2 * len(workloads)), np.nan)
     branches = known[1]
     found = branches[:, numbers]
     missing = np.isnan(found[0])
@@ -98,21 +98,20 @@ _known_branches: WeakKeyDictionary[object, tuple[Fleet, FloatArray]] = WeakKeyDi
 
 
 @lru_cache(maxsize=4096)
-def _branch_of(fleet: Fleet, plan: Plan) -> tuple[float, float, float]:
-    """Mean tokens of a branch of this plan, mean age of a running one, seconds per token."""
-    cap = (float(plan.max_tokens),)
-    at_cap = capped(fleet.answers, (plan.num_branches,), cap, plan.stop_gain)
-    age = at_cap.age.item()
-    tpot_s = float(fleet.tpot_s(fleet.rows, plan.num_speculative_tokens, age))
-    return at_cap.work.item() / plan.num_branches, age, tpot_s
+def _branch_of(fleet: Fleet, plan: Plan) -> tuple[float, float, float, float]:
+    """Mean tokens of a row of this plan, mean age of a busy one, context of it, s per token."""
+    at_cap = capped(fleet.answers, (plan.width,), (float(plan.max_tokens),))
+    age, context = at_cap.age.item(), at_cap.context.item()
+    tpot_s = float(fleet.tpot_s(fleet.rows, plan.num_speculative_tokens, context))
+    return at_cap.work.item() / plan.num_branches, age, context, tpot_s
 
 
 def held_tokens(fleet: Fleet, plan: Plan, prompt_tokens: float) -> float:
     """Tokens of KV cache that a running branch of this plan holds on average."""
-    return prompt_tokens + _branch_of(fleet, plan)[1]
+    return prompt_tokens + _branch_of(fleet, plan)[2]
 
 
 def branch_s(fleet: Fleet, plan: Plan) -> float:
     """Mean seconds for which a branch of this plan holds its row."""
-    tokens, _, tpot_s = _branch_of(fleet, plan)
+    tokens, _, _, tpot_s = _branch_of(fleet, plan)
     return tokens * tpot_s

@@ -10,6 +10,7 @@ class SchedulerConfig:
 
     Attributes:
         branch_grid: Candidate values of `num_branches`.
+        successive_grid: Candidates of branches at once and in all that follow one another.
         worker_timeout_s: A worker silent this long is gone (heartbeats come every second).
         resend_after_s: A sent but unclaimed batch is sent again after this long.
         reserve_s: Kept free before a deadline for voting, grading and committing.
@@ -29,6 +30,8 @@ class SchedulerConfig:
         stop_gain: A problem ends when its branches still to come would raise the probability that
             its answer is right by less than this; see `Plan`. As near as a tie by the next
             number; on recordings it took less than half of the branches of deciding at width 16.
+        branch_gain: The same for each single branch that follows others. On recordings twice and
+            half of it gave the accuracy of fixed voting for no fewer tokens.
         accuracy_tie: Accuracies this close count as equal, and the cheaper plan wins: below what
             a fitted profile can tell apart.
         replan_gain: A stored plan that still fits is kept unless another is this much more
@@ -51,6 +54,7 @@ class SchedulerConfig:
     """
 
     branch_grid: tuple[int, ...] = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64)
+    successive_grid: tuple[tuple[int, int], ...] = ((1, 16), (2, 16), (4, 16))
     worker_timeout_s: float = 5.0
     resend_after_s: float = 2.0
     reserve_s: float = 0.5
@@ -61,6 +65,7 @@ class SchedulerConfig:
     row_price: float = 0.5
     branch_price: float = 0.001
     stop_gain: float = 0.002
+    branch_gain: float = 0.008
     accuracy_tie: float = 0.002
     replan_gain: float = 0.01
     raise_share: float = 0.8

@@ -1,17 +1,16 @@
 """When problems stop under a plan's stop gain, and what that costs in accuracy.
 
-Theory of operation: a sample of problems of every type, drawn once with a constant seed, votes
-branch by branch; a problem stops at the first vote at which its lead over the runner-up reaches
-what the stop rule asks for, with so many votes and so many branches to come. That lead is found by
-asking the rule (`gain`) about two-class votes on a coarse grid and interpolated between: with the
-lead and the number of votes given, further classes change little. The same sample tells how often
-the answer at the stop is right where that of all branches is not.
+Theory of operation: a sample of problems of every type (`sampled_votes`) votes branch by branch; a
+problem stops at the first vote at which its lead over the runner-up reaches what the stop rule asks
+for, with so many votes and so many branches to come. That lead is found by asking the rule (`gain`)
+about two-class votes on a coarse grid and interpolated between: with the lead and the number of
+votes given, further classes change little. The same sample tells how often the answer at the stop
+is right where that of all branches is not.
 
 Limits: votes of the sample are exchangeable and every branch votes. Early branches agree more than
 that (see `finish_order`), so that real problems stop rather sooner.
 """
 
-import math
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -21,11 +20,7 @@ from numpy.typing import NDArray
 from scheduler.core.accuracy import AnswerProfile
 from scheduler.core.gain import expected_gain
 from scheduler.core.latency import FloatArray
-from scheduler.core.votes import MAX_BRANCHES
-
-SEED = 20250519
-SAMPLES = 32
-"""Problems per type: of 150 types together they leave an error of half a percent of the work."""
+from scheduler.core.sampled_votes import SAMPLES, sampled_tally
 
 VOTES = (1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 24, 32, 48)
 TO_COME = (1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 32, 48)
@@ -46,20 +41,6 @@ class Stops:
     loss: FloatArray
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class _Sample:
-    """Votes of sampled problems; (difficulties, concentrations, problems, votes from 0).
-
-    Attributes:
-        lead: Votes by which the leader is ahead of every other class, less one where that class
-            came first.
-        is_right: Whether the leader is right.
-    """
-
-    lead: NDArray[np.int16]
-    is_right: NDArray[np.bool_]
-
-
 @lru_cache(maxsize=256)
 def stops_of(profile: AnswerProfile, num_branches: int, stop_gain: float) -> Stops:
     """Tabulate the stops of a width under a stop gain as `Plan` defines it."""
@@ -69,19 +50,21 @@ def stops_of(profile: AnswerProfile, num_branches: int, stop_gain: float) -> Sto
             stopped = np.zeros_like(stopped)
             stopped[:, -1] = 1.0
         return Stops(stopped, np.zeros(len(profile.difficulty)))
-    sample = _sample(profile.difficulty, profile.concentrations)
+    shape = (len(profile.difficulty), len(profile.concentrations), SAMPLES, -1)
+    sample = sampled_tally(profile.difficulty, profile.concentrations)
+    lead, is_right = sample.lead.reshape(shape), sample.is_right.reshape(shape)
     votes = np.arange(1, num_branches)
     needed = _needed_lead(profile, stop_gain, votes, num_branches - votes)
     # A lead of as many votes as branches are to come decides.
     needed = np.minimum(np.rint(needed), num_branches - votes)
-    stops = np.ones((*sample.lead.shape[:3], num_branches), dtype=bool)  # the last one for certain
-    stops[..., :-1] = sample.lead[..., 1:num_branches] >= needed
+    stops = np.ones((*lead.shape[:3], num_branches), dtype=bool)  # the last one for certain
+    stops[..., :-1] = lead[..., 1:num_branches] >= needed
     at = stops.argmax(axis=-1) + 1
     weights = np.asarray(profile.weights)
-    given = weights / np.maximum(weights.sum(axis=1), 1e-300)[:, None] / sample.lead.shape[2]
+    given = weights / np.maximum(weights.sum(axis=1), 1e-300)[:, None] / SAMPLES
     by_votes = (at[..., None] <= np.arange(num_branches + 1)).sum(axis=2)
-    then = np.take_along_axis(sample.is_right, at[..., None], axis=-1)[..., 0]
-    worse = (sample.is_right[..., num_branches].astype(np.float64) - then).sum(axis=2)
+    then = np.take_along_axis(is_right, at[..., None], axis=-1)[..., 0]
+    worse = (is_right[..., num_branches].astype(np.float64) - then).sum(axis=2)
     return Stops(
         stopped=np.asarray(np.einsum("pt,ptn->pn", given, by_votes)),
         loss=np.asarray((given * worse).sum(axis=1)),
@@ -127,39 +110,3 @@ def _lead(profile: AnswerProfile, stop_gain: float, votes: int, to_come: int, le
         if expected_gain(profile, counts, 0, to_come) < stop_gain:
             return lead
     return votes + 1
-
-
-@lru_cache(maxsize=4)
-def _sample(difficulty: tuple[float, ...], concentrations: tuple[float, ...]) -> _Sample:
-    rng = np.random.default_rng(SEED)
-    shape = (len(difficulty), len(concentrations), SAMPLES)
-    every = np.arange(math.prod(shape))
-    p = np.broadcast_to(np.asarray(difficulty)[:, None, None], shape).ravel()
-    theta = np.broadcast_to(np.asarray(concentrations)[None, :, None], shape).ravel()
-    right_draws, wrong_draws = rng.random((2, MAX_BRANCHES, len(every)))
-
-    wrong_votes = np.zeros((len(every), MAX_BRANCHES), dtype=np.int16)  # their classes, in order
-    num_wrong, num_classes = np.zeros((2, len(every)), dtype=np.int64)
-    counts = np.zeros((len(every), MAX_BRANCHES + 1), dtype=np.int16)
-    first = np.full_like(counts, MAX_BRANCHES)
-    lead = np.zeros((len(every), MAX_BRANCHES + 1), dtype=np.int16)
-    is_right = np.zeros(lead.shape, dtype=bool)
-    for vote in range(MAX_BRANCHES):
-        says_right = right_draws[vote] < p
-        place = wrong_draws[vote] * (num_wrong + theta)
-        repeats = place < num_wrong
-        index = np.where(repeats, place, 0.0).astype(np.int64)
-        chosen = np.where(repeats, wrong_votes[every, index], num_classes + 1)
-        chosen = np.where(says_right, 0, chosen)
-        num_classes += ~says_right & ~repeats
-        wrong_votes[every, num_wrong] = chosen
-        num_wrong += ~says_right
-        counts[every, chosen] += 1
-        first[every, chosen] = np.minimum(first[every, chosen], vote)
-        leader = (counts * (MAX_BRANCHES + 1) - first).argmax(axis=1)
-        # A rival that came first wins ties, which is as good as one vote more.
-        rivals = counts + (first < first[every, leader][:, None])
-        rivals[every, leader] = 0
-        lead[:, vote + 1] = counts[every, leader] - rivals.max(axis=1)
-        is_right[:, vote + 1] = leader == 0
-    return _Sample(lead.reshape(*shape, -1), is_right.reshape(*shape, -1))

@@ -191,6 +191,7 @@ def _considered(
         num_branches=plan.num_branches,
         num_speculative_tokens=plan.num_speculative_tokens,
         max_tokens=plan.max_tokens,
+        max_branches=plan.max_branches,
         finish_p50_s=forecast.finish_p50_s,
         finish_p95_s=forecast.finish_p95_s,
         needed_s=needed_s,

@@ -44,6 +44,7 @@ class Considered:
     num_branches: int
     num_speculative_tokens: int
     max_tokens: int
+    max_branches: int
     finish_p50_s: float
     finish_p95_s: float
     needed_s: float

@@ -34,11 +34,11 @@ def fallback(
     fleet = grid.fleet
     room_s = max(time_left_s - config.reserve_s, 0.0)
     cut_s = max(time_left_s - CUT_SHARE * config.reserve_s, 0.0)
-    forecasts = grid.forecast([job], config)
+    forecasts = grid.forecast([job])
     everything = np.ones(forecasts.p50_s.shape, dtype=bool)
     [options] = flatten(grid, forecasts, everything, [job], config)
     late_s = pessimistic(fleet, ahead_s)
-    narrowest = options.plans[:, 0] == options.plans[:, 0].min()
+    narrowest = options.is_narrowest
     allowed = narrowest | (ahead_s <= 0.0)
     index = options.best(allowed & (options.needed_s + late_s <= room_s), config)
     if index is None:

@@ -35,6 +35,7 @@ from numpy.typing import ArrayLike, NDArray
 from scheduler.core.fleet import Fleet
 from scheduler.core.latency import FloatArray
 from scheduler.core.occupancy import Capped, Occupancy, capped, occupancy_of
+from scheduler.core.plan import Width
 
 Z95 = 1.6449
 """Standard normal quantile of 0.95."""
@@ -42,7 +43,7 @@ Z95 = 1.6449
 
 @dataclass(frozen=True, eq=False, slots=True)
 class ForecastGrid:
-    """Forecasts of all candidate plans; arrays are (..., branches, draft lengths, caps).
+    """Forecasts of all candidate plans; arrays are (..., widths, draft lengths, caps).
 
     Attributes:
         p50_s: Median seconds from the moment when the job has the rows to its last answer.
@@ -52,7 +53,7 @@ class ForecastGrid:
         row_seconds: Expected row-seconds spent.
     """
 
-    branches: tuple[int, ...]
+    widths: tuple[Width, ...]
     draft_lengths: tuple[int, ...]
     caps: FloatArray
     p50_s: FloatArray
@@ -67,27 +68,27 @@ def forecast_plans(
     *,
     num_problems: ArrayLike,
     prompt_tokens: ArrayLike,
-    branches: tuple[int, ...],
+    widths: tuple[Width, ...],
     draft_lengths: tuple[int, ...],
     caps: FloatArray,
     other_branches: ArrayLike = 0.0,
-    stop_gain: float = 0.0,
 ) -> ForecastGrid:
     """Forecast jobs of `num_problems` problems, at least 1, under every plan of a grid.
 
     Args:
         num_problems: One job or several, as the prompts and other branches: (...).
+        widths: Successive ones last.
     """
-    table = occupancy_of(fleet.answers, branches, stop_gain)
-    at_cap = capped(fleet.answers, branches, tuple(caps.tolist()), stop_gain)
+    table = occupancy_of(fleet.answers, widths)
+    at_cap = capped(fleet.answers, widths, tuple(caps.tolist()))
     number, prompt, others = (
         np.asarray(value, dtype=np.float64)[..., None, None]
         for value in (num_problems, prompt_tokens, other_branches)
     )
-    width = np.asarray(branches, dtype=np.float64)[:, None]  # (branches, 1)
-    work, age = at_cap.work, at_cap.age  # (branches, caps)
+    width = np.array([float(width.num_branches) for width in widths])[:, None]  # (widths, 1)
+    work, age, context = at_cap.work, at_cap.age, at_cap.context  # (widths, caps)
     wanted = number * width
-    fits_in_cache = fleet.kv_capacity_tokens / (prompt + age)
+    fits_in_cache = fleet.kv_capacity_tokens / (prompt + context)
     rows = np.maximum(np.minimum(np.minimum(fleet.rows, wanted), fits_in_cache), 1.0)
     open_problems = np.maximum(rows * at_cap.duration / work, 1.0)
     queued = wanted > rows
@@ -103,9 +104,13 @@ def forecast_plans(
     draining = np.clip(held / np.maximum(drain50, 1e-9), 1.0, rows)
     draining = np.minimum(draining + others, np.maximum(busy, draining))
     draft = np.asarray(draft_lengths)[:, None]
-    full_s = fleet.tpot_s(_each(busy), draft, _each(prompt + age), _each(work / width))
-    drain_context = prompt + np.where(queued, age, 0.0) + 0.5 * drain50
-    drain_tokens = np.where(queued, age, 0.0) + drain50
+    # Of branches in turn each is as long as one.
+    length = np.minimum(work / width, 2.0 * context)
+    full_s = fleet.tpot_s(_each(busy), draft, _each(prompt + context), _each(length))
+    in_turn = np.array([[width.is_successive] for width in widths])
+    aged = np.where(queued, age, 0.0)
+    drain_context = prompt + np.where(in_turn, context, aged + 0.5 * drain50)
+    drain_tokens = np.where(in_turn, length, aged + drain50)
     drain_s = fleet.tpot_s(_each(draining), draft, _each(drain_context), _each(drain_tokens))
     prefill_s = _each(fleet.prefill_s(prompt) * number)
 
@@ -117,9 +122,9 @@ def forecast_plans(
         + (Z95 * table.relative_spread * p50) ** 2 / max(fleet.answers.num_problems_seen, 1)
     )
     p95 = p50 + np.sqrt(spread)
-    at_cap_s = prefill_s + caps * drain_s
+    at_cap_s = prefill_s + _each(caps * table.rounds) * drain_s
     return ForecastGrid(
-        branches=branches,
+        widths=widths,
         draft_lengths=draft_lengths,
         caps=caps,
         p50_s=p50,
@@ -136,7 +141,7 @@ def pessimistic(fleet: Fleet, ahead_s: float) -> float:
 
 
 def _each(values: NDArray[Any]) -> NDArray[Any]:
-    """Values over branches and caps, the same for each draft length."""
+    """Values over widths and caps, the same for each draft length."""
     return values[..., None, :]
 
 
@@ -152,6 +157,7 @@ def _drain_tokens(
 ) -> FloatArray:
     """Quantile of the tokens from the end of the throughput phase to the last answer."""
     # With all problems started together, the last ends when none of n lasts longer.
+    caps = caps * table.rounds
     longest = np.minimum(table.tokens_when_lasts(1.0 - quantile ** (1.0 / number)), caps)
     remaining = table.tokens_when_duration(quantile ** (1.0 / open_problems) * at_cap.duration)
     # A queued job too lasts as long as its longest problem.

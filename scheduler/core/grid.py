@@ -10,6 +10,8 @@ from scheduler.core.accuracy import AnswerProfile
 from scheduler.core.config import SchedulerConfig
 from scheduler.core.fleet import Fleet
 from scheduler.core.forecast import ForecastGrid, forecast_plans
+from scheduler.core.occupancy import occupancy_of
+from scheduler.core.plan import Width
 from scheduler.core.snapshot import JobView
 
 NUM_CAPS = 20
@@ -18,6 +20,12 @@ time is half a step at most, and candidates cost time."""
 CAP_QUANTILES = (0.003, 0.999)
 """The shortest and the longest cap, as shares of branches that finish. Cutting many branches lets
 more of them run, of which the shortest finish."""
+WHOLE_QUANTILE = 0.99
+"""Successive branches are offered where so many of all branches end within the bound on tokens."""
+FEW = 4.0
+"""They are offered where a problem takes no more than so many mean branches. Where votes stay open
+for longer (multiple choice), branches side by side, of which the first to end are right more often,
+were as accurate for fewer tokens."""
 
 
 class Grid(NamedTuple):
@@ -25,19 +33,23 @@ class Grid(NamedTuple):
 
     Attributes:
         fleet: Workers with the profile of its task family.
+        widths: Successive ones last.
         caps: Ascending.
     """
 
     fleet: Fleet
-    widths: tuple[int, ...]
+    widths: tuple[Width, ...]
     caps: tuple[float, ...]
 
     @classmethod
     def of(cls, fleet: Fleet, job: JobView, config: SchedulerConfig) -> "Grid":
         """The grid of a job."""
         informed = fleet.informed(job.answers)
-        widths = tuple(width for width in config.branch_grid if width <= job.max_branches) or (1,)
         caps, bound = _caps_of(informed.answers), token_bound(fleet, job)
+        # The forecast of successive branches knows no caps.
+        is_whole = bool(bound >= informed.answers.length_quantile(WHOLE_QUANTILE))
+        in_turn = is_whole and _agrees_soon(informed.answers, config)
+        widths = _widths_of(config, job.max_branches, in_turn)
         if bound < caps[-1]:
             caps = tuple(np.unique(np.floor(np.minimum(caps, bound))).tolist())
         return cls(informed, widths, caps)
@@ -45,7 +57,6 @@ class Grid(NamedTuple):
     def forecast(
         self,
         jobs: Sequence[JobView],
-        config: SchedulerConfig,
         other_branches: Sequence[float] | None = None,
     ) -> ForecastGrid:
         """Forecast jobs of this grid; arrays get an axis of jobs before the others."""
@@ -53,12 +64,11 @@ class Grid(NamedTuple):
             self.fleet,
             num_problems=[job.num_pending for job in jobs],
             prompt_tokens=[job.mean_prompt_tokens for job in jobs],
-            branches=self.widths,
+            widths=self.widths,
             draft_lengths=self.fleet.draft_lengths,
             caps=np.array(self.caps),
             # More than all rows make no difference.
             other_branches=np.minimum(other_branches or 0.0, self.fleet.rows),
-            stop_gain=config.stop_gain,
         )
 
 
@@ -66,6 +76,30 @@ def token_bound(fleet: Fleet, job: JobView) -> float:
     """Longest completion that the engines and the client allow."""
     room = max(fleet.max_model_len - job.mean_prompt_tokens, 1.0)
     return room if job.max_tokens is None else min(room, float(job.max_tokens))
+
+
+@lru_cache(maxsize=256)
+def _agrees_soon(answers: AnswerProfile, config: SchedulerConfig) -> bool:
+    """Whether most problems need few branches when they follow one another."""
+    in_turn = Width(1, config.branch_gain, max(most for _, most in config.successive_grid))
+    work = occupancy_of(answers, (Width(1), in_turn)).work[:, -1]
+    return bool(work[1] <= FEW * work[0])
+
+
+@lru_cache(maxsize=256)
+def _widths_of(config: SchedulerConfig, max_branches: int, in_turn: bool) -> tuple[Width, ...]:
+    """Widths of at most so many branches.
+
+    Args:
+        in_turn: Whether with successive ones.
+    """
+    at_once = [number for number in config.branch_grid if number <= max_branches] or [1]
+    offered = config.successive_grid if in_turn else ()
+    pairs = dict.fromkeys((rows, min(most, max_branches)) for rows, most in offered)
+    return (
+        *(Width(number, config.stop_gain) for number in at_once),
+        *(Width(rows, config.branch_gain, most) for rows, most in pairs if rows < most),
+    )
 
 
 @lru_cache(maxsize=256)

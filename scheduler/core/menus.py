@@ -14,7 +14,7 @@ from threading import Lock
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from scheduler.core.candidates import Candidates, all_candidates
 from scheduler.core.config import SchedulerConfig
@@ -41,15 +41,21 @@ MANY_CLASSES = 1024
 """With more of them there is room for `MAX_CLASSES`: to copy what is there takes long then."""
 
 
-def plan_code(width: ArrayLike, draft: ArrayLike, cap: ArrayLike) -> IntArray:
-    """What makes a plan a candidate, in one integer: the cap in the lower 32 bits."""
-    high = np.asarray(width, dtype=np.int64) << 40 | np.asarray(draft, dtype=np.int64) << 32
-    return np.asarray(high | np.asarray(cap, dtype=np.int64))
+def plan_code(plans: IntArray) -> IntArray:
+    """What makes `Candidates.plans` candidates, in one integer: the cap in the lower 32 bits."""
+    width, draft, cap, most = plans.T
+    return np.asarray(most << 48 | width << 40 | draft << 32 | cap)
+
+
+def is_successive(codes: IntArray) -> NDArray[np.bool_]:
+    """Whether these are the codes of plans whose branches follow one another."""
+    return np.asarray(codes >> 48 > 0)
 
 
 def code_of(plan: Plan) -> int:
     """`plan_code` of one plan."""
-    return plan.num_branches << 40 | plan.num_speculative_tokens << 32 | plan.max_tokens
+    high = plan.max_branches << 16 | plan.num_branches << 8 | plan.num_speculative_tokens
+    return high << 32 | plan.max_tokens
 
 
 class Menus:
@@ -185,8 +191,7 @@ class Menus:
         self.is_useful[number, :count] = is_useful = useful(cost, accuracy)
         kept = np.flatnonzero(is_useful)
         self._useful[number, : len(kept)] = kept
-        width, draft, cap = options.plans[order, :3].T
-        self.code[number, :count] = code = plan_code(width, draft, cap)
+        self.code[number, :count] = code = plan_code(options.plans[order])
         self._code_order[number, :count] = by_code = code.argsort()
         self._codes[number, :count] = code[by_code]
         by_cost = np.lexsort((-accuracy, cost))

@@ -9,7 +9,8 @@ the odds D_B(n) of `early_stops`, which frees the rows of the branches still run
 
 depend on x through u alone. They are tabulated over u per difficulty, mixed over types of problems
 and integrated over x once per profile; a cap ends everything at the cap. All is in tokens: seconds
-come in only with an engine.
+come in only with an engine. Widths of successive branches are sampled instead (`successive`), over
+horizons that are `Width.rounds` times as long.
 """
 
 from collections.abc import Sequence
@@ -22,6 +23,8 @@ from scheduler.core.accuracy import AnswerProfile
 from scheduler.core.curves import SHARE_GRID, interpolate_share
 from scheduler.core.early_stops import Stops, stops_of
 from scheduler.core.latency import FloatArray
+from scheduler.core.plan import Width
+from scheduler.core.successive import Course, course_of
 from scheduler.core.votes import binomial
 
 GRID_POINTS = 96
@@ -31,40 +34,49 @@ GRID_POINTS = 96
 class Occupancy:
     """Tables over width and tokens; `tokens` is the cap or the age, ascending from 0.
 
+    Where branches are successive, tables are over `Width.rounds` times as many tokens of a row.
+
     Attributes:
-        branches: Widths, the first axis of all tables.
+        widths: First axis of all tables, successive ones last.
         tokens: Second axis of all tables.
         accuracy: Expected accuracy when this is the cap.
         work: Mean row-tokens of a problem when this is the cap.
         work_variance: Variance of the same over problems.
         age: Mean age in tokens of a row that is busy at a random moment, which equals its mean
             remaining tokens, when this is the cap.
+        context: Tokens that its branch has decoded then; as many where it has one branch only.
         lasts: P(problem lasts longer than this), before any cap.
         duration: Integral of `lasts` up to this: the mean tokens that a problem lasts under a cap.
         relative_spread: Spread of the work of one problem relative to its mean, at the last cap,
             narrowest width: how little a profile learned from few problems knows.
     """
 
-    branches: tuple[int, ...]
+    widths: tuple[Width, ...]
     tokens: FloatArray
     accuracy: FloatArray
     work: FloatArray
     work_variance: FloatArray
     age: FloatArray
+    context: FloatArray
     lasts: FloatArray
     duration: FloatArray
     relative_spread: float
+
+    @property
+    def rounds(self) -> FloatArray:
+        """Tokens of a row over `tokens`; (widths, 1)."""
+        return np.array([[width.rounds] for width in self.widths])
 
     def tokens_when_lasts(self, odds: FloatArray) -> FloatArray:
         """Tokens after which a problem is still open with these odds.
 
         Args:
-            odds: (..., 1 or branches, points), to (..., branches, points).
+            odds: (..., 1 or widths, points), to (..., widths, points).
         """
         return self._tokens_at(-self.lasts, -odds)
 
     def tokens_when_duration(self, duration: FloatArray) -> FloatArray:
-        """Inverse of `duration`; (..., branches, points) to the same shape."""
+        """Inverse of `duration`; (..., widths, points) to the same shape."""
         total = self.duration[:, -1:]
         return self._tokens_at(self.duration / total - 1.0, duration / total - 1.0)
 
@@ -76,67 +88,96 @@ class Occupancy:
         flat = np.interp(
             shifted.ravel(), (ascending + shift).ravel(), np.tile(self.tokens, len(ascending))
         )
-        return np.asarray(flat.reshape(shifted.shape))
+        return np.asarray(flat.reshape(shifted.shape) * self.rounds)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Capped:
-    """Tables of an `Occupancy` at given caps; (branches, caps)."""
+    """Tables of an `Occupancy` at given caps; (widths, caps)."""
 
     accuracy: FloatArray
     work: FloatArray
     work_variance: FloatArray
     age: FloatArray
+    context: FloatArray
     duration: FloatArray
 
 
 @lru_cache(maxsize=256)
-def occupancy_of(
-    profile: AnswerProfile, branches: tuple[int, ...], stop_gain: float = 0.0
-) -> Occupancy:
-    """Tabulate a profile for these widths and plans of this stop gain."""
-    stops = [stops_of(profile, width, stop_gain) for width in branches]
+def occupancy_of(profile: AnswerProfile, widths: tuple[Width, ...]) -> Occupancy:
+    """Tabulate a profile for these widths, successive ones last."""
     tokens = _token_grid(profile)
-    ended = profile.finished_share_by_type(tokens)  # (difficulties, scales, tokens)
-    holds_curves, lasts_curves = _survival_curves(branches, stops)
-    holds = interpolate_share(holds_curves, ended)  # (branches, difficulties, scales, tokens)
-    lasts = interpolate_share(lasts_curves, ended)
-    weights = np.asarray(profile.weights).sum(axis=1) / ended.shape[1]
-    width = np.asarray(branches, dtype=np.float64)[:, None]
-
-    mean = _integrate(holds, tokens)
-    square = _integrate(2.0 * tokens * holds, tokens)
-    work = width * _mix(weights, mean)
-    # Branches of one problem count as independent given its type; types differ far more.
-    within = width * _mix(weights, np.maximum(square - mean**2, 0.0))
-    between = width**2 * _mix(weights, mean**2) - work**2
-    work_variance = within + np.maximum(between, 0.0)
-    lasts_mixed = _mix(weights, lasts)
-    # What a stop costs is sampled; chance is not to promise that it gains.
-    lost = np.maximum([stop.loss @ np.asarray(profile.weights).sum(axis=1) for stop in stops], 0.0)
+    at_once = [width for width in widths if not width.is_successive]
+    parts = [_at_once(profile, at_once, tokens)] if at_once else []
+    # What a branch has decoded at a random moment, wherever in line it stands.
+    running = 1.0 - profile.finished_share(tokens)
+    context = float(np.trapezoid(tokens * running, tokens) / np.trapezoid(running, tokens))
+    for width in widths[len(at_once) :]:
+        horizons = width.rounds * tokens
+        course = course_of(profile, width, tuple(horizons.tolist()))
+        parts.append(_in_turn(course, np.minimum(context, horizons), horizons))
+    tables = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    variance, work = tables["work_variance"][0, -1], tables["work"][0, -1]
     return Occupancy(
-        branches=branches,
-        tokens=tokens,
-        accuracy=profile.accuracy_grid(branches, tokens)
-        - lost[:, None] * profile.finished_share(tokens),
-        work=work,
-        work_variance=work_variance,
-        age=_mix(weights, square) / (2.0 * np.maximum(_mix(weights, mean), 1e-9)),
-        lasts=lasts_mixed,
-        duration=_integrate(lasts_mixed, tokens),
-        relative_spread=float(np.sqrt(work_variance[0, -1]) / work[0, -1]),
+        widths=widths, tokens=tokens, relative_spread=float(np.sqrt(variance) / work), **tables
     )
 
 
+def _at_once(
+    profile: AnswerProfile, widths: Sequence[Width], tokens: FloatArray
+) -> dict[str, FloatArray]:
+    """Tables of widths whose branches all start at once."""
+    branches = tuple(width.num_branches for width in widths)
+    stops = [stops_of(profile, width.num_branches, width.stop_gain) for width in widths]
+    ended = profile.finished_share_by_type(tokens)  # (difficulties, scales, tokens)
+    holds_curves, lasts_curves = _survival_curves(branches, stops)
+    holds = interpolate_share(holds_curves, ended)  # (widths, difficulties, scales, tokens)
+    lasts = interpolate_share(lasts_curves, ended)
+    weights = np.asarray(profile.weights).sum(axis=1) / ended.shape[1]
+    number = np.asarray(branches, dtype=np.float64)[:, None]
+
+    mean = _integrate(holds, tokens)
+    square = _integrate(2.0 * tokens * holds, tokens)
+    work = number * _mix(weights, mean)
+    # Branches of one problem count as independent given its type; types differ far more.
+    within = number * _mix(weights, np.maximum(square - mean**2, 0.0))
+    between = number**2 * _mix(weights, mean**2) - work**2
+    lasts_mixed = _mix(weights, lasts)
+    # What a stop costs is sampled; chance is not to promise that it gains.
+    lost = np.maximum([stop.loss @ np.asarray(profile.weights).sum(axis=1) for stop in stops], 0.0)
+    age = _mix(weights, square) / (2.0 * np.maximum(_mix(weights, mean), 1e-9))
+    return {
+        "accuracy": profile.accuracy_grid(branches, tokens)
+        - lost[:, None] * profile.finished_share(tokens),
+        "work": work,
+        "work_variance": within + np.maximum(between, 0.0),
+        "age": age,
+        "context": age,
+        "lasts": lasts_mixed,
+        "duration": _integrate(lasts_mixed, tokens),
+    }
+
+
+def _in_turn(course: Course, context: FloatArray, horizons: FloatArray) -> dict[str, FloatArray]:
+    """Tables of one successive width."""
+    age = _integrate(horizons * course.busy, horizons)
+    age /= np.maximum(_integrate(course.busy, horizons), 1e-9)
+    tables = {
+        "accuracy": course.accuracy,
+        "work": course.work,
+        "work_variance": course.work_variance,
+        "age": age,
+        "context": np.minimum(context, age),
+        "lasts": course.lasts,
+        "duration": course.duration,
+    }
+    return {name: values[None] for name, values in tables.items()}
+
+
 @lru_cache(maxsize=256)
-def capped(
-    profile: AnswerProfile,
-    branches: tuple[int, ...],
-    caps: tuple[float, ...],
-    stop_gain: float = 0.0,
-) -> Capped:
+def capped(profile: AnswerProfile, widths: tuple[Width, ...], caps: tuple[float, ...]) -> Capped:
     """Interpolate the tables of a profile at these caps; jobs of one model share them."""
-    table = occupancy_of(profile, branches, stop_gain)
+    table = occupancy_of(profile, widths)
     tokens = table.tokens
     left = np.clip(np.searchsorted(tokens, caps, side="right") - 1, 0, len(tokens) - 2)
     part = np.clip((np.asarray(caps) - tokens[left]) / (tokens[left + 1] - tokens[left]), 0.0, 1.0)
@@ -149,6 +190,7 @@ def capped(
         work=np.maximum(read(table.work), 1e-9),
         work_variance=read(table.work_variance),
         age=read(table.age),
+        context=read(table.context),
         duration=read(table.duration),
     )
 

@@ -1,6 +1,7 @@
 """What the planner chooses and what it promises: plans, forecasts and engine limits."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +39,11 @@ class Plan:
         wave_size: Problems per batch.
         stop_gain: A problem ends when the branches still to come would raise the probability that
             its answer is right by less than this. 0 ends it only when the vote is decided; a
-            negative value never before all its branches ended.
-        max_branches: How far a problem whose vote is still open may be extended when rows and time
-            are left; 0, like any value up to `num_branches`, extends none.
+            negative value never before all its branches ended. Under a successive plan it is what
+            each single branch more must be worth.
+        max_branches: Of a *successive* plan, which starts `num_branches` and, while the vote is
+            open, another one whenever one ends, the branches of a problem in all; 0, like any
+            value up to `num_branches`, for a plan that starts all at once.
     """
 
     num_branches: int
@@ -49,6 +52,39 @@ class Plan:
     wave_size: int
     stop_gain: float = 0.0
     max_branches: int = 0
+
+    @property
+    def width(self) -> "Width":
+        """What the plan says of branches."""
+        return Width(self.num_branches, self.stop_gain, self.max_branches)
+
+    @property
+    def is_successive(self) -> bool:
+        """Whether further branches may follow the first ones."""
+        return self.max_branches > self.num_branches
+
+
+ROUNDS = 4.0
+"""Horizon of successive branches over the cap in whose place it stands: the longest is time for
+four of the longest branches, or a dozen typical ones, one after another."""
+
+
+class Width(NamedTuple):
+    """How many branches a problem gets, and when they are enough; fields as those of a `Plan`."""
+
+    num_branches: int
+    stop_gain: float = 0.0
+    max_branches: int = 0
+
+    @property
+    def is_successive(self) -> bool:
+        """Whether further branches may follow the first ones."""
+        return self.max_branches > self.num_branches
+
+    @property
+    def rounds(self) -> float:
+        """Tokens that a row is given in all, as a multiple of the cap that is looked up."""
+        return ROUNDS if self.is_successive else 1.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,5 @@ from scheduler.core.plan import Plan
 
 def planned_tokens(answers: AnswerProfile, plan: Plan, prompt_tokens: float) -> float:
     """The prompt, once, and the completions of all branches, with what early stops save."""
-    completions = capped(
-        answers, (plan.num_branches,), (float(plan.max_tokens),), plan.stop_gain
-    ).work
+    completions = capped(answers, (plan.width,), (float(plan.max_tokens),)).work
     return prompt_tokens + float(completions[0, 0])

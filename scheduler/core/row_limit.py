@@ -27,6 +27,7 @@ from scheduler.core.config import SchedulerConfig
 from scheduler.core.fleet import Fleet
 from scheduler.core.latency import FloatArray
 from scheduler.core.occupancy import occupancy_of
+from scheduler.core.plan import Width
 from scheduler.core.snapshot import Arrivals
 
 SHARES = tuple(2.0 ** (-step / 2) for step in range(7))
@@ -39,6 +40,7 @@ PARTS = np.array([1 / 8, 3 / 8, 5 / 8, 7 / 8])
 """Places in line at which alike problems are looked at, as shares of their number."""
 PASSES = 5
 """Steps of iterations that come close soon."""
+ONE_BRANCH = Width(1)
 LEAST_S = 0.1
 """Times left below this are alike."""
 TINY = 1e-9
@@ -62,7 +64,7 @@ def limited(
     line = Line(jobs, batches, now.timestamp(), config, arrivals)
     if not len(jobs) or line.wanted <= fleet.rows * SHARES[-1]:
         return fleet
-    right = line.right(fleet.informed(_most_asked(jobs)).pooled, config)
+    right = line.right(fleet.informed(_most_asked(jobs)).pooled)
     enough = right.max() - config.accuracy_tie * line.num_weighed
     return fleet.limited(SHARES[int((right >= enough).argmax())])
 
@@ -113,10 +115,10 @@ class Line:
         self.wanted = self.held + float(waiting.sum())
         self.num_weighed = float(self.running.sum() + self.weight.sum())
 
-    def right(self, fleet: Fleet, config: SchedulerConfig) -> FloatArray:
+    def right(self, fleet: Fleet) -> FloatArray:
         """Problems expected to be answered right under each limit; (limits,)."""
-        table = occupancy_of(fleet.answers, (1,), config.stop_gain)
-        curve, context = _tpot_curve(fleet, config), float(table.age[0, -1])
+        table = occupancy_of(fleet.answers, (ONE_BRANCH,))
+        curve, context = _tpot_curve(fleet), float(table.age[0, -1])
         rows = np.minimum(np.array(SHARES) * fleet.rows, fleet.kv_capacity_tokens / context)
         work = float(table.work[0, -1])
         busy = np.minimum(rows, self.wanted)
@@ -181,9 +183,9 @@ def _most_asked(jobs: Jobs) -> AnswerProfile | None:
 
 
 @lru_cache(maxsize=64)
-def _tpot_curve(fleet: Fleet, config: SchedulerConfig) -> tuple[FloatArray, FloatArray]:
+def _tpot_curve(fleet: Fleet) -> tuple[FloatArray, FloatArray]:
     """Busy rows, and seconds per token of one of them with the draft length that is best then."""
-    table = occupancy_of(fleet.answers, (1,), config.stop_gain)
+    table = occupancy_of(fleet.answers, (ONE_BRANCH,))
     busy = np.geomspace(1.0, fleet.rows, 48)
     drafts = np.array(fleet.draft_lengths)[:, None]
     return busy, fleet.tpot_s(busy, drafts, float(table.age[0, -1])).min(axis=0)

@@ -7,9 +7,9 @@ are therefore always listed in the order of their first vote, and a vote is deci
 outcome of the branches that still run could change its winner under exactly this tie rule.
 
 Short of that a plan's `stop_gain` says what the branches still to come must be worth: see `gain`.
-The same number rules the other way: a problem whose branches all run or ended and whose vote is
-worth more goes on with further ones, up to the plan's `max_branches`, where a row is free and time
-is left. All functions here are pure; the worker's controller and the simulator call them alike.
+A successive plan starts a further branch in place of one that ended, as long as the lead is not
+enough (`successive`) and there is time for one. All functions here are pure; the worker's
+controller and the simulator call them alike.
 """
 
 from collections.abc import Sequence
@@ -19,9 +19,10 @@ from functools import lru_cache
 from scheduler.core.accuracy import AnswerProfile
 from scheduler.core.gain import expected_gain
 from scheduler.core.plan import Plan
+from scheduler.core.successive import enough_lead, lead_of, tokens_to_follow
 
-EXTENSION_QUANTILE = 0.8
-"""A further branch is started if this share of all branches would end in the time left."""
+MOST_TAKEN = 0.25
+"""A further branch is started while other jobs want no more than this share of the rows."""
 
 HOPELESS_QUANTILE = 0.02
 """A waiting branch is not started if only this share of all branches would end in time."""
@@ -123,7 +124,7 @@ def should_stop(
     Args:
         class_counts: Votes per class, in the order of their first vote.
         num_unanswered: Branches that ended without an answer.
-        num_more: Branches of the problem that wait or run.
+        num_more: Branches of the problem that wait, run, or may follow those.
     """
     if plan.stop_gain < 0:
         return num_more == 0
@@ -131,37 +132,35 @@ def should_stop(
         return True
     if plan.stop_gain == 0 or not class_counts:
         return False
+    if plan.is_successive:
+        enough = enough_lead(profile, plan.stop_gain, plan.max_branches)
+        return lead_of(class_counts) >= enough[min(sum(class_counts), plan.max_branches)]
     return expected_gain(profile, class_counts, num_unanswered, num_more) < plan.stop_gain
 
 
-def should_extend(
+def may_follow(
     plan: Plan,
     profile: AnswerProfile,
-    class_counts: Sequence[int],
     *,
-    num_unanswered: int,
-    num_running: int,
-    free_rows: int,
+    num_started: int,
+    taken_share: float,
     time_left_s: float,
     tpot_s: float,
 ) -> bool:
-    """Whether a problem whose planned branches all run or ended is to get one branch more.
+    """Whether a problem of a successive plan may get a further branch.
 
     Args:
-        num_running: Branches of the problem that run; none waits.
-        free_rows: Rows of the batch's own budget that are free.
+        num_started: Branches of the problem that ended, run or wait.
+        taken_share: Branches of other jobs on the engine, those that wait included, over its rows.
         time_left_s: Until the vote must be taken.
         tpot_s: Seconds per token of a branch as observed.
     """
-    num_ended = sum(class_counts) + num_unanswered
-    if free_rows < 1 or num_ended + num_running >= plan.max_branches:
-        return False
-    if num_ended == 0 or is_decided(class_counts, num_running):
-        return False
-    if _tokens_of_share(profile, EXTENSION_QUANTILE, plan.max_tokens) * tpot_s > time_left_s:
-        return False
-    gain = expected_gain(profile, class_counts, num_unanswered, plan.max_branches - num_ended)
-    return gain >= max(plan.stop_gain, 0.0) and gain > 0.0
+    needed = min(tokens_to_follow(profile), float(plan.max_tokens))
+    return (
+        num_started < plan.max_branches
+        and taken_share <= MOST_TAKEN
+        and needed * tpot_s <= time_left_s
+    )
 
 
 def is_hopeless(profile: AnswerProfile, *, time_left_s: float, tpot_s: float) -> bool:
@@ -175,6 +174,5 @@ def is_hopeless(profile: AnswerProfile, *, time_left_s: float, tpot_s: float) ->
 
 
 @lru_cache(maxsize=256)
-def _tokens_of_share(profile: AnswerProfile, share: float, max_tokens: int | None = None) -> float:
-    tokens = float(profile.length_quantile(share))
-    return tokens if max_tokens is None else min(tokens, float(max_tokens))
+def _tokens_of_share(profile: AnswerProfile, share: float) -> float:
+    return float(profile.length_quantile(share))

@@ -17,6 +17,7 @@ from scheduler.core.bounds import LATE, ROUNDING_S, Bounds
 from scheduler.core.frontier import MAX_JOBS, improve
 from scheduler.core.hulls import LEAST_COST
 from scheduler.core.latency import FloatArray
+from scheduler.core.menus import is_successive
 from scheduler.core.moves import can_fit, is_offered, take_moves
 from scheduler.core.snapshot import ARRIVAL_WINDOW_S
 
@@ -24,6 +25,11 @@ IntArray = NDArray[np.int64]
 
 ROUNDING = 1e-9
 """By which accuracies may differ and still be the same."""
+MUCH = 0.45
+"""Share of all rows from which on arrivals leave none for successive plans, if all took them. With
+0.6 they were taken at 30% load too, where they cost tight jobs more than they earned."""
+STEEPNESS = 4
+"""Power by which the price of rows falls with that share below `MUCH`."""
 MAX_POLISHED = 32
 """Jobs whose plan is chosen anew among all candidates after the greedy pass."""
 
@@ -73,7 +79,9 @@ def _worth(bounds: Bounds, jobs: IntArray, hulls: IntArray) -> FloatArray:
     row-second is priced as a share of what the job's densest plan earns with it; the share grows
     with the part of all rows that arrivals would fill with such plans. Where nothing is known of
     arrivals somebody may come all the same, and tokens cost: a row-second is at least worth what
-    makes a whole branch cost `branch_price`.
+    makes a whole branch cost `branch_price`. What follows first branches can be left out when the
+    rows are wanted (`stopping.may_follow`), so it is priced only as far as rows will be wanted if
+    all arrivals took the same plan.
     """
     arrivals = bounds.arrivals
     table, menus, classes = bounds.table, bounds.menus, bounds.classes[jobs]
@@ -85,22 +93,27 @@ def _worth(bounds: Bounds, jobs: IntArray, hulls: IntArray) -> FloatArray:
     own = np.where(is_recent, num_pending + table["num_in_flight"][jobs], 0)
     others_per_s = np.maximum(arrivals.problems_per_s - own / arrivals.over_s, 0.0)
     load = np.minimum(others_per_s * per_problem_s, 1.0)
-    price = bounds.config.row_price * load * dense_accuracy / np.maximum(dense_cost, LEAST_COST)
+    density = dense_accuracy / np.maximum(dense_cost, LEAST_COST)
     least = bounds.config.branch_price / menus.branch_cost[classes]
     vertex = np.maximum(hulls, 0)
     accuracy = menus.accuracy[classes[:, None], vertex]
     cost = menus.row_seconds[classes[:, None], vertex]
+    as_much = (load / np.maximum(dense_cost, LEAST_COST))[:, None] * cost[:, 1:]
+    price = (bounds.config.row_price * load * density)[:, None]
+    wanted = np.minimum(as_much / MUCH, 1.0) ** STEEPNESS
+    in_turn = is_successive(menus.code[classes[:, None], vertex[:, 1:]])
+    price = price * np.where(in_turn, wanted, 1.0)
     added = np.maximum(np.diff(cost, axis=1), LEAST_COST)
     gain = np.diff(accuracy, axis=1)
     # What the client asked for is worth its branches, but not the rows of others.
     is_asked = accuracy[:, :-1] < table["min_accuracy"][jobs, None]
-    pays = (gain >= price[:, None] * added) & (is_asked | (gain >= least[:, None] * added))
+    pays = (gain >= price * added) & (is_asked | (gain >= least[:, None] * added))
     pays &= hulls[:, 1:] >= 0
     # Rates fall along a hull, so what pays is its beginning.
     last = np.cumprod(pays, axis=1).sum(axis=1)
     # A tie with what pays is not worth more either; `is_offered` lets ties pass.
     highest = accuracy[np.arange(len(jobs)), last] - bounds.config.accuracy_tie + ROUNDING
-    return np.asarray(np.where(price + least > 0.0, highest, np.inf))
+    return np.asarray(np.where(price.any(axis=1) | (least > 0.0), highest, np.inf))
 
 
 def _moves(bounds: Bounds, jobs: IntArray, hulls: IntArray) -> tuple[IntArray, IntArray]:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from scheduler.core.accuracy import AnswerProfile
 from scheduler.core.latency import FloatArray
 from scheduler.core.occupancy import capped
+from scheduler.core.plan import Width
 from scheduler.core.recorded import RecordedProblem
 
 WIDTHS = (1, 2, 4, 8, 16, 32)
@@ -89,7 +90,7 @@ def replay(record: RecordedProblem, caps: FloatArray, rng: np.random.Generator) 
 
 def forecast(profile: AnswerProfile, caps: FloatArray) -> Outcomes:
     """What the profile says."""
-    table = capped(profile, WIDTHS, tuple(caps.tolist()))
+    table = capped(profile, tuple(map(Width, WIDTHS)), tuple(caps.tolist()))
     return Outcomes(
         profile.accuracy_grid(WIDTHS, caps),
         profile.finished_share(caps),

@@ -8,6 +8,7 @@ from sqlalchemy import update
 
 from db.batches import mark_sent
 from db.branches import insert_branches
+from db.claims import claim_batch
 from db.gauges import read_gauges
 from db.jobs import request_cancel
 from db.keys import LOCAL_TENANT, create_tenant
@@ -54,6 +55,23 @@ def test_a_job_is_seen_as_counts_with_its_plan(sessions: SessionFactory) -> None
     assert (job.id, job.state, job.deadline_at) == (job_id, JobState.RUNNING, after(60))
     assert (job.num_pending, job.num_in_flight) == (3, 2)
     assert (job.plan, job.min_accuracy) == (plan(), 0.8)
+
+
+def test_branches_that_follow_one_another_count_as_many_as_run_at_once(
+    sessions: SessionFactory,
+) -> None:
+    now = after(0)
+    with sessions.begin() as session:
+        job_id = stored_job(session, num_problems=3)
+        batch_id = stored_batch(session, job_id, num_branches=2, max_branches=4)
+        claimed = claim_batch(session, batch_id=batch_id, owner="w1-1", lease_s=4.0, now=now)
+        assert claimed is not None
+        fresh, begun, last = (problem.id for problem in claimed.problems)
+        rows = [branch_row(begun, i) for i in range(2)] + [branch_row(last, i) for i in range(3)]
+        insert_branches(session, batch_id=batch_id, epoch=1, rows=rows)
+        (batch,) = read_snapshot(session, after(1)).batches
+    assert fresh
+    assert batch.num_open_branches == 2 + 2 + 1
 
 
 def test_a_batch_counts_branches_that_have_yet_to_finish(sessions: SessionFactory) -> None:

@@ -15,13 +15,14 @@ from tests.worker.recorded import (
     store_job,
     write_recordings,
 )
-from worker.controller import BatchController, Outcome
+from worker.controller import BatchController
 from worker.engines.base import Engine
 from worker.engines.replay import ReplayEngine, load_recordings
 from worker.equivalence import Equivalence
 from worker.lease import Lease
 from worker.live_profile import LiveProfile
 from worker.outbox import Outbox
+from worker.outcomes import Outcome
 from worker.spans import BatchSpans
 
 OWNER = "w1-1"
@@ -37,6 +38,7 @@ class Bench:
         self.lease: Lease | None = None
         self.stopping = threading.Event()
         self.rows_in_use = 1
+        self.taken_by_others = 0
         self.job_id = ""
         self._folder = folder
         with transaction(sessions) as session:
@@ -86,6 +88,7 @@ class Bench:
             stopping=self.stopping,
             reserve_s=reserve_s,
             rows_in_use=lambda: self.rows_in_use,
+            taken_by_others=lambda: self.taken_by_others,
         )
 
     def solve(self, *, reserve_s: float = 0.5, **plan_of: object) -> Outcome:

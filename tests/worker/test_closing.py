@@ -11,10 +11,10 @@ from scheduler.core.branch_options import AnswerFormat, BranchOptions
 from tests.worker.bench import Bench
 from tests.worker.engines.checkpoints import write_checkpoint
 from tests.worker.recorded import branches_of, problems_of, store_job
-from worker.controller import Outcome
 from worker.deadline import Deadline, Phase
 from worker.engines.torch.engine import TorchEngine
 from worker.lease import Lease
+from worker.outcomes import Outcome
 from worker.requests import CLOSING_TOKENS, branch_request
 
 NUM_PROBLEMS, NUM_BRANCHES = 2, 3

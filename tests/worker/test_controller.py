@@ -10,7 +10,7 @@ from tests.worker.recorded import (
     branches_of,
     problems_of,
 )
-from worker.controller import Outcome
+from worker.outcomes import Outcome
 
 
 def test_a_decided_problem_is_answered_without_its_slow_branches(bench: Bench) -> None:
@@ -146,33 +146,48 @@ def test_a_negative_stop_gain_waits_for_all_branches_of_a_decided_vote(bench: Be
     assert problem.num_branches_finished == 4
 
 
-def test_rows_that_a_batch_has_freed_go_to_the_problem_whose_vote_is_open(bench: Bench) -> None:
-    agreed = [("7", 20)] * 4
-    split = [("8", 20), ("8", 25), ("7", 30), ("7", 200)] + [("7", 40)] * 4
+def test_branches_follow_one_another_while_the_vote_is_open(bench: Bench) -> None:
+    agreed, split = [("7", 20)] * 12, [("78"[i % 2], 20) for i in range(12)]
     bench.job([agreed, split], rows=8)
-    outcome = bench.solve(num_branches=4, max_tokens=250, stop_gain=0.002, max_branches=8)
+    outcome = bench.solve(num_branches=2, max_tokens=2000, stop_gain=0.01, max_branches=10)
     assert outcome is Outcome.DONE
     first, second = problems_of(bench.sessions, bench.job_id)
+    assert (first.answer, first.degraded, second.degraded) == ("7", False, False)
     assert first.num_branches_finished is not None
-    assert first.num_branches_finished <= 4
-    assert (second.answer, second.degraded) == ("7", False)
-    voted = branches_of(bench.sessions, bench.job_id, "stop")
-    beyond = [branch for branch in voted if branch.branch_index >= 4]
-    assert beyond
-    assert {branch.problem_id for branch in beyond} == {second.id}
-    indexes = [(branch.problem_id, branch.branch_index) for branch in voted]
-    assert len(set(indexes)) == len(indexes)
-    assert max(index for _, index in indexes) < 8
+    assert second.num_branches_finished is not None
+    assert first.num_branches_finished < second.num_branches_finished
+    assert 2 < second.num_branches_finished <= 10
+    kept = branches_of(bench.sessions, bench.job_id)
+    assert len({(branch.problem_id, branch.branch_index) for branch in kept}) == len(kept)
+    for branch in kept:
+        together = [
+            other
+            for other in kept
+            if other.problem_id == branch.problem_id and other.queued_at <= branch.queued_at
+        ]
+        assert sum(other.finished_at > branch.queued_at for other in together) <= 2
 
 
-def test_an_extension_stays_within_the_rows_of_the_batch(bench: Bench) -> None:
-    bench.job([[("78"[i % 2], 20 + 10 * i) for i in range(12)]], rows=64)
-    assert bench.solve(num_branches=4, stop_gain=0.002, max_branches=12) is Outcome.DONE
-    voted = branches_of(bench.sessions, bench.job_id, "stop")
-    assert max(branch.branch_index for branch in voted) > 3
-    for branch in voted:
-        together = [other for other in voted if other.queued_at <= branch.queued_at]
-        assert sum(other.finished_at > branch.queued_at for other in together) <= 4
+def test_one_after_another_gives_the_answers_of_all_with_fewer_branches(bench: Bench) -> None:
+    easy = [[("7", 20 + i) for i in range(8)] for _ in range(4)]
+    hard = [("8", 20), ("7", 25), ("7", 30), ("8", 35), *[("7", 40)] * 4]
+    bench.job([*easy, hard], rows=16)
+    outcome = bench.solve(num_branches=1, max_tokens=2000, stop_gain=0.001, max_branches=8)
+    assert outcome is Outcome.DONE
+    problems = problems_of(bench.sessions, bench.job_id)
+    # Of all eight branches of each problem most say 7.
+    assert [problem.answer for problem in problems] == ["7"] * 5
+    *few, many = [problem.num_branches_finished or 0 for problem in problems]
+    assert max(few) < many <= 8
+
+
+def test_no_branch_follows_that_would_hardly_end_before_the_deadline(bench: Bench) -> None:
+    # A branch takes half a second, and most of those in the answer profile more than is left.
+    bench.job([[("78"[i % 2], 50) for i in range(8)]], deadline_s=3.0)
+    outcome = bench.solve(num_branches=1, max_tokens=2000, stop_gain=0.01, max_branches=8)
+    assert outcome is Outcome.DONE
+    (problem,) = problems_of(bench.sessions, bench.job_id)
+    assert (problem.answer, problem.degraded, problem.num_branches_finished) == ("7", False, 1)
 
 
 def test_branches_that_wait_in_vain_are_not_started_where_there_is_a_vote(bench: Bench) -> None:

@@ -18,9 +18,9 @@ from tests.worker.recorded import (
     problems_of,
     wait_until,
 )
-from worker.controller import Outcome
 from worker.heartbeat import Heartbeat, Identity
 from worker.lease import Lease
+from worker.outcomes import Outcome
 
 
 def test_a_batch_that_was_rescued_writes_nothing_more_and_frees_its_rows(bench: Bench) -> None:

@@ -53,6 +53,7 @@ class Candidate(Seconds):
     num_branches: int
     num_speculative_tokens: int
     max_tokens: int
+    max_branches: int
     needed_s: float
     fate: str
     why: str

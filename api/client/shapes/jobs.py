@@ -29,6 +29,7 @@ class Plan(TypedDict):
     num_branches: int
     num_speculative_tokens: int
     max_tokens: int
+    max_branches: int
     wave_size: int
 
 

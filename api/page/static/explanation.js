@@ -2,7 +2,7 @@
 
 import { call } from "./api.js";
 import { empty, h, show, table } from "./dom.js";
-import { count, decimal, instant, number, percent, seconds } from "./format.js";
+import { branches, count, decimal, instant, number, percent, seconds } from "./format.js";
 import { rest } from "./live.js";
 
 const EVERY_S = 5;
@@ -53,8 +53,8 @@ function decision(title, made) {
   const rows = made.candidates.map((plan) =>
     h(
       "tr",
-      { "data-key": `${plan.num_branches}-${plan.num_speculative_tokens}-${plan.max_tokens}`, class: plan.fate === "chosen" ? "selected total" : null },
-      h("td.num", {}, number(plan.num_branches, count)),
+      { "data-key": `${branches(plan)}-${plan.num_speculative_tokens}-${plan.max_tokens}`, class: plan.fate === "chosen" ? "selected total" : null },
+      h("td.num", {}, branches(plan)),
       h("td.num", {}, number(plan.num_speculative_tokens, count)),
       h("td.num", {}, number(plan.max_tokens, count)),
       h("td.num", {}, number(plan.needed_s, seconds)),

@@ -68,10 +68,13 @@ export function period(iso, every) {
 /** Seconds between two instants of the API. */
 export const between = (from, to) => (Date.parse(to) - Date.parse(from)) / 1000;
 
+/** The branches of a plan: "8", or "1 to 16" where others follow the first. */
+export const branches = (plan) => (plan.max_branches > plan.num_branches ? `${plan.num_branches} to ${plan.max_branches}` : `${plan.num_branches}`);
+
 /** A split in the words of the command line. */
 export function split(plan) {
   if (!plan) return NONE;
-  return `${plan.num_branches} × draft ${plan.num_speculative_tokens}`;
+  return `${branches(plan)} × draft ${plan.num_speculative_tokens}`;
 }
 
 /** The state of a job or problem with a color that always means the same. */

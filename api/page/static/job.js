@@ -88,7 +88,7 @@ function facts(job) {
     job.finished_at === null ? ["Slack", slack(job)] : ["Before the deadline", number(between(job.finished_at, job.deadline_at), signedSeconds, "before_s")],
     ["Deadline", instant(job.deadline_at)],
     ["Submitted", instant(job.created_at)],
-    ["Split", job.plan ? [number(job.plan.num_branches, count, "num_branches"), " × draft ", number(job.plan.num_speculative_tokens, count, "num_speculative_tokens")] : "–"],
+    ["Split", job.plan ? [number(job.plan.num_branches, count, "num_branches"), job.plan.max_branches > job.plan.num_branches ? ` to ${job.plan.max_branches}` : "", " × draft ", number(job.plan.num_speculative_tokens, count, "num_speculative_tokens")] : "–"],
     ["Token cap", number(job.plan?.max_tokens ?? null, count, "max_tokens")],
     ["Mean acceptance length", number(job.mean_acceptance_length, decimal, "mean_acceptance_length")],
     ["Cut short by the deadline", number(job.degraded, count, "degraded")],

@@ -1,4 +1,4 @@
-"""What the workers do with their batches: branches to engines, votes, stops, extensions, the guard.
+"""What the workers do with their batches: branches to engines, votes, stops, the guard.
 
 Theory of operation: `worker.controller` at single instants; see `live` for what is left out. An
 engine stands in the clock with the end of its next branch; what changes its rows puts it there
@@ -17,7 +17,7 @@ from scheduler.core.simulation.policy import Policy
 from scheduler.core.simulation.records import EngineOutcome
 from scheduler.core.simulation.views import instant
 from scheduler.core.simulation.world import SimulatedWorker
-from scheduler.core.stopping import CUT_SHARE, should_extend, should_stop
+from scheduler.core.stopping import CUT_SHARE, may_follow, should_stop
 
 
 class Controllers:
@@ -44,6 +44,7 @@ class Controllers:
         self._on_problem_end = on_problem_end
         self._on_batch_end = on_batch_end
         self._engines = {worker.name: EngineModel(worker) for worker in workers}
+        self._batches: dict[str, set[LiveBatch]] = {worker.name: set() for worker in workers}
         self._batch_of: dict[LiveProblem, LiveBatch] = {}
         self._entries: dict[str, int] = {}
 
@@ -77,6 +78,7 @@ class Controllers:
         if not batch.num_open_problems:
             return
         batch.claim()
+        self._batches[batch.worker_name].add(batch)
         job, plan = batch.job.job, batch.plan
         priority = self._policy.priority(instant(job.arrival_s), instant(job.deadline_s))
         # Breadth first: every problem gets its first vote before any gets its second.
@@ -115,51 +117,41 @@ class Controllers:
         batch = self._batch_of[problem]
         problem.vote(branch)
         batch.count(branches=1)
+        profile = engine.worker.believed_answers
+        goes_on = may_follow(
+            batch.plan,
+            profile,
+            num_started=problem.num_started,
+            taken_share=self._taken_by_others(batch) / engine.worker.spec.max_num_seqs,
+            time_left_s=self._time_left_s(batch),
+            tpot_s=engine.tpot_s(batch.plan.num_speculative_tokens),
+        )
         is_over = should_stop(
             batch.plan,
-            engine.worker.believed_answers,
+            profile,
             problem.class_counts,
             num_unanswered=problem.num_unanswered,
-            num_more=len(problem.running),
+            num_more=len(problem.running)
+            + goes_on * (batch.plan.max_branches - problem.num_started),
         )
         if is_over or self._time_left_s(batch) <= 0:
             self._close(engine, batch, problem, is_degraded=not is_over)
-        if batch.plan.max_branches > batch.plan.num_branches:
-            self._extend(engine, batch)
+        elif goes_on:
+            prompt, index = batch.job.job.prompt_tokens, problem.num_started
+            following = problem.branch(index, prompt, batch.plan, branch.priority)
+            batch.count(branches=-1)
+            engine.submit([following], self._clock.now_s)
+
+    def _taken_by_others(self, batch: LiveBatch) -> int:
+        """Branches of other jobs on the engine of a batch."""
+        if not batch.plan.is_successive:
+            return 0
+        beside = self._batches[batch.worker_name]
+        return sum(one.num_open_branches for one in beside if one.job is not batch.job)
 
     def _time_left_s(self, batch: LiveBatch) -> float:
         """Until the guard takes the votes there are."""
         return batch.job.job.deadline_s - self._config.reserve_s - self._clock.now_s
-
-    def _extend(self, engine: EngineModel, batch: LiveBatch) -> None:
-        """Give free rows of the batch to problems that are still worth it, in order of position."""
-        free_rows = batch.free_rows
-        for problem in batch.problems:
-            while (
-                problem.outcome is None
-                and not problem.waits
-                and self._is_worth_more(engine, batch, problem, free_rows)
-            ):
-                index = problem.num_finished + len(problem.running)
-                priority = next(iter(problem.running.values())).priority
-                branch = problem.branch(index, batch.job.job.prompt_tokens, batch.plan, priority)
-                batch.count(branches=-1)
-                engine.submit([branch], self._clock.now_s)
-                free_rows -= 1
-
-    def _is_worth_more(
-        self, engine: EngineModel, batch: LiveBatch, problem: LiveProblem, free_rows: int
-    ) -> bool:
-        return should_extend(
-            batch.plan,
-            engine.worker.believed_answers,
-            problem.class_counts,
-            num_unanswered=problem.num_unanswered,
-            num_running=len(problem.running),
-            free_rows=free_rows,
-            time_left_s=self._time_left_s(batch),
-            tpot_s=engine.tpot_s(batch.plan.num_speculative_tokens),
-        )
 
     def _close(
         self,
@@ -176,6 +168,7 @@ class Controllers:
         del self._batch_of[problem]
         batch.count(branches=num_open, problems=1)
         if not batch.num_open_problems:
+            self._batches[batch.worker_name].discard(batch)
             self._on_batch_end(batch)
         self._on_problem_end(batch.job)
 

@@ -2,7 +2,7 @@
 
 Theory of operation: what `worker.controller` does with threads and a store happens here at single
 instants: branches are submitted breadth first, each finished branch votes, and the production stop
-rule ends or extends its problem; at the deadline guard the votes there are decide. Views for
+rule ends its problem or lets it go on; at the deadline guard the votes there are decide. Views for
 the snapshot are kept until a count changes, so a tick costs as much as there are live jobs and
 batches. Not modeled: comparing answers and committing take no time.
 """
@@ -37,6 +37,11 @@ class LiveProblem:
     running: dict[int, Branch] = field(default_factory=dict)
     outcome: ProblemOutcome | None = None
 
+    @property
+    def num_started(self) -> int:
+        """Branches that ended, run or wait."""
+        return self.num_finished + len(self.running)
+
     def branch(self, index: int, prompt_tokens: int, plan: Plan, priority: float) -> Branch:
         """The branch that replays a sample, cut at the plan's cap; in flight from now on."""
         sample = index % len(self.recorded.tokens)
@@ -70,11 +75,6 @@ class LiveProblem:
             branch.is_cut = True
         self.num_finished += len(started)
         return bool(started)
-
-    @property
-    def waits(self) -> bool:
-        """Whether a branch of it waits for a row."""
-        return any(branch.start_step is None for branch in self.running.values())
 
     @property
     def class_counts(self) -> tuple[int, ...]:
@@ -186,12 +186,6 @@ class LiveBatch:
     def __post_init__(self) -> None:
         self.num_open_problems = len(self.problems)
         self.num_open_branches = len(self.problems) * self.plan.num_branches
-
-    @property
-    def free_rows(self) -> int:
-        """Branches that the plan granted for all problems and that are neither waiting nor live."""
-        granted = len(self.problems) * self.plan.num_branches
-        return granted - sum(len(p.running) for p in self.problems if p.outcome is None)
 
     def count(self, *, branches: int, problems: int = 0) -> None:
         """Take ended branches and problems off the open ones."""

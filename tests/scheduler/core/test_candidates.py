@@ -18,6 +18,15 @@ from tests.scheduler.core.worlds import ANSWERS, LATENCY, job, worker
 
 CONFIG = SchedulerConfig()
 FLEET = Fleet.of([worker()])
+_easier = np.asarray(ANSWERS.weights) * np.asarray(ANSWERS.difficulty)[:, None] ** 12
+# Nearly all branches are right, so that most votes are clear soon.
+EASY = Fleet.of(
+    [
+        worker(
+            answers=replace(ANSWERS, weights=tuple(map(tuple, (_easier / _easier.sum()).tolist())))
+        )
+    ]
+)
 # Reading weights dominates: more rows cost next to nothing per step.
 MEMORY_BOUND = replace(
     LATENCY, token_knots=(0.0,), token_slopes_s=(1e-7,), context_s=0.0, draft_row_s=0.0
@@ -64,8 +73,26 @@ def test_the_model_length_bounds_the_cap() -> None:
 def test_a_batch_fills_about_half_of_the_rows() -> None:
     found = best_plan(FLEET, job(max_branches=4), CONFIG, time_left_s=600.0)
     assert found is not None
-    assert found[0].num_branches == 4
-    assert found[0].wave_size == 4
+    assert found[0].wave_size == 16 // found[0].num_branches
+
+
+def test_branches_follow_one_another_where_a_longer_time_gives_more_for_less() -> None:
+    few = candidates_of(EASY, job(num_pending=1, max_branches=16), CONFIG)
+    in_turn = few.plans[:, 3] > few.plans[:, 0]
+    at_once = np.flatnonzero(~in_turn & (few.plans[:, 0] == 8))
+    best = at_once[few.accuracy[at_once].argmax()]
+    better = in_turn & (few.accuracy >= few.accuracy[best] - CONFIG.accuracy_tie)
+    better &= few.row_seconds < 0.7 * few.row_seconds[best]
+    assert better.any()
+    assert (few.needed_s[better] > few.needed_s[best]).all()
+    assert (few.plans[in_turn, 3] <= 16).all()
+
+
+def test_no_branches_follow_where_a_bound_would_cut_them_or_votes_stay_open() -> None:
+    bounded = candidates_of(EASY, job(max_branches=16, max_tokens=700), CONFIG)
+    assert (bounded.plans[:, 3] == 0).all()
+    open_for_long = candidates_of(FLEET, job(max_branches=16), CONFIG)
+    assert (open_for_long.plans[:, 3] == 0).all()
 
 
 def test_drafts_shrink_as_rows_fill() -> None:

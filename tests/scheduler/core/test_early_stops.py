@@ -5,7 +5,7 @@ import pytest
 
 from scheduler.core.early_stops import stops_of
 from scheduler.core.occupancy import occupancy_of
-from scheduler.core.plan import Plan
+from scheduler.core.plan import Plan, Width
 from scheduler.core.stopping import should_stop
 from tests.scheduler.core.drawn import draw_votes
 from tests.scheduler.core.worlds import answers
@@ -59,8 +59,8 @@ def test_problems_stop_when_the_rule_stops_them(width: int) -> None:
 
 
 def test_stopping_saves_work_and_costs_little_accuracy() -> None:
-    decided = occupancy_of(ANSWERS, (8, 16), 0.0)
-    early = occupancy_of(ANSWERS, (8, 16), 0.002)
+    decided = occupancy_of(ANSWERS, (Width(8, 0.0), Width(16, 0.0)))
+    early = occupancy_of(ANSWERS, (Width(8, 0.002), Width(16, 0.002)))
     assert (early.work[:, 1:] <= decided.work[:, 1:] * 1.001).all()
     assert early.work[1, -1] < 0.95 * decided.work[1, -1]
     assert (early.accuracy <= decided.accuracy).all()

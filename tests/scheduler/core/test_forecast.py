@@ -6,46 +6,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from scheduler.core.accuracy import AnswerProfile
 from scheduler.core.fleet import Fleet
 from scheduler.core.forecast import ForecastGrid, forecast_plans
+from scheduler.core.plan import Width
 from scheduler.core.stopping import is_decided
-from tests.scheduler.core.worlds import ANSWERS, LATENCY, answers, draw_lengths, worker
-
-
-class Branch:
-    """A sampled branch: its length and its vote (0 is right)."""
-
-    def __init__(self, problem: int, tokens: float, vote: int | None) -> None:
-        self.problem = problem
-        self.tokens = tokens
-        self.vote = vote
-
-
-def sample_problems(
-    profile: AnswerProfile, num_problems: int, width: int, cap: float, rng: np.random.Generator
-) -> list[Branch]:
-    """Draw branches from the generative model that `AnswerProfile` describes."""
-    weights = np.asarray(profile.weights)
-    branches = []
-    for problem in range(num_problems):
-        kind = rng.choice(weights.size, p=weights.ravel() / weights.sum())
-        row, column = divmod(int(kind), weights.shape[1])
-        theta = profile.concentrations[column]
-        is_right = rng.random(width) < profile.difficulty[row]
-        lengths = draw_lengths(profile, row, is_right, rng)
-        wrong: list[int] = []
-        for tokens, right in zip(lengths.tolist(), is_right.tolist(), strict=True):
-            vote: int | None = None
-            if tokens <= cap and rng.random() < profile.answer_rates[row]:
-                if right:
-                    vote = 0
-                else:
-                    is_new = rng.random() < theta / (theta + len(wrong))
-                    vote = len(set(wrong)) + 1 if is_new else int(rng.choice(wrong))
-                    wrong.append(vote)
-            branches.append(Branch(problem, min(max(tokens, 1.0), cap), vote))
-    return branches
+from tests.scheduler.core.drawn import Branch, sample_problems
+from tests.scheduler.core.worlds import ANSWERS, LATENCY, answers, worker
 
 
 def simulate(
@@ -100,7 +66,7 @@ def forecast_one(
         fleet,
         num_problems=num_problems,
         prompt_tokens=prompt_tokens,
-        branches=(width,),
+        widths=(Width(width),),
         draft_lengths=(draft,),
         caps=np.array([cap]),
     )
@@ -170,7 +136,7 @@ def test_rows_left_free_make_steps_faster_unless_others_fill_them() -> None:
     options = {
         "num_problems": 4,
         "prompt_tokens": 100.0,
-        "branches": (4,),
+        "widths": (Width(4),),
         "draft_lengths": (0,),
         "caps": np.array([1000.0]),
     }

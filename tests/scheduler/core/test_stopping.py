@@ -1,6 +1,7 @@
 """Voting: the plurality, its tie rule, and stopping that never changes the winner."""
 
 import itertools
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,8 +13,8 @@ from scheduler.core.stopping import (
     Vote,
     is_decided,
     is_hopeless,
+    may_follow,
     plurality,
-    should_extend,
     should_stop,
 )
 from tests.scheduler.core.worlds import answers
@@ -122,35 +123,43 @@ def test_more_running_branches_decide_nothing_earlier(counts: list[int], num_run
     assert is_decided(counts, num_running + 1) <= is_decided(counts, num_running)
 
 
-def extends(counts: tuple[int, ...] = (2, 2), **overrides: Any) -> bool:
+def follows(plan_of_it: Plan | None = None, **overrides: Any) -> bool:
     values: dict[str, Any] = {
-        "num_unanswered": 0,
-        "num_running": 2,
-        "free_rows": 1,
+        "num_started": 8,
+        "taken_share": 0.2,
         "time_left_s": 1000.0,
         "tpot_s": 0.01,
     }
-    return should_extend(plan(max_branches=16), ANSWERS, counts, **(values | overrides))
+    values |= overrides
+    return may_follow(plan_of_it or plan(max_branches=16), ANSWERS, **values)
 
 
-def test_an_open_vote_with_a_row_and_time_is_extended_and_none_else() -> None:
-    assert extends()
-    assert not extends(free_rows=0)
-    assert not extends(time_left_s=0.5)
-    assert not extends((4, 1))  # decided
-    assert not extends((), num_running=3)
-    assert not extends(num_running=12)
-    assert not extends((40,), num_running=40)
-    assert not should_extend(
-        plan(),
-        ANSWERS,
-        (2, 2),
-        num_unanswered=0,
-        num_running=2,
-        free_rows=1,
-        time_left_s=1000.0,
-        tpot_s=0.01,
-    )
+def test_a_branch_follows_while_there_are_more_time_and_rows_for_it() -> None:
+    assert follows()
+    assert not follows(num_started=16)
+    needed_s = float(ANSWERS.length_quantile(0.9)) * 0.01
+    assert follows(time_left_s=needed_s + 0.01)
+    assert not follows(time_left_s=needed_s - 0.01)
+    assert not follows(taken_share=0.3)
+    assert not follows(plan())
+
+
+def test_a_cap_shortens_the_time_that_a_branch_that_follows_needs() -> None:
+    assert follows(replace(plan(max_branches=16), max_tokens=50), time_left_s=0.6)
+
+
+def test_a_successive_problem_goes_on_until_its_lead_is_enough() -> None:
+    successive = Plan(1, 0, 10_000, 4, stop_gain=0.01, max_branches=16)
+
+    def stops(*counts: int, num_more: int = 15) -> bool:
+        return should_stop(successive, ANSWERS, counts, num_unanswered=0, num_more=num_more)
+
+    assert not stops()
+    assert not stops(1)
+    assert stops(1, num_more=0)
+    assert stops(3, 2, num_more=1)
+    assert stops(8)
+    assert not stops(4, 4)
 
 
 def test_a_branch_is_hopeless_when_hardly_any_would_end_in_time() -> None:
