@@ -243,6 +243,9 @@ def _answered(
     answers: AnswerProfile, widths: tuple[Width, ...], caps: tuple[float, ...]
 ) -> FloatArray:
     """`answered_grid`, which jobs of one model share; of successive widths of the first ones."""
-    return np.concatenate(
-        [answers.answered_grid((w.num_branches,), w.rounds * np.asarray(caps)) for w in widths]
-    )
+    tokens = np.asarray(caps)
+    answered = answers.answered_grid(tuple(width.num_branches for width in widths), tokens)
+    for row, width in enumerate(widths):
+        if width.is_successive:
+            answered[row] = np.interp(width.rounds * tokens, tokens, answered[row])
+    return answered

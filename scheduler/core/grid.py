@@ -47,7 +47,7 @@ class Grid(NamedTuple):
         informed = fleet.informed(job.answers)
         caps, bound = _caps_of(informed.answers), token_bound(fleet, job)
         # The forecast of successive branches knows no caps.
-        is_whole = bool(bound >= informed.answers.length_quantile(WHOLE_QUANTILE))
+        is_whole = bound >= _whole_tokens(informed.answers)
         in_turn = is_whole and _agrees_soon(informed.answers, config)
         widths = _widths_of(config, job.max_branches, in_turn)
         if bound < caps[-1]:
@@ -76,6 +76,12 @@ def token_bound(fleet: Fleet, job: JobView) -> float:
     """Longest completion that the engines and the client allow."""
     room = max(fleet.max_model_len - job.mean_prompt_tokens, 1.0)
     return room if job.max_tokens is None else min(room, float(job.max_tokens))
+
+
+@lru_cache(maxsize=256)
+def _whole_tokens(answers: AnswerProfile) -> float:
+    """Bound on tokens that cuts hardly any branch."""
+    return float(answers.length_quantile(WHOLE_QUANTILE))
 
 
 @lru_cache(maxsize=256)
