@@ -109,7 +109,7 @@ async function tellTenant() {
     place.classList.toggle("simulated", name.endsWith("(simulated)"));
   } catch (error) {
     // A view says itself what is wrong when the API does not answer.
-    if (error.status >= 400 && error.status < 500) return;
+    if (error.status >= 400 && error.status < 500 && error.status !== 429) return;
     setTimeout(() => turn === askedForTenant && tellTenant(), RETRY_MS);
   }
 }

@@ -2,7 +2,7 @@
 
 import { call } from "./api.js";
 import { empty, h, show, table } from "./dom.js";
-import { branches, count, decimal, instant, number, percent, seconds } from "./format.js";
+import { branches, count, decimal, following, instant, number, percent, seconds } from "./format.js";
 import { rest } from "./live.js";
 
 const EVERY_S = 5;
@@ -54,7 +54,7 @@ function decision(title, made) {
     h(
       "tr",
       { "data-key": `${branches(plan)}-${plan.num_speculative_tokens}-${plan.max_tokens}`, class: plan.fate === "chosen" ? "selected total" : null },
-      h("td.num", {}, branches(plan)),
+      h("td.num", {}, number(plan.num_branches, count), following(plan)),
       h("td.num", {}, number(plan.num_speculative_tokens, count)),
       h("td.num", {}, number(plan.max_tokens, count)),
       h("td.num", {}, number(plan.needed_s, seconds)),

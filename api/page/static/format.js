@@ -68,8 +68,11 @@ export function period(iso, every) {
 /** Seconds between two instants of the API. */
 export const between = (from, to) => (Date.parse(to) - Date.parse(from)) / 1000;
 
-/** The branches of a plan: "8", or "1 to 16" where others follow the first. */
-export const branches = (plan) => (plan.max_branches > plan.num_branches ? `${plan.num_branches} to ${plan.max_branches}` : `${plan.num_branches}`);
+/** " to 16" behind the branches that a plan starts, where others follow those. */
+export const following = (plan) => (plan.max_branches > plan.num_branches ? ` to ${plan.max_branches}` : "");
+
+/** The branches of a plan: "8", or "1 to 16". */
+export const branches = (plan) => `${plan.num_branches}${following(plan)}`;
 
 /** A split in the words of the command line. */
 export function split(plan) {

@@ -5,7 +5,7 @@ import { call } from "./api.js";
 import { ask } from "./ask.js";
 import { h, keep, panel, show, table } from "./dom.js";
 import { explanation } from "./explanation.js";
-import { between, chip, count, decimal, instant, number, percent, seconds, signedPoints, signedSeconds } from "./format.js";
+import { between, chip, count, decimal, following, instant, number, percent, seconds, signedPoints, signedSeconds } from "./format.js";
 import { keepReading } from "./live.js";
 import { notify } from "./notice.js";
 import { met, progress, slack } from "./overview.js";
@@ -88,7 +88,7 @@ function facts(job) {
     job.finished_at === null ? ["Slack", slack(job)] : ["Before the deadline", number(between(job.finished_at, job.deadline_at), signedSeconds, "before_s")],
     ["Deadline", instant(job.deadline_at)],
     ["Submitted", instant(job.created_at)],
-    ["Split", job.plan ? [number(job.plan.num_branches, count, "num_branches"), job.plan.max_branches > job.plan.num_branches ? ` to ${job.plan.max_branches}` : "", " × draft ", number(job.plan.num_speculative_tokens, count, "num_speculative_tokens")] : "–"],
+    ["Split", job.plan ? [number(job.plan.num_branches, count, "num_branches"), following(job.plan), " × draft ", number(job.plan.num_speculative_tokens, count, "num_speculative_tokens")] : "–"],
     ["Token cap", number(job.plan?.max_tokens ?? null, count, "max_tokens")],
     ["Mean acceptance length", number(job.mean_acceptance_length, decimal, "mean_acceptance_length")],
     ["Cut short by the deadline", number(job.degraded, count, "degraded")],
