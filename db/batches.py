@@ -51,7 +51,7 @@ WITH job AS (
     SET state = 'dispatched',
         batch_id = batch.id,
         dispatched_at = :now,
-        num_branches = :num_branches,
+        num_branches = greatest(:num_branches, CAST(:max_branches AS integer)),
         num_speculative_tokens = :num_speculative_tokens,
         max_tokens = :max_tokens,
         predicted_finish_at = job.predicted_finish_at,

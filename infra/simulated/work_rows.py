@@ -30,6 +30,8 @@ def batch_row(ended: Ended, batch: BatchOutcome, members: range) -> Row:
         "num_problems": batch.num_problems,
         **_split(batch.plan),
         "wave_size": batch.plan.wave_size,
+        "stop_gain": batch.plan.stop_gain,
+        "max_branches": batch.plan.max_branches,
         "created_at": ended.at(batch.created_s),
         "finished_at": ended.at(finish_s),
     }
@@ -45,14 +47,14 @@ def problem_row(
     """
     question, _ = ended.drawn[position]
     outcome = ended.outcome.problems[position]
-    planned = dict.fromkeys(("num_branches", "num_speculative_tokens", "max_tokens"))
+    unplanned = dict.fromkeys(("num_branches", "num_speculative_tokens", "max_tokens"))
     return {
         "key": f"p{position:03}",
         "position": position,
         "prompt": question.prompt,
         "reference_answer": question.reference_answer,
         **_answer(outcome, branches),
-        **(planned if batch is None else _split(batch.plan)),
+        **(unplanned if batch is None else _planned(batch.plan)),
         "num_branches_finished": outcome.num_branches,
         "degraded": outcome.is_answered and outcome.is_degraded,
         "dispatched_at": None if batch is None else ended.at(batch.created_s),
@@ -75,6 +77,11 @@ def _split(plan: Plan) -> Row:
         "num_speculative_tokens": plan.num_speculative_tokens,
         "max_tokens": plan.max_tokens,
     }
+
+
+def _planned(plan: Plan) -> Row:
+    """The split of a problem, which counts all branches that it may get."""
+    return _split(plan) | {"num_branches": max(plan.num_branches, plan.max_branches)}
 
 
 def _answer(outcome: ProblemOutcome, branches: Sequence[Row]) -> Row:

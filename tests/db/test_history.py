@@ -4,14 +4,17 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from db.batches import finish_batch, lose_batches
 from db.branches import insert_branches
+from db.claims import claim_batch
 from db.endings import expire_jobs, finish_jobs
 from db.events import list_events
 from db.jobs import insert_job
 from db.keys import ensure_local_tenant
+from db.models import Problem
 from db.plans import store_plan
 from db.problems import answer_problems
 from db.session import SessionFactory, transaction
@@ -92,6 +95,22 @@ def test_a_batch_counts_the_problems_that_stopped_early_and_what_they_spared(
         "num_stopped": 1,
         "num_branches_spared": 3,
     }
+
+
+def test_branches_that_might_have_followed_count_as_planned(session: Session) -> None:
+    job_id = stored_job(session, num_problems=1)
+    batch_id = stored_batch(session, job_id, num_problems=1, num_branches=1, max_branches=4)
+    batch = claim_batch(session, batch_id=batch_id, owner="w1-1", lease_s=4.0, now=after(0))
+    assert batch is not None
+    (problem,) = batch.problems
+    answers = [problem_answer(problem.id, num_branches_finished=2)]
+    assert answer_problems(session, batch_id=batch.id, epoch=batch.epoch, answers=answers)
+    assert finish_batch(session, batch_id=batch.id, epoch=batch.epoch, now=after(2))
+
+    (done,) = data_of(session, job_id, "batch.done")
+
+    assert (done["num_stopped"], done["num_branches_spared"]) == (1, 2)
+    assert session.scalars(select(Problem.num_branches)).all() == [4]
 
 
 def test_a_lost_batch_counts_the_problems_that_go_back(session: Session) -> None:
