@@ -46,7 +46,10 @@ class ApiSettings(BaseSettings):
     """
 
     model_config = SettingsConfigDict(
-        env_prefix="SLACKLINE_", env_nested_delimiter="__", populate_by_name=True
+        env_prefix="SLACKLINE_",
+        env_nested_delimiter="__",
+        env_parse_none_str="null",
+        populate_by_name=True,
     )
 
     database_url: str = Field(validation_alias="DATABASE_URL")

@@ -1,5 +1,6 @@
 """What a command says of an environment that it cannot work with."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -22,8 +23,11 @@ def naming_wrong_settings() -> Iterator[None]:
         wrong = error.errors(include_url=False)[0]
         name = "__".join(part for part in wrong["loc"] if isinstance(part, str)).upper()
         variable = name if name in ("DATABASE_URL", "REDIS_URL") else f"SLACKLINE_{name}"
-        message = f"Wrong setting {variable}: {wrong['msg']}"
+        message = f"Wrong setting {variable}: {wrong['msg'].removeprefix('Value error, ')}"
         raise SlacklineError(message, code="invalid_setting", param=variable) from None
     except SettingsError as error:
-        # A list or an object that is no JSON.
-        raise SlacklineError(f"Wrong setting: {error}", code="invalid_setting") from None
+        # Of a list or an object that is no JSON pydantic tells the outermost field only.
+        field = re.search(r'field "(\w+)"', str(error))
+        named = f"SLACKLINE_{field[1].upper()}" if field else None
+        message = f"Wrong setting {named or error}: a list or an object must be JSON"
+        raise SlacklineError(message, code="invalid_setting", param=named) from None

@@ -17,6 +17,12 @@ from tests.factories import NOW
 Serve = Callable[..., httpx.Client]
 
 
+def test_null_in_the_environment_is_no_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql://nowhere/")
+    monkeypatch.setenv("SLACKLINE_MAX_READS_PER_MIN", "null")
+    assert ApiSettings.model_validate({}).max_reads_per_min is None
+
+
 def new_key(sessions: SessionFactory) -> str:
     """Secret of a key of the local tenant."""
     secret = keys.new_secret()

@@ -60,6 +60,7 @@ def test_an_upload_that_stalls_does_not_hold_up_a_stop_of_the_api(database_url: 
     [
         ("SLACKLINE_MAX_KEYS", "many", ("api",)),
         ("SLACKLINE_WEBHOOKS__RETRY_DELAYS_S", '["soon"]', ("api",)),
+        ("SLACKLINE_WEBHOOKS", "5,300", ("api",)),
         ("SLACKLINE_RETENTION__BRANCHES_DAYS", "0", ("scheduler",)),
         ("SLACKLINE_LEASE_S", "1", ("worker", "--name", "w")),
     ],
