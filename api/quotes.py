@@ -171,6 +171,7 @@ def _deadline_view(point: QuotedDeadline, now: datetime) -> QuotedDeadlineOut:
         verdict=admitted.verdict if admitted else Verdict.REFUSED,
         submit_deadline_s=point.submit_deadline_s,
         num_branches=plan.num_branches if plan else None,
+        max_branches=plan.max_branches if plan else None,
         num_speculative_tokens=plan.num_speculative_tokens if plan else None,
         max_tokens=plan.max_tokens if plan else None,
         finish_p50_s=forecast.finish_p50_s if forecast else None,

@@ -54,11 +54,13 @@ def refusal(
     # A best effort is refused where even its presence would make a promised job late.
     otherwise = "" if best_effort else ", or 'best_effort' to get what can be answered by then"
     earliest_at = now + timedelta(seconds=rejected.earliest_finish_s)
+    # What is shown has no fractions of a second, and must be feasible as well.
+    shown_at = earliest_at + timedelta(microseconds=999_999)
     return ApiError(
         422,
         rejected.reason.value,
         f"The job cannot meet its deadline {show(deadline_at)}. The earliest feasible finish"
-        f" is {show(earliest_at)}, {rejected.earliest_finish_s:.1f} seconds from now: give a later"
+        f" is {show(shown_at)}, {rejected.earliest_finish_s:.1f} seconds from now: give a later"
         f" deadline or fewer problems{otherwise}.",
         param="deadline",
         extra={

@@ -44,14 +44,18 @@ def clock_text(job: Job) -> str:
     return ", ".join(parts)
 
 
+def branches_text(first: int | None, most: int | None) -> str:
+    """How many branches a plan starts, and has at most where others follow."""
+    return f"{first} to {most}" if (most or 0) > (first or 0) else str(first)
+
+
 def split_text(job: Job) -> str:
     """The split in force."""
     plan = job["plan"]
     if plan is None:
         return "not planned yet"
-    first, most = plan["num_branches"], plan["max_branches"]
     return (
-        f"{first if most <= first else f'{first} to {most}'} branches"
+        f"{branches_text(plan['num_branches'], plan['max_branches'])} branches"
         f" x draft {plan['num_speculative_tokens']},"
         f" {plan['max_tokens']} tokens"
     )

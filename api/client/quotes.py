@@ -7,6 +7,7 @@ from rich.console import Group, RenderableType
 from rich.table import Column, Table
 from rich.text import Text
 
+from api.client.display import branches_text
 from api.client.shapes import Decision, Explanation, ForecastBasis, Quote
 
 _BAR_CHARS = 10
@@ -38,7 +39,8 @@ def quote_view(quote: Quote) -> RenderableType:
         table.add_row(
             seconds(row["deadline_s"]),
             f"{bar(accuracy)} {accuracy:.1%}",
-            f"{row['num_branches']} x draft {row['num_speculative_tokens']}",
+            f"{branches_text(row['num_branches'], row['max_branches'])}"
+            f" x draft {row['num_speculative_tokens']}",
             str(row["max_tokens"]),
             f"{seconds(row['finish_p50_s'])} / {seconds(row['finish_p95_s'])}",
             f"{row['row_seconds']:,.0f}",
@@ -109,7 +111,7 @@ def _decision(decision: Decision) -> list[RenderableType]:
     )
     for candidate in decision["candidates"]:
         table.add_row(
-            str(candidate["num_branches"]),
+            branches_text(candidate["num_branches"], candidate["max_branches"]),
             str(candidate["num_speculative_tokens"]),
             str(candidate["max_tokens"]),
             seconds(candidate["needed_s"]),

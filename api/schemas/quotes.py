@@ -58,6 +58,10 @@ class QuotedDeadlineOut(BaseModel):
         " earlier one when a job that is due later would stand behind other work and get less."
     )
     num_branches: int | None
+    max_branches: int | None = Field(
+        description="Where it is more than `num_branches`, another branch follows whenever one ends"
+        " and the vote is open, up to so many in all."
+    )
     num_speculative_tokens: int | None
     max_tokens: int | None
     finish_p50_s: float | None = Field(description="Median seconds from `quoted_at` to the end.")

@@ -14,6 +14,7 @@ class QuotedDeadline(TypedDict):
     verdict: str
     submit_deadline_s: float | None
     num_branches: int | None
+    max_branches: int | None
     num_speculative_tokens: int | None
     max_tokens: int | None
     finish_p50_s: float | None
