@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import psycopg
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Engine, create_engine, event, func, select
 from sqlalchemy.engine import ExecutionContext
 from sqlalchemy.orm import Session, sessionmaker
 
@@ -26,6 +26,9 @@ IDLE_LIMIT_S = 5.0
 """How long a transaction may wait for its process, which holds rows meanwhile: a process that is
 frozen, but not gone, must not keep the scheduler from them. The longest thought of a healthy one is
 a plan of all jobs, a part of a second."""
+
+THOUGHT_S = 30.0
+"""The same for a transaction that says so and holds hardly anything that others wait for."""
 
 
 def normalize_url(url: str) -> str:
@@ -100,3 +103,12 @@ def transaction(sessions: SessionFactory) -> Iterator[Session]:
     """One unit of work: commits at the end, rolls back on an exception."""
     with sessions.begin() as session:
         yield session
+
+
+def think_longer(session: Session) -> None:
+    """Let this transaction wait for its process for up to `THOUGHT_S` between two statements.
+
+    For what weighs all live jobs or sums up many rows, which may take longer than `IDLE_LIMIT_S`.
+    """
+    limit = f"{THOUGHT_S * 1000:.0f}"
+    session.execute(select(func.set_config("idle_in_transaction_session_timeout", limit, True)))

@@ -25,6 +25,7 @@ from scheduler.core.snapshot import (
     BatchView,
     JobView,
     Snapshot,
+    most_branches,
 )
 from scheduler.core.states import BatchState, JobState
 
@@ -198,7 +199,7 @@ def _job_view(row: Row[tuple[object, ...]], answers: AnswerProfile | None, share
         created_at=row.created_at,
         deadline_at=row.deadline_at,
         weight=row.weight,
-        max_branches=row.max_branches,
+        max_branches=most_branches(row.max_branches, row.temperature),
         max_tokens=row.max_tokens,
         min_accuracy=row.min_accuracy,
         mean_prompt_tokens=row.mean_prompt_tokens,

@@ -35,7 +35,7 @@ from api.schemas.files import UploadPurpose
 from api.settings import ApiSettings
 from api.verdicts import tell_admitted, tell_refused
 from db import wake, workers
-from db.admission import hold_admission, think_longer
+from db.admission import hold_admission
 from db.files import get_file
 from db.jobs import new_job_id
 from db.models import File, OpenaiBatch
@@ -49,7 +49,7 @@ from db.openai_batches import (
 from db.openai_lines import insert_refused_lines
 from db.problems import insert_placed_problems
 from db.refusals import insert_refusal
-from db.session import SessionFactory, transaction
+from db.session import SessionFactory, think_longer, transaction
 from db.snapshot import read_snapshot
 from db.tracing import going_on, request_context
 from scheduler.core.basis import fleet_of

@@ -26,9 +26,9 @@ from api.turns import Turn
 from api.verdicts import tell_admitted, tell_refused
 from api.views import job_views
 from db import jobs, wake
-from db.admission import hold_admission, think_longer
+from db.admission import hold_admission
 from db.refusals import insert_refusal
-from db.session import SessionFactory, transaction
+from db.session import SessionFactory, think_longer, transaction
 from scheduler.core.states import JobState
 
 _log = structlog.get_logger(__name__)

@@ -15,7 +15,7 @@ from db.reports.cells import DETAILS, DETAILS_OF_DAYS, Cell, Where
 from db.reports.facts import COLUMNS, DIMENSIONS
 from db.reports.periods import DAY, HOUR, Every
 from db.reports.sums import Strings
-from db.session import BINARY
+from db.session import BINARY, think_longer
 
 SETTLING = timedelta(minutes=1)
 """How long after its end an hour is summed up: most of what ended in it has been stored by then."""
@@ -59,6 +59,8 @@ def roll_up_day(session: Session, day: datetime, *, now: datetime) -> int:
         .order_by(HistoryHour.hour)
         .with_for_update()
     )
+    # An hour of a hundred thousand branches takes seconds between two statements.
+    think_longer(session)
     hours = session.scalars(due).all()
     session.execute(update(HistoryHour).where(HistoryHour.hour.in_(hours)).values(state="rolled"))
     for since, until in _runs(hours):
