@@ -29,7 +29,7 @@ from scheduler.core.config import SchedulerConfig
 from scheduler.core.decisions import Rejected, Verdict
 from scheduler.core.explain import explain
 from scheduler.core.planned_tokens import planned_tokens
-from scheduler.core.snapshot import JobView, Snapshot
+from scheduler.core.snapshot import JobView, Snapshot, most_branches
 from scheduler.core.states import JobState
 
 _UNSOLVED = {"max_branches": 1, "max_tokens": 1, "min_accuracy": None}
@@ -242,7 +242,7 @@ def view_of(job: jobs.NewJob, snapshot: Snapshot) -> JobView:
         created_at=job.created_at,
         deadline_at=job.deadline_at,
         weight=job.weight,
-        max_branches=job.max_branches,
+        max_branches=most_branches(job.max_branches, job.temperature),
         max_tokens=job.max_tokens,
         min_accuracy=job.min_accuracy,
         mean_prompt_tokens=job.mean_prompt_tokens,

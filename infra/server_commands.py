@@ -15,8 +15,8 @@ RedisUrl = Annotated[str, typer.Option(envvar="REDIS_URL", help="Redis of Slackl
 WorkerName = Annotated[str, typer.Option(help="Name of the worker, and of its queue.")]
 
 API_DRAIN_LIMIT_S = 3
-"""A stop waits so long for requests in progress, an upload that stalls say; supervisors kill
-after 8 s, containers after 10 s."""
+"""A stop waits so long for requests in progress, an upload that stalls say; whoever stops an API
+kills it after 15 s (`services.API_GRACE_S`)."""
 
 health_app = App(help="Exit code 0 when a process works, else 1.")
 

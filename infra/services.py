@@ -13,7 +13,8 @@ WORKER_READY_TIMEOUT_S = 900.0
 """A large checkpoint takes minutes to load, and as long again where graphs are compiled."""
 
 API_GRACE_S = 15.0
-"""An API that is asked to stop waits for reads and paperwork under way, for 10 s at most."""
+"""An API that is asked to stop waits for requests for 3 s, for reads and for paperwork under way
+for 5 s each, and for threads that are left."""
 
 WORKER_GRACE_S = 15.0
 """A worker that is asked to stop gives its batches back, for 10 s at most, and then signs off."""

@@ -175,7 +175,7 @@ class Scheduler:
                 if batch_id is not None:
                     messages.append(_Message(batch.job_id, batch.worker_name, batch_id))
                     created[batch.job_id].append((batch, batch_id))
-            traced = traceparents(session, created)
+            traced = traceparents(session, created) if created else {}
         for job_id, batches in created.items():
             with plan_span(job_id, traced.get(job_id), [batch for batch, _ in batches], now):
                 for batch, batch_id in batches:

@@ -156,7 +156,8 @@ def _measure_steps(
     spec = engine.spec
     rows = sorted({min(count, spec.max_num_seqs) for count in effort.rows})
     # Its longest too, whichever it is: a plan may choose it, and the fit reaches poorly beyond.
-    lengths = sorted({_nearest(k, spec.draft_lengths) for k in effort.draft_lengths})
+    asked = (*effort.draft_lengths, max(spec.draft_lengths))
+    lengths = sorted({_nearest(k, spec.draft_lengths) for k in asked})
     contexts = [tokens for tokens in effort.contexts if tokens < spec.max_model_len]
     grid = [
         (count, length, context)

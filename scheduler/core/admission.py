@@ -89,6 +89,9 @@ def weigh(
     without_job, with_job = placed(others), placed(everyone)
     if _keeps_promises(with_job, without_job, job):
         earliest_s = _until_headroom_s(with_job, job)
+        if earliest_s is not None and with_job.rows < fleet.rows:
+            # Rows left unused for the sake of speed are headroom too.
+            earliest_s = _until_headroom_s(on_all_rows(everyone), job)
         if earliest_s is None:
             return _admitted(with_job, job)
     else:

@@ -13,6 +13,7 @@ from scheduler.core.forecast import ForecastGrid, forecast_plans
 from scheduler.core.occupancy import occupancy_of
 from scheduler.core.plan import Width
 from scheduler.core.snapshot import JobView
+from scheduler.core.votes import MAX_BRANCHES
 
 NUM_CAPS = 20
 """Caps offered, each about a fifth longer than the one before: the error of a cap's accuracy and
@@ -87,7 +88,10 @@ def _whole_tokens(answers: AnswerProfile) -> float:
 @lru_cache(maxsize=256)
 def _agrees_soon(answers: AnswerProfile, config: SchedulerConfig) -> bool:
     """Whether most problems need few branches when they follow one another."""
-    in_turn = Width(1, config.branch_gain, max(most for _, most in config.successive_grid))
+    most = max((most for _, most in config.successive_grid), default=0)
+    in_turn = Width(1, config.branch_gain, min(most, MAX_BRANCHES))
+    if not in_turn.is_successive:
+        return False
     work = occupancy_of(answers, (Width(1), in_turn)).work[:, -1]
     return bool(work[1] <= FEW * work[0])
 
@@ -101,7 +105,7 @@ def _widths_of(config: SchedulerConfig, max_branches: int, in_turn: bool) -> tup
     """
     at_once = [number for number in config.branch_grid if number <= max_branches] or [1]
     offered = config.successive_grid if in_turn else ()
-    pairs = dict.fromkeys((rows, min(most, max_branches)) for rows, most in offered)
+    pairs = dict.fromkeys((rows, min(most, max_branches, MAX_BRANCHES)) for rows, most in offered)
     return (
         *(Width(number, config.stop_gain) for number in at_once),
         *(Width(rows, config.branch_gain, most) for rows, most in pairs if rows < most),

@@ -61,7 +61,7 @@ class Plan:
     @property
     def is_successive(self) -> bool:
         """Whether further branches may follow the first ones."""
-        return self.max_branches > self.num_branches
+        return self.width.is_successive
 
 
 ROUNDS = 4.0

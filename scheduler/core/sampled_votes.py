@@ -39,14 +39,12 @@ class SampledProblems:
 
     Attributes:
         weight: Probability of each, adding up to 1.
-        difficulty: Position in the profile's grid.
         classes: Answers of branches, 0 being right; (problems, branches).
         tokens: Lengths of the branches.
         is_answered: Whether they give their answers.
     """
 
     weight: FloatArray
-    difficulty: NDArray[np.int64]
     classes: NDArray[np.int16]
     tokens: FloatArray
     is_answered: NDArray[np.bool_]
@@ -66,7 +64,6 @@ def sampled_problems(profile: AnswerProfile) -> SampledProblems:
     is_wrong = ~is_answered | (classes > 0)
     return SampledProblems(
         weight=weights[used] / weights[used].sum(),
-        difficulty=difficulty,
         classes=classes,
         tokens=_lengths(profile, draws, is_wrong, (difficulty, kind)),
         is_answered=is_answered,

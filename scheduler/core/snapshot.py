@@ -22,6 +22,11 @@ LEAST_WINDOW_S = 60.0
 fills, those over the whole window are far too low."""
 
 
+def most_branches(max_branches: int, temperature: float) -> int:
+    """Branches of a problem that may pay: at temperature 0 all are alike, so one is enough."""
+    return max_branches if temperature > 0 else 1
+
+
 @dataclass(frozen=True, slots=True)
 class Arrivals:
     """Problems submitted for one model of late, those of refused jobs included.

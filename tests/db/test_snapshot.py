@@ -66,11 +66,10 @@ def test_branches_that_follow_one_another_count_as_many_as_run_at_once(
         batch_id = stored_batch(session, job_id, num_branches=2, max_branches=4)
         claimed = claim_batch(session, batch_id=batch_id, owner="w1-1", lease_s=4.0, now=now)
         assert claimed is not None
-        fresh, begun, last = (problem.id for problem in claimed.problems)
+        _, begun, last = (problem.id for problem in claimed.problems)
         rows = [branch_row(begun, i) for i in range(2)] + [branch_row(last, i) for i in range(3)]
         insert_branches(session, batch_id=batch_id, epoch=1, rows=rows)
         (batch,) = read_snapshot(session, after(1)).batches
-    assert fresh
     assert batch.num_open_branches == 2 + 2 + 1
 
 
@@ -223,6 +222,14 @@ def test_what_a_worker_told_is_parsed_once_until_it_changes(sessions: SessionFac
     assert all(now[name].spec is before[name].spec for name in now)
     assert all(now[name].answers is before[name].answers for name in now)
     assert now["w2"].latency == latency_profile(base_s=0.02)
+
+
+def test_a_greedy_job_is_planned_with_one_branch(sessions: SessionFactory) -> None:
+    with sessions.begin() as session:
+        stored_job(session, temperature=0.0, max_branches=16)
+        stored_job(session, temperature=0.1, max_branches=16)
+        views = read_snapshot(session, NOW).jobs
+    assert sorted(job.max_branches for job in views) == [1, 16]
 
 
 def test_tenants_share_by_weight(sessions: SessionFactory) -> None:

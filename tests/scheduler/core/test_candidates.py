@@ -243,3 +243,11 @@ def test_where_the_deadline_cuts_accuracy_lies_between_two_caps() -> None:
         assert accuracy(index, (shorter_s + longer_s) / 2) == pytest.approx(sum(ends) / 2)
         assert accuracy(index, 2 * longer_s) == pytest.approx(ends[1])
     assert (options.longer_accuracy == options.accuracy)[options.longer_s == options.needed_s].all()
+
+
+@pytest.mark.parametrize("pairs", [(), ((1, 200),)])
+def test_a_grid_without_successive_plans_or_with_very_long_ones_works(
+    pairs: tuple[tuple[int, int], ...],
+) -> None:
+    config = replace(CONFIG, successive_grid=pairs)
+    assert best_plan(EASY, job(max_branches=64), config, time_left_s=3000.0) is not None
