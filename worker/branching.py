@@ -36,7 +36,7 @@ def planned(contests: Iterable[Contest]) -> list[tuple[Contest, int]]:
 
 def following(
     contest: Contest, *, taken_share: float, time_left_s: float, tpot_s: float
-) -> tuple[range, int]:
+) -> tuple[list[int], int]:
     """The indexes of branches that are to follow those that ended, and how many may later.
 
     Args:
@@ -44,21 +44,20 @@ def following(
     """
     plan = contest.plan
     # By index and not by votes: branches that the engine fails are not replaced for ever.
-    begun, running = contest.next_index, len(contest.running)
+    num_more, running = len(contest.spare), len(contest.running)
     if (
         not contest.problem.solve
         or not contest.ballot.num_finished
         or not may_follow(
             plan,
             contest.answers,
-            num_started=begun,
+            num_started=plan.max_branches - num_more,
             taken_share=taken_share,
             time_left_s=time_left_s,
             tpot_s=tpot_s,
         )
     ):
-        return range(0), 0
-    num_more = plan.max_branches - begun
+        return [], 0
     is_open = contest.num_undecided == running and not contest.is_over(running + num_more)
-    number = min(plan.num_branches - running, num_more) if is_open else 0
-    return range(begun, begun + number), num_more - number
+    number = max(min(plan.num_branches - running, num_more), 0) if is_open else 0
+    return contest.spare[:number], num_more - number

@@ -44,7 +44,8 @@ class Contest:
         rows: Rows to store, taken out by the controller.
         answer: The outcome, once closed.
         asked: The pair that the controller is having compared.
-        next_index: The first branch index beyond the plan that no branch has had.
+        spare: Indexes beyond the plan's first branches that no branch has had, for those that
+            follow.
     """
 
     problem: ClaimedProblem
@@ -56,7 +57,7 @@ class Contest:
     rows: list[BranchRow] = field(default_factory=list)
     answer: ProblemAnswer | None = None
     asked: Pair | None = None
-    next_index: int = 0
+    spare: list[int] = field(default_factory=list)
     _unclassified: deque[tuple[BranchRequest, BranchFinished]] = field(default_factory=deque)
     _check: _Check | None = None
     _error: str | None = None
@@ -72,9 +73,10 @@ class Contest:
         ballot = Ballot(problem.reference_answer, problem.grading)
         for branch in problem.finished:
             ballot.restore(branch.answer, branch.vote_class, branch.is_correct)
-        kept = (branch.branch_index + 1 for branch in problem.finished)
-        next_index = max(batch.plan.num_branches, 0, *kept)
-        return cls(problem, batch.plan, answers, batch.options, ballot, next_index=next_index)
+        contest = cls(problem, batch.plan, answers, batch.options, ballot)
+        if problem.solve:
+            contest.spare = contest._unused()
+        return contest
 
     @property
     def pending_pair(self) -> Pair | None:
@@ -108,7 +110,8 @@ class Contest:
         """Make the request of a branch, which is in flight from now on."""
         request = branch_request(batch, self.problem, branch_index)
         self.running[branch_index] = request
-        self.next_index = max(self.next_index, branch_index + 1)
+        if branch_index in self.spare:
+            self.spare.remove(branch_index)
         return request
 
     def closing(self, branch_index: int, event: BranchFinished) -> BranchRequest | None:
@@ -199,6 +202,13 @@ class Contest:
         """Rows to store; the caller owns them."""
         rows, self.rows = self.rows, []
         return rows
+
+    def _unused(self) -> list[int]:
+        """As many indexes for branches that follow as the plan grants beside kept and missing."""
+        kept = {branch.branch_index for branch in self.problem.finished}
+        beyond = range(self.plan.num_branches, self.plan.max_branches)
+        number = self.plan.max_branches - len(kept) - len(self.missing)
+        return [index for index in beyond if index not in kept][: max(number, 0)]
 
     def _classify(self) -> None:
         """Classify finished branches in order until one needs a comparison."""

@@ -117,7 +117,7 @@ class BatchController:
     def _begin(self) -> None:
         self._marker.begin()
         for contest in tuple(self._open.values()):
-            if contest.is_over(len(contest.missing)):
+            if contest.is_over(len(contest.missing) + len(contest.spare)):
                 self._settle(contest)
         self._equivalence.warm(c.problem.reference_answer for c in self._open.values())
         started = tuple(self._open.values())

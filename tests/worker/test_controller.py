@@ -1,14 +1,21 @@
 """A batch is solved by its deadline, whatever its branches, its graders or the store do."""
 
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 
+import pytest
+
+from db.claims import FinishedBranch
+from db.models import Branch
 from db.session import transaction
 from scheduler.core.states import BatchState
-from tests.worker.bench import Bench, batches
+from tests.worker.bench import Bench, batches, run_in_thread
 from tests.worker.recorded import (
     branches_of,
     problems_of,
+    wait_until,
 )
 from worker.outcomes import Outcome
 
@@ -146,6 +153,13 @@ def test_a_negative_stop_gain_waits_for_all_branches_of_a_decided_vote(bench: Be
     assert problem.num_branches_finished == 4
 
 
+def most_at_once(branches: Sequence[Branch]) -> int:
+    return max(
+        sum(one.queued_at <= branch.queued_at < one.finished_at for one in branches)
+        for branch in branches
+    )
+
+
 def test_branches_follow_one_another_while_the_vote_is_open(bench: Bench) -> None:
     agreed, split = [("7", 20)] * 12, [("78"[i % 2], 20) for i in range(12)]
     bench.job([agreed, split], rows=8)
@@ -159,13 +173,57 @@ def test_branches_follow_one_another_while_the_vote_is_open(bench: Bench) -> Non
     assert 2 < second.num_branches_finished <= 10
     kept = branches_of(bench.sessions, bench.job_id)
     assert len({(branch.problem_id, branch.branch_index) for branch in kept}) == len(kept)
-    for branch in kept:
-        together = [
-            other
-            for other in kept
-            if other.problem_id == branch.problem_id and other.queued_at <= branch.queued_at
-        ]
-        assert sum(other.finished_at > branch.queued_at for other in together) <= 2
+    for problem in (first, second):
+        assert most_at_once([one for one in kept if one.problem_id == problem.id]) <= 2
+
+
+@pytest.mark.parametrize(("taken", "expected"), [(2, 8), (3, 2)])
+def test_no_branch_follows_while_other_jobs_want_the_rows(
+    bench: Bench, taken: int, expected: int
+) -> None:
+    bench.job([[("7", 20)] * 8], rows=8)
+    bench.taken_by_others = taken
+    outcome = bench.solve(num_branches=2, max_tokens=2000, stop_gain=-1.0, max_branches=8)
+    assert outcome is Outcome.DONE
+    (problem,) = problems_of(bench.sessions, bench.job_id)
+    assert problem.num_branches_finished == expected
+
+
+def test_a_rescued_problem_gets_all_branches_that_its_plan_allows(bench: Bench) -> None:
+    bench.job([[("8", 40)] * 8], rows=8)
+    batch = bench.claim(num_branches=2, max_tokens=2000, max_branches=8)
+    # Of eight that started at once the last four ended. Two votes more could not change theirs.
+    votes = enumerate([("7", 0), ("7", 0), ("7", 0), ("8", 1)], start=4)
+    finished = tuple(
+        FinishedBranch(index, answer, vote_class, answer == "7", datetime.now(UTC))
+        for index, (answer, vote_class) in votes
+    )
+    (problem,) = batch.problems
+    batch = replace(batch, problems=(replace(problem, finished=finished),))
+    assert bench.controller(batch).run() is Outcome.DONE
+    (solved,) = problems_of(bench.sessions, bench.job_id)
+    assert (solved.answer, solved.degraded, solved.num_branches_finished) == ("8", False, 8)
+    run = branches_of(bench.sessions, bench.job_id)
+    assert {branch.branch_index for branch in run} == {0, 1, 2, 3}
+    assert most_at_once(run) == 2
+
+
+@pytest.mark.parametrize("num_kept", [1, 2])
+def test_a_rescue_half_way_through_successive_branches_goes_on_with_them(
+    bench: Bench, num_kept: int
+) -> None:
+    # One after another: what is missing of the plan's first branches is none.
+    bench.job([[("78"[i % 2], 40) for i in range(6)]], rows=8)
+    plan_of = {"num_branches": 1, "max_tokens": 2000, "stop_gain": -1.0, "max_branches": 6}
+    outcome = run_in_thread(bench.controller(bench.claim(**plan_of)))  # type: ignore[arg-type]
+    wait_until(lambda: len(branches_of(bench.sessions, bench.job_id, "stop")) >= num_kept)
+    bench.stopping.set()
+    assert outcome() is Outcome.RELEASED
+    bench.stopping.clear()
+    assert bench.solve(**plan_of) is Outcome.DONE
+    kept = branches_of(bench.sessions, bench.job_id, "stop")
+    assert [branch.branch_index for branch in kept] == list(range(6))
+    assert most_at_once(kept) == 1
 
 
 def test_one_after_another_gives_the_answers_of_all_with_fewer_branches(bench: Bench) -> None:
