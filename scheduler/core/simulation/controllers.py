@@ -137,10 +137,14 @@ class Controllers:
         if is_over or self._time_left_s(batch) <= 0:
             self._close(engine, batch, problem, is_degraded=not is_over)
         elif goes_on:
-            prompt, index = batch.job.job.prompt_tokens, problem.num_started
-            following = problem.branch(index, prompt, batch.plan, branch.priority)
-            batch.count(branches=-1)
-            engine.submit([following], self._clock.now_s)
+            prompt, first = batch.job.job.prompt_tokens, problem.num_started
+            room = batch.plan.num_branches - len(problem.running)
+            following = [
+                problem.branch(index, prompt, batch.plan, branch.priority)
+                for index in range(first, min(first + room, batch.plan.max_branches))
+            ]
+            batch.count(branches=-len(following))
+            engine.submit(following, self._clock.now_s)
 
     def _taken_by_others(self, batch: LiveBatch) -> int:
         """Branches of other jobs on the engine of a batch."""
