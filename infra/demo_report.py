@@ -14,7 +14,7 @@ class JobSummary(TypedDict):
     """One job in the demo's last line. Durations are seconds from its submission.
 
     The plan may change while a job runs; the split is the one that most problems (`num_branches`)
-    and most branches (`num_speculative_tokens`) were given.
+    and most branches (`num_speculative_tokens`) were given; a problem may need fewer branches.
     """
 
     name: str
@@ -79,7 +79,7 @@ def job_table(job: Job, summary: JobSummary, report: Report) -> Table:
     table.add_row("accuracy", f"{summary['predicted_accuracy']:.1%}", _percent(job["accuracy"]))
     table.add_row("answered", str(summary["problems"]), str(summary["answered"]))
     table.add_row("degraded", "0", str(job["degraded"]))
-    split = f"{summary['num_branches']} branches, draft {summary['num_speculative_tokens']}"
+    split = f"up to {summary['num_branches']} branches, draft {summary['num_speculative_tokens']}"
     table.add_row("split", split, f"{_number(summary['mean_acceptance_length'])} tokens per step")
     table.add_section()
     table.add_row("latency of a branch", "P50", "P90", style="bold")

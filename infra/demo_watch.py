@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from api.client import Client
-from api.client.display import num_finished
+from api.client.display import branches_text, num_finished
 from api.client.shapes import TERMINAL_STATES, Job
 
 POLL_S = 0.5
@@ -52,7 +52,8 @@ def status_line(job: Job) -> str:
     parts: list[str] = [job["state"]]
     if job["plan"] is not None:
         plan = job["plan"]
-        parts.append(f"{plan['num_branches']} branches, draft {plan['num_speculative_tokens']}")
+        branches = branches_text(plan["num_branches"], plan["max_branches"])
+        parts.append(f"{branches} branches, draft {plan['num_speculative_tokens']}")
     if job["time_left_s"] is not None and job["state"] not in TERMINAL_STATES:
         parts.append(f"{job['time_left_s']:.0f} s left")
     if job["slack_s"] is not None and job["state"] not in TERMINAL_STATES:

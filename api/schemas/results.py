@@ -48,7 +48,9 @@ class ResultOut(BaseModel):
     grade_reason: str | None = Field(description="Why, in a short sentence.")
     degraded: bool = Field(description="The deadline, not the plan, ended the sampling.")
     num_branches_finished: int
-    num_branches_planned: int | None
+    num_branches_planned: int | None = Field(
+        description="At most, those included that follow while the vote is open."
+    )
     error: str | None
     finished_at: datetime | None
     branches: list[BranchOut] | None = Field(
