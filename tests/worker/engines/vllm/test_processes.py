@@ -76,8 +76,9 @@ def submit_all(stack: Stack, client: Client) -> Job:
 
 def wait_for_another_worker(stack: Stack, client: Client, job: Job, pid: int) -> None:
     """Waits until another process has the worker's name and answers go on."""
-    answered = client.job(job["id"])["progress"]["answered"]
     stack.wait_until(lambda: stack.running.children.get(WORKER, pid) != pid, 60.0)
+    # The last answers of the one that is gone are stored by now.
+    answered = client.job(job["id"])["progress"]["answered"]
     stack.wait_until(
         lambda: client.job(job["id"])["progress"]["answered"] > answered, START_TIMEOUT_S
     )
