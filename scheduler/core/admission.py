@@ -20,7 +20,6 @@ from datetime import datetime, timedelta
 
 import numpy as np
 
-from scheduler.core.bounds import LATE
 from scheduler.core.columns import batches_table, jobs_table
 from scheduler.core.config import SchedulerConfig
 from scheduler.core.decide import is_to_plan, serving
@@ -87,7 +86,8 @@ def weigh(
         return place(Bounds(fleet, jobs, batches, now, config, extra_branches, arrivals))
 
     without_job, with_job = placed(others), placed(everyone)
-    if _keeps_promises(with_job, without_job, job):
+    # It fits, and no other that fits without it stops to fit.
+    if with_job.late <= without_job.late:
         earliest_s = _until_headroom_s(with_job, job)
         if earliest_s is not None and with_job.rows < fleet.rows:
             # Rows left unused for the sake of speed are headroom too.
@@ -96,11 +96,11 @@ def weigh(
             return _admitted(with_job, job)
     else:
         with_job, beside_job = on_all_rows(everyone), on_all_rows(others, job.num_pending)
-        slowed = _fitting(without_job) - _fitting(beside_job)
+        slowed = beside_job.late - without_job.late
         earliest_s = _earliest_finish_s(with_job, beside_job, job, slowed, now)
     if best_effort:
         beside_full_rows = placed(others, extra_branches=fleet.rows)
-        if _fitting(without_job) <= _fitting(beside_full_rows):
+        if beside_full_rows.late <= without_job.late:
             effort = replace(job, is_promised=False)
             return _admitted(placed([*others, effort]), effort)
     return Weighed(Rejected(RejectReason.DEADLINE_INFEASIBLE, earliest_s), with_job)
@@ -150,11 +150,6 @@ def _admitted(bounds: Bounds, job: JobView) -> Weighed:
     return Weighed(admitted, bounds)
 
 
-def _keeps_promises(with_job: Bounds, without_job: Bounds, job: JobView) -> bool:
-    """Whether the job fits and no job that fitted without it stops to fit."""
-    return {job.id} | _fitting(without_job) <= _fitting(with_job)
-
-
 def _until_headroom_s(bounds: Bounds, job: JobView) -> float | None:
     """None when the job leaves the headroom of other tenants, else a deadline by which it would."""
     config, index = bounds.config, bounds.jobs.index(job)
@@ -175,10 +170,6 @@ def _until_headroom_s(bounds: Bounds, job: JobView) -> float | None:
     least_s = must_start_s * bounds.stretch + float(options.needed_s[cheapest]) + config.reserve_s
     last_s = bounds.time_left_s[bounds.table["is_promised"]].max()
     return float(max(least_s, last_s) + MARGIN_S)
-
-
-def _fitting(bounds: Bounds) -> set[str]:
-    return {bounds.jobs[index].id for index in np.flatnonzero(bounds.chosen != LATE).tolist()}
 
 
 def _earliest_finish_s(

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from scheduler.core.bounds import LATE, Bounds
+from scheduler.core.bounds import Bounds
 from scheduler.core.columns import batches_table, jobs_table
 from scheduler.core.config import SchedulerConfig
 from scheduler.core.fleet import Fleet
@@ -52,12 +52,7 @@ def place_on_rows(
 
     used = limited(fleet, jobs, batches, now, config, arrivals)
     bounds = placed(used)
-    if used is fleet or not _num_late(bounds):
+    if used is fleet or not bounds.late:
         return bounds
     on_all = placed(fleet)
-    return on_all if _num_late(on_all) < _num_late(bounds) else bounds
-
-
-def _num_late(bounds: Bounds) -> int:
-    """Promises that no plan keeps."""
-    return int((bounds.table["is_promised"] & (bounds.chosen == LATE)).sum())
+    return on_all if len(on_all.late) < len(bounds.late) else bounds
