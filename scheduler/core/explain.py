@@ -50,7 +50,7 @@ def explain(
     index = next(i for i, job in enumerate(bounds.jobs) if job.id == job_id)
     job, options, fleet = bounds.jobs[index], bounds.options(index), bounds.fleet
     line = line_of(bounds)
-    ahead_s = float(line.before_s[index])
+    ahead_s = line.ahead_s(index)
     ahead_p95_s = ahead_s * bounds.stretch
     in_time = bounds.fits(index, ahead_s)
     # Behind other work a job begins with a narrow plan or not at all; see `placing`.
@@ -114,7 +114,7 @@ def explain_live(snapshot: Snapshot, job_id: str, config: SchedulerConfig) -> Ex
     if planned.bounds is None or item is None:
         return None
     index = planned.bounds.jobs.index(job)
-    chosen = planned.bounds.item(index, float(line_of(planned.bounds).before_s[index]))
+    chosen = planned.bounds.item(index, planned.line.ahead_s(index))
     return explain(
         planned.bounds,
         job_id,

@@ -29,6 +29,10 @@ class Line(NamedTuple):
     order: NDArray[np.int64]
     before_s: FloatArray
 
+    def ahead_s(self, index: int) -> float:
+        """`before_s` of one job."""
+        return float(self.before_s[index])
+
 
 def line_of(bounds: Bounds) -> Line:
     """The line of jobs that are placed, best efforts behind promised jobs in the bounds."""

@@ -38,11 +38,17 @@ class Planned:
     failures: list[PlanFailure] = field(default_factory=list)
     _items: dict[int, Packed] = field(default_factory=dict)
 
+    @cached_property
+    def line(self) -> Line:
+        """The order in which its jobs get rows."""
+        assert self.bounds is not None
+        return line_of(self.bounds)
+
     def in_line(self) -> Iterator[Packed]:
         """Jobs in the order in which they get rows, built as they are asked for."""
         if self.bounds is None:
             return
-        for index in self._line.order.tolist():
+        for index in self.line.order.tolist():
             item = self._item(index)
             if item is not None:
                 yield item
@@ -69,16 +75,11 @@ class Planned:
             if item is not None and item.plan == item.job.plan
         ]
 
-    @cached_property
-    def _line(self) -> Line:
-        assert self.bounds is not None
-        return line_of(self.bounds)
-
     def _stale(self) -> list[int]:
         """Jobs whose stored P95 finish is off, nearest deadline first."""
         assert self.bounds is not None
         bounds, config = self.bounds, self.bounds.config
-        passed_s = (self._line.before_s - bounds.before_s()) * bounds.stretch
+        passed_s = (self.line.before_s - bounds.before_s()) * bounds.stretch
         finish_s = np.minimum(bounds.needed_s() + passed_s, bounds.limit_s)
         off_s = np.abs(bounds.table["predicted_s"] - bounds.now_s - finish_s)
         allowed_s = np.maximum(config.refresh_s, RELATIVE_REFRESH * bounds.time_left_s)
@@ -93,7 +94,7 @@ class Planned:
             try:
                 # A plan like the stored one counts as it, wave size included.
                 stays = None if reason else job.plan
-                item = self.bounds.item(index, float(self._line.before_s[index]), stays)
+                item = self.bounds.item(index, self.line.ahead_s(index), stays)
             except Exception as error:
                 self.failures.append(_failure(job, error))
                 return None
