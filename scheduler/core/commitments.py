@@ -111,7 +111,10 @@ def held_tokens(fleet: Fleet, plan: Plan, prompt_tokens: float) -> float:
     return prompt_tokens + _branch_of(fleet, plan)[2]
 
 
-def branch_s(fleet: Fleet, plan: Plan) -> float:
-    """Mean seconds for which a branch of this plan holds its row."""
+def row_held_s(fleet: Fleet, plan: Plan) -> float:
+    """Mean seconds for which a problem under this plan holds each of its rows.
+
+    Of a successive plan that is the time of all branches that follow one another in the row.
+    """
     tokens, _, _, tpot_s = _branch_of(fleet, plan)
     return tokens * tpot_s

@@ -6,7 +6,7 @@ from heapq import heapify, heappop, heappush
 import numpy as np
 
 from scheduler.core.columns import batches_table
-from scheduler.core.commitments import branch_s, held_by_batches, held_tokens
+from scheduler.core.commitments import held_by_batches, held_tokens, row_held_s
 from scheduler.core.config import SchedulerConfig
 from scheduler.core.decisions import NewBatch
 from scheduler.core.fleet import Fleet
@@ -95,7 +95,7 @@ def hand_out(
 def _refill(fleet: Fleet, plan: Plan, config: SchedulerConfig) -> tuple[int, int]:
     """Branches beyond the rows of a worker, and problems of a batch at least."""
     rows = fleet.least_rows
-    more = rows * min(REFILL_S / branch_s(fleet.pooled, plan), config.queue_depth - 1.0)
+    more = rows * min(REFILL_S / row_held_s(fleet.pooled, plan), config.queue_depth - 1.0)
     # A live batch has half of its problems open on average.
     fewest = 2 * rows // (config.max_batches_per_worker * plan.num_branches)
     return int(more), max(1, fewest)
