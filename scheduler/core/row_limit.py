@@ -61,16 +61,16 @@ def limited(
         batches: Live batches of the fleet.
         arrivals: Of problems of the model.
     """
-    line = Line(jobs, batches, now.timestamp(), config, arrivals)
-    if not len(jobs) or line.wanted <= fleet.rows * SHARES[-1]:
+    fluid = Fluid(jobs, batches, now.timestamp(), config, arrivals)
+    if not len(jobs) or fluid.wanted <= fleet.rows * SHARES[-1]:
         return fleet
-    right = line.right(fleet.informed(_most_asked(jobs)).pooled)
-    enough = right.max() - config.accuracy_tie * line.num_weighed
+    right = fluid.right(fleet.informed(_most_asked(jobs)).pooled)
+    enough = right.max() - config.accuracy_tie * fluid.num_weighed
     return fleet.limited(SHARES[int((right >= enough).argmax())])
 
 
-class Line:
-    """Problems in order of deadline, alike ones together; times are in seconds from now.
+class Fluid:
+    """Problems as a fluid in order of deadline; times are in seconds from now.
 
     Attributes:
         due_s, come_s, weight, before: Of problems without a row: when they are due and come, their

@@ -12,7 +12,7 @@ from scheduler.core.columns import batches_table, jobs_table
 from scheduler.core.config import SchedulerConfig
 from scheduler.core.decide import decide
 from scheduler.core.fleet import Fleet
-from scheduler.core.row_limit import SHARES, Line, limited
+from scheduler.core.row_limit import SHARES, Fluid, limited
 from scheduler.core.snapshot import ARRIVAL_WINDOW_S, NO_ARRIVALS, Arrivals, BatchView, JobView
 from tests.scheduler.core.worlds import MODEL, NOW, batch, job, snapshot, worker
 
@@ -83,22 +83,22 @@ def test_problems_start_when_those_before_them_fit_in_the_rows(
     jobs: list[tuple[float, int]], arrivals: Arrivals, ended_per_s: float
 ) -> None:
     views = [job(f"j{i}", deadline_s=s, num_pending=n) for i, (s, n) in enumerate(jobs)]
-    line = Line(jobs_table(views), batches_table([]), NOW.timestamp(), CONFIG, arrivals)
-    [start_s] = line.starts_s(np.array([[100.0]]), np.array([[ended_per_s]]))
+    fluid = Fluid(jobs_table(views), batches_table([]), NOW.timestamp(), CONFIG, arrivals)
+    [start_s] = fluid.starts_s(np.array([[100.0]]), np.array([[ended_per_s]]))
 
     def excess(index: int, at_s: float) -> float:
         """Problems before this one that are there and find no row at this moment."""
         come = sum(
-            rate * min(at_s, max(line.due_s[index] - given_s, 0.0))
-            for given_s, rate in zip(line.given_s, line.rate, strict=True)
+            rate * min(at_s, max(fluid.due_s[index] - given_s, 0.0))
+            for given_s, rate in zip(fluid.given_s, fluid.rate, strict=True)
         )
-        return float(line.before[index] - 100.0 + come - ended_per_s * at_s)
+        return float(fluid.before[index] - 100.0 + come - ended_per_s * at_s)
 
     for index, at_s in enumerate(start_s.tolist()):
-        earliest_s = float(line.come_s[index])
+        earliest_s = float(fluid.come_s[index])
         assert at_s >= earliest_s
         if at_s > earliest_s:
-            assert excess(index, at_s) == pytest.approx(0.0, abs=1e-6 * (1.0 + line.wanted))
+            assert excess(index, at_s) == pytest.approx(0.0, abs=1e-6 * (1.0 + fluid.wanted))
             assert excess(index, (earliest_s + at_s) / 2) > 0.0
         else:
             assert excess(index, at_s) <= 1e-6
