@@ -81,7 +81,7 @@ def _split(plan: Plan) -> Row:
 
 def _planned(plan: Plan) -> Row:
     """The split of a problem, which counts all branches that it may get."""
-    return _split(plan) | {"num_branches": max(plan.num_branches, plan.max_branches)}
+    return _split(plan) | {"num_branches": plan.most_branches}
 
 
 def _answer(outcome: ProblemOutcome, branches: Sequence[Row]) -> Row:

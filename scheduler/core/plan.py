@@ -59,6 +59,11 @@ class Plan:
         return Width(self.num_branches, self.stop_gain, self.max_branches)
 
     @property
+    def most_branches(self) -> int:
+        """Branches that a problem gets in all at most."""
+        return max(self.num_branches, self.max_branches)
+
+    @property
     def is_successive(self) -> bool:
         """Whether further branches may follow the first ones."""
         return self.width.is_successive
