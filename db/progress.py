@@ -5,13 +5,16 @@ of a live job are counted on an index that has all it takes; groups make the cou
 a job ends its counts are final and are kept with it, so a list of ended jobs counts nothing.
 """
 
+from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
+from typing import NamedTuple
 
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from db.models import Job, Problem
+from scheduler.core.states import ProblemState
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,16 +68,39 @@ def _counted(session: Session, job_ids: Sequence[str]) -> dict[str, JobProgress]
     if not job_ids:
         return {}
     kinds = (Problem.job_id, Problem.state, Problem.degraded, Problem.is_correct)
-    counts: dict[str, dict[str, int]] = {}
+    groups = defaultdict[str, list[_Group]](list)
     for job_id, state, degraded, is_correct, num in session.execute(
         select(*kinds, func.count()).where(Problem.job_id.in_(job_ids)).group_by(*kinds)
     ):
-        own = counts.setdefault(job_id, dict.fromkeys((f.name for f in fields(JobProgress)), 0))
-        own[state] += num
-        own["degraded"] += num * degraded
-        own["num_graded"] += num * (is_correct is not None)
-        own["num_correct"] += num * (is_correct is True)
-    return {job_id: JobProgress(**own) for job_id, own in counts.items()}
+        groups[job_id].append(_Group(state, degraded, is_correct, num))
+    return {job_id: _added(own) for job_id, own in groups.items()}
+
+
+class _Group(NamedTuple):
+    """Problems that are alike, and how many they are."""
+
+    state: str
+    degraded: bool
+    is_correct: bool | None
+    num: int
+
+
+def _added(groups: Sequence[_Group]) -> JobProgress:
+    states = Counter[str]()
+    for group in groups:
+        states[group.state] += group.num
+    return JobProgress(
+        pending=states[ProblemState.PENDING],
+        dispatched=states[ProblemState.DISPATCHED],
+        running=states[ProblemState.RUNNING],
+        answered=states[ProblemState.ANSWERED],
+        expired=states[ProblemState.EXPIRED],
+        failed=states[ProblemState.FAILED],
+        cancelled=states[ProblemState.CANCELLED],
+        degraded=sum(group.num for group in groups if group.degraded),
+        num_graded=sum(group.num for group in groups if group.is_correct is not None),
+        num_correct=sum(group.num for group in groups if group.is_correct),
+    )
 
 
 def live_jobs(
