@@ -167,7 +167,7 @@ def _arrivals(session: Session, now: datetime) -> tuple[tuple[str, Arrivals], ..
             model,
             Arrivals.since(
                 (now - min(row.first_at for row in mine)).total_seconds(),
-                tuple((row.given_s, row.num_problems) for row in mine),
+                ((row.given_s, row.num_problems) for row in mine),
             ),
         )
         for model, mine in by_model.items()

@@ -62,6 +62,14 @@ def weigh(
     snapshot: Snapshot, job: JobView, config: SchedulerConfig, *, best_effort: bool = False
 ) -> Weighed:
     """`admit`, with what its verdict rests on."""
+    # The next tick will count it, and plan by that what is promised here.
+    return _weigh(snapshot.with_arrival(job), job, config, best_effort=best_effort)
+
+
+def _weigh(
+    snapshot: Snapshot, job: JobView, config: SchedulerConfig, *, best_effort: bool
+) -> Weighed:
+    """`weigh` for a job that is among the arrivals."""
     now = snapshot.now
     alive = alive_workers(snapshot.workers, now, config)
     fleet = fleets_by_model(alive).get(job.model)
@@ -131,7 +139,7 @@ def weigh_again(
         predicted_at=None,
         is_promised=True,
     )
-    return weigh(others, anew, config, best_effort=best_effort)
+    return _weigh(others, anew, config, best_effort=best_effort)
 
 
 def _admitted(bounds: Bounds, job: JobView) -> Weighed:

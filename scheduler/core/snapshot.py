@@ -4,7 +4,9 @@ Theory of operation: a snapshot holds no prompts and no problem ids, only counts
 grows with jobs and batches and not with problems. Instants are aware UTC datetimes.
 """
 
-from dataclasses import dataclass
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from scheduler.core.accuracy import AnswerProfile
@@ -36,13 +38,22 @@ class Arrivals:
         numbers: (mean seconds given until the deadline, problems), by octaves of the first.
     """
 
-    over_s: float = ARRIVAL_WINDOW_S
+    over_s: float = LEAST_WINDOW_S
     numbers: tuple[tuple[float, int], ...] = ()
 
     @classmethod
-    def since(cls, first_s: float, numbers: tuple[tuple[float, int], ...]) -> "Arrivals":
-        """Those that came since the first of them, so many seconds ago."""
-        return cls(min(max(first_s, LEAST_WINDOW_S), ARRIVAL_WINDOW_S), numbers)
+    def since(cls, first_s: float, numbers: Iterable[tuple[float, int]]) -> "Arrivals":
+        """Those that came since the first of them, so many seconds ago.
+
+        Args:
+            numbers: (seconds given until the deadline, problems), in any order.
+        """
+        over_s = min(max(first_s, LEAST_WINDOW_S), ARRIVAL_WINDOW_S)
+        return cls(over_s, _by_octaves(numbers))
+
+    def and_one(self, given_s: float, num_problems: int) -> "Arrivals":
+        """These and a job that comes now."""
+        return replace(self, numbers=_by_octaves([*self.numbers, (given_s, num_problems)]))
 
     @property
     def problems_per_s(self) -> float:
@@ -51,6 +62,16 @@ class Arrivals:
 
 
 NO_ARRIVALS = Arrivals()
+
+
+def _by_octaves(numbers: Iterable[tuple[float, int]]) -> tuple[tuple[float, int], ...]:
+    """Problems with about the same time until the deadline together, and their mean time."""
+    octaves: dict[int, tuple[float, int]] = {}
+    for given_s, number in numbers:
+        octave = math.floor(math.log2(max(given_s, 1.0)))
+        seconds, count = octaves.get(octave, (0.0, 0))
+        octaves[octave] = seconds + number * given_s, count + number
+    return tuple((seconds / count, count) for _, (seconds, count) in sorted(octaves.items()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +191,12 @@ class Snapshot:
     def arrivals_of(self, model: str) -> Arrivals:
         """Problems submitted for a model of late."""
         return dict(self.arrivals).get(model, NO_ARRIVALS)
+
+    def with_arrival(self, job: JobView) -> "Snapshot":
+        """This with a new job among the arrivals, but not among the jobs."""
+        given_s = (job.deadline_at - job.created_at).total_seconds()
+        counted = self.arrivals_of(job.model).and_one(given_s, job.num_pending)
+        return replace(self, arrivals=tuple((dict(self.arrivals) | {job.model: counted}).items()))
 
     def share_of(self, tenant_id: str) -> float:
         """Share of the row-seconds due to a tenant; 1 for one that is not known."""

@@ -39,11 +39,12 @@ def upgrade(bounds: Bounds) -> None:
     jobs = np.flatnonzero(bounds.is_open & (bounds.chosen != LATE))
     if not jobs.size:
         return
+    # What a plan is worth does not depend on the finish that was promised with it.
+    worth = _worth(bounds, jobs, _hulls(bounds, jobs))
+    bounds.ceiling[jobs] = np.minimum(_ceiling(bounds, jobs), worth)
     hard_limit_s = bounds.limit_s
     bounds.limit(_promised_limit_s(bounds))
-    hulls = _hulls(bounds, jobs)
-    bounds.ceiling[jobs] = np.minimum(_ceiling(bounds, jobs), _worth(bounds, jobs, hulls))
-    take_moves(bounds, *_moves(bounds, jobs, hulls))
+    take_moves(bounds, *_moves(bounds, jobs, _hulls(bounds, jobs)))
     _polish(bounds, jobs)
     if len(bounds.jobs) <= MAX_JOBS:
         improve(bounds)

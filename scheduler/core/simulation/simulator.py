@@ -11,8 +11,7 @@ batches and workers.
 """
 
 import itertools
-import math
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Sequence
 from functools import partial
 
@@ -77,7 +76,7 @@ class _Simulation:
     ) -> None:
         self._tick_s = tick_s
         self._keeps_branches = keeps_branches
-        self._arrivals = sorted(jobs, key=lambda job: (job.arrival_s, job.id))
+        self._coming = sorted(jobs, key=lambda job: (job.arrival_s, job.id))
         self._policy = policy
         self._config = config
         self._clock = Clock()
@@ -93,7 +92,7 @@ class _Simulation:
         self._batch_ids = itertools.count(1)
         self._jobs: dict[str, LiveJob] = {}
         self._batches: dict[int, LiveBatch] = {}
-        self._recent: dict[str, deque[SimulatedJob]] = {}
+        self._recent: defaultdict[str, deque[SimulatedJob]] = defaultdict(deque)
         self._next_tick_s: float | None = None
         self._last_tick_s = -MIN_TICK_S
         self._num_ticks = 0
@@ -102,12 +101,12 @@ class _Simulation:
     def run(self, changes: Sequence[tuple[float, SimulatedWorker]]) -> Outcome:
         for at_s, worker in changes:
             self._clock.at(at_s, partial(self._change, worker))
-        for job in self._arrivals:
+        for job in self._coming:
             self._clock.at(job.arrival_s, partial(self._arrive, job))
         self._clock.run()
         return Outcome(
             policy=self._policy.name,
-            jobs=tuple(self._outcomes[job.id] for job in self._arrivals),
+            jobs=tuple(self._outcomes[job.id] for job in self._coming),
             engines=self._controllers.outcomes(),
             num_ticks=self._num_ticks,
         )
@@ -118,27 +117,35 @@ class _Simulation:
             jobs=tuple(job.view() for job in self._jobs.values()),
             batches=tuple(batch.view() for batch in self._batches.values()),
             workers=tuple(self._worker_views.values()),
-            arrivals=tuple(
-                (model, _arrivals(recent, self._clock.now_s))
-                for model, recent in self._recent.items()
-            ),
+            arrivals=self._arrivals(),
+        )
+
+    def _arrivals(self) -> tuple[tuple[str, Arrivals], ...]:
+        """What the recent jobs of each model, in order of arrival, add up to; as in the store."""
+        now_s = self._clock.now_s
+        for recent in self._recent.values():
+            while recent and recent[0].arrival_s <= now_s - ARRIVAL_WINDOW_S:
+                recent.popleft()
+        return tuple(
+            (
+                model,
+                Arrivals.since(
+                    now_s - recent[0].arrival_s,
+                    ((job.deadline_s - job.arrival_s, len(job.problems)) for job in recent),
+                ),
+            )
+            for model, recent in self._recent.items()
+            if recent
         )
 
     def _change(self, worker: SimulatedWorker) -> None:
         self._worker_views[worker.name] = _worker_view(worker)
         self._controllers.retime(worker)
 
-    def _note_arrival(self, job: SimulatedJob) -> None:
-        """Count a job's problems among the recent ones of its model."""
-        recent = self._recent.setdefault(job.model, deque())
-        recent.append(job)
-        while recent[0].arrival_s < self._clock.now_s - ARRIVAL_WINDOW_S:
-            recent.popleft()
-
     def _arrive(self, job: SimulatedJob) -> None:
         view = view_of(job, plan=None, num_pending=len(job.problems), num_in_flight=0)
-        self._note_arrival(job)
         verdict = self._policy.admit(self._snapshot(), view, self._config)
+        self._recent[job.model].append(job)
         if isinstance(verdict, Rejected):
             self._outcomes[job.id] = _refused(job)
             return
@@ -201,18 +208,6 @@ class _Simulation:
             if problem.outcome is None and not self._controllers.expire(problem):
                 problem.close(self._clock.now_s, is_degraded=True)
                 self._end_problem(job)
-
-
-def _arrivals(jobs: Sequence[SimulatedJob], now_s: float) -> Arrivals:
-    """What these jobs, in order of arrival, add up to; as the snapshot of the store does."""
-    octaves: dict[int, tuple[float, int]] = {}
-    for job in jobs:
-        given_s, number = job.deadline_s - job.arrival_s, len(job.problems)
-        octave = math.floor(math.log2(max(given_s, 1.0)))
-        seconds, count = octaves.get(octave, (0.0, 0))
-        octaves[octave] = seconds + number * given_s, count + number
-    numbers = tuple((seconds / count, count) for _, (seconds, count) in sorted(octaves.items()))
-    return Arrivals.since(now_s - jobs[0].arrival_s, numbers)
 
 
 def _refused(job: SimulatedJob) -> JobOutcome:

@@ -3,19 +3,20 @@
 from dataclasses import replace
 from datetime import timedelta
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from scheduler.core.admission import admit
 from scheduler.core.bounds import LATE
 from scheduler.core.config import SchedulerConfig
+from scheduler.core.decide import decide
 from scheduler.core.decisions import Admitted, Rejected, RejectReason
 from scheduler.core.fleet import Fleet
 from scheduler.core.packing import Bounds, place
 from scheduler.core.planning import plan_jobs
-from scheduler.core.snapshot import JobView
+from scheduler.core.snapshot import NO_ARRIVALS, Arrivals, JobView
 from scheduler.core.states import JobState
-from tests.scheduler.core.worlds import NOW, batch, job, snapshot, worker
+from tests.scheduler.core.worlds import MODEL, NOW, batch, job, snapshot, worker
 
 CONFIG = SchedulerConfig()
 
@@ -114,6 +115,34 @@ def test_a_job_that_would_only_slow_another_is_told_to_come_after_it() -> None:
     assert isinstance(result, Rejected)
     assert result.earliest_finish_s is not None
     assert result.earliest_finish_s >= 600.0
+
+
+earlier_arrivals = st.lists(
+    st.tuples(st.floats(4.0, 600.0), st.integers(1, 2000)), max_size=3
+).flatmap(lambda numbers: st.floats(0.0, 400.0).map(lambda s: Arrivals.since(s, numbers)))
+
+
+@settings(max_examples=50, deadline=None)
+@given(wanted=small_jobs, earlier=earlier_arrivals)
+@example(wanted=(job(deadline_s=124.0, num_pending=3),), earlier=NO_ARRIVALS)
+def test_the_first_tick_plans_what_admission_promised(
+    wanted: tuple[JobView, ...], earlier: Arrivals
+) -> None:
+    world = replace(snapshot(), arrivals=((MODEL, earlier),))
+    for new in wanted:
+        promise = admit(world, new, CONFIG)
+        world = world.with_arrival(new)
+        if isinstance(promise, Rejected):
+            continue
+        # Stored in whole microseconds, as a database does.
+        finish_at = NOW + timedelta(seconds=promise.forecast.finish_p95_s)
+        stored = replace(new, plan=promise.plan, promised_at=finish_at, predicted_at=finish_at)
+        world = replace(world, jobs=(*world.jobs, stored))
+        for planned in decide(world, CONFIG).plans:
+            if planned.job_id == new.id:
+                assert planned.plan == promise.plan
+                if len(world.jobs) == 1:
+                    assert planned.forecast == promise.forecast
 
 
 def slows_any(admitted: tuple[JobView, ...], new: JobView) -> bool:

@@ -9,7 +9,13 @@ from hypothesis import strategies as st
 from scheduler.core.config import SchedulerConfig
 from scheduler.core.fleet import Fleet
 from scheduler.core.packing import Bounds, Packed, pack, place
-from scheduler.core.snapshot import NO_ARRIVALS, Arrivals, BatchView, JobView
+from scheduler.core.snapshot import (
+    ARRIVAL_WINDOW_S,
+    NO_ARRIVALS,
+    Arrivals,
+    BatchView,
+    JobView,
+)
 from scheduler.core.stopping import CUT_SHARE
 from tests.scheduler.core.alone import best_plan
 from tests.scheduler.core.worlds import NOW, batch, job, worker
@@ -136,7 +142,7 @@ def test_upgrading_never_loses_a_job_or_accuracy(jobs: list[JobView]) -> None:
 
 def test_arrivals_put_a_price_on_upgrades_and_none_costs_nothing() -> None:
     def branches(num_problems: int) -> int:
-        arrivals = Arrivals(numbers=((600.0, num_problems),))
+        arrivals = Arrivals(ARRIVAL_WINDOW_S, ((600.0, num_problems),))
         jobs = [job(deadline_s=600.0, num_pending=10)]
         (item,) = pack(Bounds(FLEET, jobs, [], NOW, CONFIG, arrivals=arrivals))
         return item.plan.num_branches

@@ -29,7 +29,8 @@ def rows(
 
 def rate(*classes: tuple[float, float]) -> Arrivals:
     """Arrivals of these (seconds given, problems per second)."""
-    return Arrivals(numbers=tuple((s, round(r * ARRIVAL_WINDOW_S)) for s, r in classes))
+    numbers = tuple((s, round(r * ARRIVAL_WINDOW_S)) for s, r in classes)
+    return Arrivals(ARRIVAL_WINDOW_S, numbers)
 
 
 def test_all_rows_are_used_by_few_problems_and_by_patient_ones() -> None:
