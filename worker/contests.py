@@ -90,11 +90,12 @@ class Contest:
 
     @property
     def missing(self) -> list[int]:
-        """Indexes of the plan's branches that no earlier batch finished."""
+        """Indexes of the plan's first branches that are to run beside those kept from before."""
         if not self.problem.solve:
             return []
         kept = {branch.branch_index for branch in self.problem.finished}
-        return [index for index in range(self.plan.num_branches) if index not in kept]
+        unused = [index for index in range(self.plan.num_branches) if index not in kept]
+        return unused[: max(self.plan.most_branches - len(kept), 0)]
 
     def is_over(self, num_more: int) -> bool:
         """Whether the votes are enough, with so many branches to come."""
@@ -207,7 +208,7 @@ class Contest:
         """As many indexes for branches that follow as the plan grants beside kept and missing."""
         kept = {branch.branch_index for branch in self.problem.finished}
         beyond = range(self.plan.num_branches, self.plan.max_branches)
-        number = self.plan.max_branches - len(kept) - len(self.missing)
+        number = self.plan.most_branches - len(kept) - len(self.missing)
         return [index for index in beyond if index not in kept][: max(number, 0)]
 
     def _classify(self) -> None:

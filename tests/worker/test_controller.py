@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from db.claims import FinishedBranch
+from db.claims import ClaimedBatch, FinishedBranch
 from db.models import Branch
 from db.session import transaction
 from scheduler.core.states import BatchState
@@ -189,23 +189,39 @@ def test_no_branch_follows_while_other_jobs_want_the_rows(
     assert problem.num_branches_finished == expected
 
 
+def rescued(batch: ClaimedBatch, *votes: tuple[str, int]) -> ClaimedBatch:
+    """The batch as if the last of eight branches that started at once had ended like this."""
+    finished = tuple(
+        FinishedBranch(index, answer, vote_class, answer == "7", datetime.now(UTC))
+        for index, (answer, vote_class) in enumerate(votes, start=8 - len(votes))
+    )
+    (problem,) = batch.problems
+    return replace(batch, problems=(replace(problem, finished=finished),))
+
+
 def test_a_rescued_problem_gets_all_branches_that_its_plan_allows(bench: Bench) -> None:
     bench.job([[("8", 40)] * 8], rows=8)
     batch = bench.claim(num_branches=2, max_tokens=2000, max_branches=8)
-    # Of eight that started at once the last four ended. Two votes more could not change theirs.
-    votes = enumerate([("7", 0), ("7", 0), ("7", 0), ("8", 1)], start=4)
-    finished = tuple(
-        FinishedBranch(index, answer, vote_class, answer == "7", datetime.now(UTC))
-        for index, (answer, vote_class) in votes
-    )
-    (problem,) = batch.problems
-    batch = replace(batch, problems=(replace(problem, finished=finished),))
+    # Two votes more could not change these.
+    batch = rescued(batch, ("7", 0), ("7", 0), ("7", 0), ("8", 1))
     assert bench.controller(batch).run() is Outcome.DONE
     (solved,) = problems_of(bench.sessions, bench.job_id)
     assert (solved.answer, solved.degraded, solved.num_branches_finished) == ("8", False, 8)
     run = branches_of(bench.sessions, bench.job_id)
     assert {branch.branch_index for branch in run} == {0, 1, 2, 3}
     assert most_at_once(run) == 2
+
+
+@pytest.mark.parametrize(("num_branches", "expected"), [(2, 3), (4, 4)])
+def test_a_rescued_problem_gets_no_branch_beyond_its_plan(
+    bench: Bench, num_branches: int, expected: int
+) -> None:
+    bench.job([[("8", 40)] * 8], rows=8)
+    batch = bench.claim(num_branches=num_branches, max_tokens=2000, stop_gain=-1.0)
+    assert bench.controller(rescued(batch, *[("7", 0)] * 3)).run() is Outcome.DONE
+    (solved,) = problems_of(bench.sessions, bench.job_id)
+    assert (solved.answer, solved.degraded) == ("7", False)
+    assert solved.num_branches_finished == expected
 
 
 @pytest.mark.parametrize("num_kept", [1, 2])
