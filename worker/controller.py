@@ -55,7 +55,7 @@ class BatchController:
         stopping: Set when the worker shuts down.
         reserve_s: Time before the deadline kept for voting and committing.
         rows_in_use: Of the engine, by all batches.
-        taken_by_others: Branches that the engine holds for other jobs.
+        taken_by_others: Branches of other jobs on the engine, as `may_follow` counts them.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class BatchController:
         rows_in_use: Callable[[], int],
         taken_by_others: Callable[[], int],
     ) -> None:
-        self._batch, self.job_id = batch, batch.job_id
+        self.batch = batch
         self._engine, self._equivalence = engine, equivalence
         self._lost, self._stopping = lease.lost, stopping
         self._rows_in_use, self._taken_by_others = rows_in_use, taken_by_others
@@ -126,7 +126,7 @@ class BatchController:
             self._settle(contest)
 
     def _submit(self, branches: Sequence[tuple[Contest, int]]) -> None:
-        batch = replace(self._batch, deadline_at=self._deadline.at)
+        batch = replace(self.batch, deadline_at=self._deadline.at)
         self._send([(c, c.request(batch, branch_index)) for c, branch_index in branches])
 
     def _send(self, requests: Sequence[tuple[Contest, BranchRequest]]) -> None:
@@ -205,7 +205,7 @@ class BatchController:
 
     def _follow(self, contest: Contest) -> int:
         """Start branches in place of those that ended; how many more may follow later."""
-        if self._phase is not Phase.DECODING or not self._batch.plan.is_successive:
+        if self._phase is not Phase.DECODING or not self.batch.plan.is_successive:
             return 0
         indexes, num_later = following(
             contest,

@@ -66,11 +66,15 @@ class BatchRunner:
         """Branches that the engine holds beyond its rows wait for one."""
         return min(self.num_running_branches(), self._engine.spec.max_num_seqs)
 
-    def _taken_by_others(self, job_id: str) -> int:
-        """Branches that the engine holds for other jobs."""
+    def _taken_by_others(self, batch: ClaimedBatch) -> int:
+        """Branches that the engine holds for other jobs, for best efforts only beside one."""
         with self._lock:
-            others = [c for c in self._running.values() if c.job_id != job_id]
-            return sum(controller.num_running_branches for controller in others)
+            return sum(
+                other.num_running_branches
+                for other in self._running.values()
+                if other.batch.job_id != batch.job_id
+                and (other.batch.is_promised or not batch.is_promised)
+            )
 
     def num_running_batches(self) -> int:
         """Batches that are being solved."""
@@ -140,7 +144,7 @@ class BatchRunner:
             stopping=self._stopping,
             reserve_s=self._reserve_s,
             rows_in_use=self._rows_in_use,
-            taken_by_others=partial(self._taken_by_others, batch.job_id),
+            taken_by_others=partial(self._taken_by_others, batch),
         )
         with self._lock:
             self._running[batch.id] = controller

@@ -152,6 +152,7 @@ def may_follow(
     Args:
         num_started: Branches of the problem that ended, run or wait.
         taken_share: Branches of other jobs on the engine, those that wait included, over its rows.
+            Best efforts count only beside a best effort, as they may not take votes from others.
         time_left_s: Until the vote must be taken.
         tpot_s: Seconds per token of a branch as observed.
     """

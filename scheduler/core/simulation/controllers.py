@@ -147,11 +147,14 @@ class Controllers:
             engine.submit(following, self._clock.now_s)
 
     def _taken_by_others(self, batch: LiveBatch) -> int:
-        """Branches of other jobs on the engine of a batch."""
+        """Branches of other jobs on the engine of a batch, of best efforts only beside one."""
         if not batch.plan.is_successive:
             return 0
-        beside = self._batches[batch.worker_name]
-        return sum(one.num_open_branches for one in beside if one.job is not batch.job)
+        return sum(
+            other.num_open_branches
+            for other in self._batches[batch.worker_name]
+            if other.job is not batch.job and (other.job.is_promised or not batch.job.is_promised)
+        )
 
     def _time_left_s(self, batch: LiveBatch) -> float:
         """Until the guard takes the votes there are."""
