@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+import tomllib
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -133,12 +134,17 @@ def test_a_key_for_an_unknown_tenant_is_refused_in_words(database_url: str) -> N
     assert "No tenant has the id 'ten_nobody'" in str(made.exception) + made.output
 
 
-def test_the_image_runs_the_command_and_copies_every_package() -> None:
+def test_the_images_run_the_command_with_every_package_and_extra() -> None:
     dockerfile = (ROOT / "infra" / "Dockerfile").read_text()
     assert 'ENTRYPOINT ["slackline"]' in dockerfile
     allowed = (ROOT / "infra" / "Dockerfile.dockerignore").read_text().splitlines()
     for stage in {SERVICES[name]["build"]["target"] for name in OURS}:
         assert f" AS {stage}\n" in dockerfile
+    # Whatever the API offers is there: it runs in the last image, in the other one only workers.
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = set(project["optional-dependencies"]) - {"bench", "dev", "test"}
+    installed = re.findall(r'pip install --no-cache-dir "\.\[(.*)\]"', dockerfile)
+    assert [set(names.split(",")) for names in installed] == [{"vllm"}, extras - {"vllm"}]
     for package in ("api", "db", "scheduler", "worker", "infra"):
         assert f"COPY {package} {package}" in dockerfile
         assert f"!{package}" in allowed
