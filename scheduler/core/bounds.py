@@ -39,6 +39,7 @@ class Bounds:
 
     Attributes:
         chosen: Candidate in force, `LATE` when none fits.
+        row_share: Seconds of the fleet over row-seconds of the job's class.
         cost_s: Seconds for which its expected work keeps the fleet's rows.
         must_start_s: Seconds before which the rows must be free; infinite for late jobs.
         is_last: Late jobs that go behind all others.
@@ -85,7 +86,7 @@ class Bounds:
         others = np.minimum(busy - table["wanted"], self.rows)
         shares = np.ceil(others * (SHARES_OF_ROWS / self.rows)).astype(np.int64)
         self.classes, self.stored = self.menus.places.of(table, shares)
-        self._row_share = table["num_pending"] / table["num_rounded"] / self.rows
+        self.row_share = table["num_pending"] / table["num_rounded"] / self.rows
         self.chosen = np.full(len(self.jobs), LATE)
         self.cost_s = np.zeros(len(self.jobs))
         self.must_start_s = np.full(len(self.jobs), np.inf)
@@ -138,7 +139,7 @@ class Bounds:
     def costs_s(self, jobs: NDArray[np.int64], candidates: NDArray[np.int64]) -> FloatArray:
         """Costs of candidates of these jobs; candidates may have one axis more than jobs."""
         jobs = jobs.reshape(jobs.shape + (1,) * (candidates.ndim - jobs.ndim))
-        seconds = self.menus.row_seconds[self.classes[jobs], candidates] * self._row_share[jobs]
+        seconds = self.menus.row_seconds[self.classes[jobs], candidates] * self.row_share[jobs]
         return np.asarray(seconds)
 
     def must_starts_s(self, jobs: NDArray[np.int64], candidates: NDArray[np.int64]) -> FloatArray:
@@ -199,7 +200,7 @@ class Bounds:
 
     def _scale(self, index: int) -> float:
         """Problems of the job over those that its class is forecast with."""
-        return float(self._row_share[index] * self.rows)
+        return float(self.row_share[index] * self.rows)
 
 
 def deadline_order(job: JobView) -> tuple[bool, datetime, datetime, str]:

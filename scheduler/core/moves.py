@@ -6,10 +6,12 @@ after a refusal all such moves are dropped at once, and few checks of all bounds
 that have no move are checked once, as the most that the work before them may grow.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
-from scheduler.core.bounds import ROUNDING_S, Bounds
+from scheduler.core.bounds import LATE, ROUNDING_S, Bounds
 from scheduler.core.latency import FloatArray
 
 IntArray = NDArray[np.int64]
@@ -21,55 +23,90 @@ CROWD_SHARE = 0.05
 refusal: little slack remains then, and finding the best use of it is not worth a search."""
 
 
-def take_moves(bounds: Bounds, job: IntArray, candidate: IntArray) -> None:
-    """Take moves in their order, leaving out those that would break a bound."""
-    cost_s = bounds.costs_s(job, candidate)
-    start_s = bounds.must_starts_s(job, candidate)
-    alive = can_fit(bounds, job, cost_s, start_s) & is_offered(bounds, job, candidate)
-    smallest = max(1, len(job) // RESOLUTION)
-    line = _Line(bounds, job)
-    ranges = [(0, len(job))]
-    while ranges:
-        low, high = ranges.pop()
-        moves = low + np.flatnonzero(alive[low:high])
-        if not moves.size:
-            continue
-        # Of several moves of a job the last one stands.
-        last = np.full(len(line.jobs), -1)
-        np.maximum.at(last, line.spots[moves], moves)
-        spots = np.flatnonzero(last >= 0)
-        taken = last[spots]
-        if line.takes(spots, cost_s[taken], start_s[taken]):
-            bounds.choose(line.jobs[spots], candidate[taken])
-            continue
-        if moves.size > smallest:
-            middle = int(moves[moves.size // 2])
-            ranges += [(middle, high), (low, middle)]
-            continue
-        alive[low:high] = False
-        share = 1.0 if smallest == 1 else CROWD_SHARE
-        alive[high:] &= can_fit(bounds, job[high:], cost_s[high:], start_s[high:], share)
-
-
-class _Line:
-    """Jobs that may move, with what the others between them allow.
+class Moves(NamedTuple):
+    """Candidates to put in force, as parallel arrays.
 
     Attributes:
-        jobs: Positions in the bounds, ascending.
-        spots: Position in `jobs` of the job of each move.
+        spot: Position among the movers.
+        cost_s, start_s: `Bounds.cost_s` and `must_start_s` of the job under the candidate.
+        is_possible: Whether the move alone breaks no bound and stays below the job's ceiling.
     """
 
-    def __init__(self, bounds: Bounds, job: IntArray) -> None:
-        self.jobs, self.spots = np.unique(job, return_inverse=True)
-        self._cost_s, self._start_s = bounds.cost_s[self.jobs], bounds.must_start_s[self.jobs]
-        work_s = self._cost_s.cumsum()
-        self._others_s = bounds.before_s()[self.jobs] - work_s + self._cost_s
-        slack_s = bounds.slack_s()
-        slack_s[self.jobs] = np.inf
-        # Until the next one of these jobs, their work may grow by the least slack of the others.
-        self._most_s = np.minimum.reduceat(slack_s, self.jobs) + work_s if job.size else work_s
+    spot: IntArray
+    candidate: IntArray
+    cost_s: FloatArray
+    start_s: FloatArray
+    is_possible: NDArray[np.bool_]
 
-    def takes(self, spots: IntArray, cost_s: FloatArray, start_s: FloatArray) -> bool:
+    def take(self, order: IntArray) -> "Moves":
+        """The moves at these positions."""
+        spot, candidate, cost_s, start_s, is_possible = self
+        return Moves(
+            spot[order], candidate[order], cost_s[order], start_s[order], is_possible[order]
+        )
+
+
+class Movers:
+    """Jobs that may move, with what the others between them allow."""
+
+    def __init__(self, bounds: Bounds, jobs: IntArray) -> None:
+        """Start with the plans in force.
+
+        Args:
+            jobs: Positions in the bounds, ascending.
+        """
+        self._bounds = bounds
+        self._jobs = jobs
+        self._cost_s, self._start_s = bounds.cost_s[jobs], bounds.must_start_s[jobs]
+        work_s, before_s = self._cost_s.cumsum(), bounds.before_s()
+        self._others_s = before_s[jobs] - work_s + self._cost_s
+        slack_s = bounds.must_start_s - before_s
+        slack_s[jobs] = np.inf
+        # Until the next one of these jobs, their work may grow by the least slack of the others.
+        self._most_s = np.minimum.reduceat(slack_s, jobs) + work_s
+
+    def moves(self, spot: IntArray, candidate: IntArray) -> Moves:
+        """These candidates for the jobs at these positions."""
+        job = self._jobs[spot]
+        cost_s = self._bounds.costs_s(job, candidate)
+        start_s = self._bounds.must_starts_s(job, candidate)
+        fits = self._can_fit(spot, cost_s, start_s)
+        return Moves(
+            spot, candidate, cost_s, start_s, fits & is_offered(self._bounds, job, candidate)
+        )
+
+    def take(self, moves: Moves) -> None:
+        """Take moves in their order, leaving out those that would break a bound."""
+        spot, candidate, cost_s, start_s, is_possible = moves
+        alive = is_possible.copy()
+        chosen = np.full(len(self._jobs), LATE)
+        smallest = max(1, len(spot) // RESOLUTION)
+        ranges = [(0, len(spot))]
+        while ranges:
+            low, high = ranges.pop()
+            some = low + np.flatnonzero(alive[low:high])
+            if not some.size:
+                continue
+            # Of several moves of a job the last one stands.
+            last = np.full(len(self._jobs), -1)
+            np.maximum.at(last, spot[some], some)
+            moved = np.flatnonzero(last >= 0)
+            taken = last[moved]
+            if self._move(moved, cost_s[taken], start_s[taken]):
+                chosen[moved] = candidate[taken]
+                continue
+            if some.size > smallest:
+                middle = int(some[some.size // 2])
+                ranges += [(middle, high), (low, middle)]
+                continue
+            alive[low:high] = False
+            share = 1.0 if smallest == 1 else CROWD_SHARE
+            later = high + np.flatnonzero(alive[high:])
+            alive[later] = self._can_fit(spot[later], cost_s[later], start_s[later], share)
+        moved = np.flatnonzero(chosen != LATE)
+        self._bounds.choose(self._jobs[moved], chosen[moved])
+
+    def _move(self, spots: IntArray, cost_s: FloatArray, start_s: FloatArray) -> bool:
         """Let these jobs move if all bounds hold then, and say whether they do."""
         costs_s, starts_s = self._cost_s.copy(), self._start_s.copy()
         costs_s[spots], starts_s[spots] = cost_s, start_s
@@ -80,14 +117,17 @@ class _Line:
         self._cost_s, self._start_s = costs_s, starts_s
         return True
 
-
-def can_fit(
-    bounds: Bounds, job: IntArray, cost_s: FloatArray, start_s: FloatArray, share: float = 1.0
-) -> NDArray[np.bool_]:
-    """Which moves, each alone, leave their job in time and take this share of slack at most."""
-    added_s = cost_s - bounds.cost_s[job]
-    is_harmless = added_s <= share * bounds.slack_behind_s()[job] + ROUNDING_S
-    return np.asarray(is_harmless & (start_s >= bounds.before_s()[job] - ROUNDING_S))
+    def _can_fit(
+        self, spot: IntArray, cost_s: FloatArray, start_s: FloatArray, share: float = 1.0
+    ) -> NDArray[np.bool_]:
+        """Which moves, each alone, leave their job in time and take this share of slack at most."""
+        work_s = self._cost_s.cumsum()
+        before_s = self._others_s + work_s - self._cost_s
+        slack_s = np.append((self._start_s - before_s)[1:], np.inf)
+        behind_s = np.minimum.accumulate(np.minimum(self._most_s - work_s, slack_s)[::-1])[::-1]
+        added_s = cost_s - self._cost_s[spot]
+        is_harmless = added_s <= share * behind_s[spot] + ROUNDING_S
+        return np.asarray(is_harmless & (start_s >= before_s[spot] - ROUNDING_S))
 
 
 def is_offered(bounds: Bounds, job: IntArray, candidate: IntArray) -> NDArray[np.bool_]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scheduler.core.bounds import LATE, Bounds
 from scheduler.core.decisions import PlanReason
 from scheduler.core.menus import IntArray, code_of
-from scheduler.core.moves import is_offered, take_moves
+from scheduler.core.moves import Movers, is_offered
 from scheduler.core.plan import Plan
 
 COST_SLACK = 1.25
@@ -79,11 +79,13 @@ def settle(bounds: Bounds) -> NDArray[np.int64]:
         bounds.choose(jobs[found], today[found])
         is_cheaper = returning & (stored_cost_s <= cost_s)
         bounds.choose(jobs[is_cheaper], stored[is_cheaper])
-        take_moves(bounds, jobs[returning & ~is_cheaper], stored[returning & ~is_cheaper])
+        dearer = np.flatnonzero(returning & ~is_cheaper)
+        movers = Movers(bounds, jobs)
+        movers.take(movers.moves(dearer, stored[dearer]))
         better = np.flatnonzero(returning & is_better)
         rate = values[better] * gain[better] / (cost_s - stored_cost_s)[better]
         better = better[np.argsort(-rate, kind="stable")]
-        take_moves(bounds, jobs[better], today[better])
+        movers.take(movers.moves(better, today[better]))
         reached = bounds.accuracies(jobs[found], bounds.chosen[jobs[found]])
         return float(values[found] @ reached)
 

@@ -10,6 +10,8 @@ share, as long as the tenants want more, and what one leaves is for the others.
 Plans beside the hulls then use what is left, and few jobs are weighed together (`frontier`).
 """
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,7 +20,7 @@ from scheduler.core.frontier import MAX_JOBS, improve
 from scheduler.core.hulls import LEAST_COST
 from scheduler.core.latency import FloatArray
 from scheduler.core.menus import is_successive
-from scheduler.core.moves import can_fit, is_offered, take_moves
+from scheduler.core.moves import Movers, Moves, is_offered
 from scheduler.core.snapshot import ARRIVAL_WINDOW_S
 
 IntArray = NDArray[np.int64]
@@ -34,6 +36,19 @@ MAX_POLISHED = 32
 """Jobs whose plan is chosen anew among all candidates after the greedy pass."""
 
 
+class _Hulls(NamedTuple):
+    """Hulls of some jobs, and what their vertices cost and bring; (jobs, MAX_HULL).
+
+    Attributes:
+        vertex: Candidates from the cheapest up, -1 after the last one.
+        row_seconds, accuracy: As in `Menus`; anything after the last one.
+    """
+
+    vertex: IntArray
+    row_seconds: FloatArray
+    accuracy: FloatArray
+
+
 def upgrade(bounds: Bounds) -> None:
     """Raise the plans of the open jobs that are in time."""
     jobs = np.flatnonzero(bounds.is_open & (bounds.chosen != LATE))
@@ -44,7 +59,8 @@ def upgrade(bounds: Bounds) -> None:
     bounds.ceiling[jobs] = np.minimum(_ceiling(bounds, jobs), worth)
     hard_limit_s = bounds.limit_s
     bounds.limit(_promised_limit_s(bounds))
-    take_moves(bounds, *_moves(bounds, jobs, _hulls(bounds, jobs)))
+    movers = Movers(bounds, jobs)
+    movers.take(_in_order(bounds, jobs, _hulls(bounds, jobs), movers))
     _polish(bounds, jobs)
     if len(bounds.jobs) <= MAX_JOBS:
         improve(bounds)
@@ -73,7 +89,7 @@ def _ceiling(bounds: Bounds, jobs: IntArray) -> FloatArray:
     return np.asarray(np.where((stored >= 0) & is_tail, present, np.inf))
 
 
-def _worth(bounds: Bounds, jobs: IntArray, hulls: IntArray) -> FloatArray:
+def _worth(bounds: Bounds, jobs: IntArray, hulls: _Hulls) -> FloatArray:
     """No better plan for a job than what pays for its row-seconds, given what arrives later.
 
     Rows that are free now will be wanted by jobs to come, and busy rows slow each other. A
@@ -96,60 +112,68 @@ def _worth(bounds: Bounds, jobs: IntArray, hulls: IntArray) -> FloatArray:
     load = np.minimum(others_per_s * per_problem_s, 1.0)
     density = dense_accuracy / np.maximum(dense_cost, LEAST_COST)
     least = bounds.config.branch_price / menus.branch_cost[classes]
-    vertex = np.maximum(hulls, 0)
-    accuracy = menus.accuracy[classes[:, None], vertex]
-    cost = menus.row_seconds[classes[:, None], vertex]
+    vertex, cost, accuracy = hulls
     as_much = (load / np.maximum(dense_cost, LEAST_COST))[:, None] * cost[:, 1:]
     price = (bounds.config.row_price * load * density)[:, None]
-    wanted = np.minimum(as_much / MUCH, 1.0) ** STEEPNESS
     in_turn = is_successive(menus.code[classes[:, None], vertex[:, 1:]])
-    price = price * np.where(in_turn, wanted, 1.0)
+    wanted = np.ones(as_much.shape)
+    wanted[in_turn] = np.minimum(as_much[in_turn] / MUCH, 1.0) ** STEEPNESS
+    price = price * wanted
     added = np.maximum(np.diff(cost, axis=1), LEAST_COST)
     gain = np.diff(accuracy, axis=1)
     # What the client asked for is worth its branches, but not the rows of others.
     is_asked = accuracy[:, :-1] < table["min_accuracy"][jobs, None]
     pays = (gain >= price * added) & (is_asked | (gain >= least[:, None] * added))
-    pays &= hulls[:, 1:] >= 0
+    pays &= vertex[:, 1:] >= 0
     # Rates fall along a hull, so what pays is its beginning.
-    last = np.cumprod(pays, axis=1).sum(axis=1)
+    last = np.logical_and.accumulate(pays, axis=1).sum(axis=1)
     # A tie with what pays is not worth more either; `is_offered` lets ties pass.
     highest = accuracy[np.arange(len(jobs)), last] - bounds.config.accuracy_tie + ROUNDING
     return np.asarray(np.where(price.any(axis=1) | (least > 0.0), highest, np.inf))
 
 
-def _moves(bounds: Bounds, jobs: IntArray, hulls: IntArray) -> tuple[IntArray, IntArray]:
-    """Moves along the hulls of these jobs in order of their tags, as (jobs, candidates)."""
-    row, step = np.nonzero(hulls[:, 1:] >= 0)
-    job, candidate, before = jobs[row], hulls[row, step + 1], hulls[row, step]
-    cost = bounds.costs_s(job, candidate) - bounds.costs_s(job, before)
-    gain = bounds.accuracies(job, candidate) - bounds.accuracies(job, before)
-    rate = bounds.values[job] * gain / np.maximum(cost, LEAST_COST)
+def _in_order(bounds: Bounds, jobs: IntArray, hulls: _Hulls, movers: Movers) -> Moves:
+    """Moves along the hulls of these jobs in order of their tags."""
+    is_step = hulls.vertex[:, 1:] >= 0
+    spot = np.repeat(np.arange(len(jobs)), is_step.sum(axis=1))
+    moves = movers.moves(spot, hulls.vertex[:, 1:][is_step])
+    cost = np.diff(hulls.row_seconds * bounds.row_share[jobs, None], axis=1)[is_step]
+    gain = np.diff(hulls.accuracy, axis=1)[is_step]
+    rate = bounds.values[jobs][spot] * gain / np.maximum(cost, LEAST_COST)
     # Moves that cannot fit even now do not count as spent by their tenant.
-    start_s = bounds.must_starts_s(job, candidate)
-    possible = can_fit(bounds, job, bounds.costs_s(job, candidate), start_s)
-    possible &= is_offered(bounds, job, candidate)
-    order = _by_tag(bounds, job, np.where(possible, cost, 0.0), rate)
-    return job[order], candidate[order]
+    spent = np.where(moves.is_possible, cost, 0.0)
+    return moves.take(_by_tag(bounds, jobs[spot], spent, rate))
 
 
-def _hulls(bounds: Bounds, jobs: IntArray) -> IntArray:
+def _hulls(bounds: Bounds, jobs: IntArray) -> _Hulls:
     """Hulls of what fits behind the plans of those before."""
     room_s = bounds.limit_s[jobs] - bounds.before_s()[jobs] * bounds.stretch
-    classes = bounds.classes[jobs]
-    return bounds.menus.hulls(classes, bounds.menus.num_fitting(classes, room_s))
+    menus, classes = bounds.menus, bounds.classes[jobs]
+    vertex = menus.hulls(classes, menus.num_fitting(classes, room_s))
+    at = classes[:, None], np.maximum(vertex, 0)
+    return _Hulls(vertex, menus.row_seconds[at], menus.accuracy[at])
 
 
 def _by_tag(bounds: Bounds, job: IntArray, cost: FloatArray, rate: FloatArray) -> IntArray:
-    """Order of moves: by rate within a tenant, by normalized spending between tenants."""
+    """Order of moves: by rate within a tenant, by normalized spending between tenants.
+
+    Args:
+        job: Ascending.
+    """
     order = _ascending(-np.log(rate))
-    tenant = bounds.table["tenant"][job]
-    if (tenant == tenant[:1]).all():
+    movers = job[np.diff(job, prepend=-1) > 0]
+    _, first, which = np.unique(
+        bounds.table["tenant"][movers], return_index=True, return_inverse=True
+    )
+    if len(first) <= 1:
         return order
-    _, first, which = np.unique(tenant, return_index=True, return_inverse=True)
-    order = order[first[which][order].argsort(kind="stable")]
+    # Tenants by their first jobs; small integers are sorted in linear time.
+    rank = np.zeros(len(bounds.jobs), dtype=np.min_scalar_type(len(first)))
+    rank[movers] = first.argsort().argsort()[which]
+    order = order[rank[job[order]].argsort(kind="stable")]
     spent = cost[order].cumsum() - cost[order]
-    start = np.flatnonzero(np.diff(tenant[order], prepend=-1))
-    spent -= np.repeat(spent[start], np.diff(np.append(start, len(order))))
+    counts = np.bincount(rank[job])
+    spent -= np.repeat(spent[counts.cumsum() - counts], counts)
     return order[_ascending(spent / bounds.table["tenant_share"][job[order]])]
 
 
