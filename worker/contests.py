@@ -84,6 +84,11 @@ class Contest:
         return None if self._check is None else self._check.pair
 
     @property
+    def branch_ids(self) -> list[str]:
+        """Of the branches in flight."""
+        return [request.branch_id for request in self.running.values()]
+
+    @property
     def num_undecided(self) -> int:
         """Branches whose vote is not known yet."""
         return len(self.running) + len(self._unclassified)
@@ -197,7 +202,7 @@ class Contest:
             Ids of the branches to abort.
         """
         self._is_cut = True
-        return [request.branch_id for request in self.running.values()]
+        return self.branch_ids
 
     def take_rows(self) -> Iterable[BranchRow]:
         """Rows to store; the caller owns them."""

@@ -30,8 +30,9 @@ from worker.branching import Pace, following, planned
 from worker.comparison import Pair
 from worker.contests import Contest
 from worker.deadline import Deadline, Phase
-from worker.engines.base import BranchRequest, Engine
+from worker.engines.base import Engine
 from worker.equivalence import Equivalence
+from worker.flights import Flights
 from worker.inbox import Inbox, Message
 from worker.lease import Lease
 from worker.marking import Compared, Marker
@@ -80,8 +81,7 @@ class BatchController:
         self._inbox = Inbox()
         self._contests = {p.id: Contest.open(p, batch, answers) for p in batch.problems}
         self._open = dict(self._contests)
-        self._in_flight: dict[str, tuple[Contest, int]] = {}
-        self._aborts: list[str] = []
+        self._flights = Flights(engine, self._inbox.events)
         self._outbox = outbox
         self._marker = Marker(
             batch.problems, equivalence=equivalence, outbox=self._outbox, tell=self._inbox.put
@@ -92,7 +92,7 @@ class BatchController:
     @property
     def num_running_branches(self) -> int:
         """Branches that the engine holds for this batch."""
-        return len(self._in_flight)
+        return len(self._flights)
 
     def run(self) -> Outcome:
         """Solve the batch; returns when it is done, lost, or released because of a shutdown."""
@@ -104,7 +104,7 @@ class BatchController:
                 self._turn()
             return self._end()
         finally:
-            self._engine.abort(list(self._in_flight))
+            self._flights.abort_all()
 
     @property
     def _is_open(self) -> bool:
@@ -127,12 +127,7 @@ class BatchController:
 
     def _submit(self, branches: Sequence[tuple[Contest, int]]) -> None:
         batch = replace(self.batch, deadline_at=self._deadline.at)
-        self._send([(c, c.request(batch, branch_index)) for c, branch_index in branches])
-
-    def _send(self, requests: Sequence[tuple[Contest, BranchRequest]]) -> None:
-        for contest, request in requests:
-            self._in_flight[request.branch_id] = (contest, request.branch_index)
-        self._engine.submit([request for _, request in requests], self._inbox.events)
+        self._flights.start([(c, c.request(batch, branch_index)) for c, branch_index in branches])
 
     def _turn(self) -> None:
         """Take what is in the inbox, then do what is due."""
@@ -149,15 +144,14 @@ class BatchController:
             self._start_nothing_in_vain(tpot_s)
         if self._phase is not before and self._phase is not Phase.VOTING:
             for contest in self._open.values():
-                self._aborts += contest.cut()
-        self._send_aborts()
+                self._flights.abort(contest.cut())
+        self._flights.send_aborts()
         if self._outbox.due_in_s() <= 0:
             self._outbox.flush()
 
     def _start_nothing_in_vain(self, tpot_s: float) -> None:
         if is_hopeless(self._answers, time_left_s=self._until_voting_s, tpot_s=tpot_s):
-            voted = (i for i, (c, _) in self._in_flight.items() if c.ballot.num_finished)
-            self._engine.abort(list(voted), only_waiting=True)
+            self._flights.abort_waiting()
 
     def _take(self, wait_s: float) -> None:
         """Handle the messages at hand, after waiting for the first one."""
@@ -175,11 +169,11 @@ class BatchController:
             contest.judge(message.finding)
         else:
             message = message.at_rows(self._rows_in_use())
-            contest, branch_index = self._in_flight.pop(message.branch_id)
+            contest, branch_index = self._flights.end(message.branch_id)
             # When the rest is cut off there is no time to go on, and at the end nobody waits.
             can_close = self._phase < Phase.CUTTING and not self._ending
             if can_close and (request := contest.closing(branch_index, message)) is not None:
-                self._send([(contest, request)])
+                self._flights.start([(contest, request)])
                 return
             self._pace.observe(message.metrics)
             contest.finish(branch_index, message)
@@ -200,7 +194,7 @@ class BatchController:
             if contest.answer is not None:
                 del self._open[contest.problem.id]
                 self._marker.pass_on(contest.answer)
-                self._aborts += [r.branch_id for r in contest.running.values()]
+                self._flights.abort(contest.branch_ids)
         self._outbox.rows += contest.take_rows()
 
     def _follow(self, contest: Contest) -> int:
@@ -225,23 +219,18 @@ class BatchController:
             pair, lambda finding: self._inbox.put(Verdict(problem_id, pair, finding))
         )
 
-    def _send_aborts(self) -> None:
-        if self._aborts:
-            self._engine.abort(self._aborts)
-            self._aborts = []
-
     def _end(self) -> Outcome:
         """Abort the rest, store the last results and close the batch."""
         self._ending = True
         for contest in self._open.values():
-            self._aborts += [request.branch_id for request in contest.running.values()]
+            self._flights.abort(contest.branch_ids)
         released = self._stopping.is_set()
         if not self._lost.is_set() and self._outbox.answers:
             # Answers count as in time when they commit in time: before waiting for the aborted.
             self._outbox.flush()
-        self._send_aborts()
+        self._flights.send_aborts()
         give_up_at_s = time.monotonic() + ABORT_GRACE_S
-        while self._in_flight and time.monotonic() < give_up_at_s:
+        while self._flights and time.monotonic() < give_up_at_s:
             self._take(0.05)
         released = released and self._is_open
         close = self._outbox.give_back if released else self._outbox.finish
