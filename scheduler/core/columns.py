@@ -18,8 +18,9 @@ from scheduler.core.config import SchedulerConfig
 from scheduler.core.decisions import RISKS
 from scheduler.core.fleet import Fleet
 from scheduler.core.kinds import Kind
-from scheduler.core.menus import Menus, code_of
+from scheduler.core.menus import Menus
 from scheduler.core.plan import Plan
+from scheduler.core.plan_codes import code_of
 from scheduler.core.snapshot import BatchView, JobView
 from scheduler.core.states import LIVE, BatchState
 from scheduler.core.tables import Columns, Numbers, Table

@@ -23,7 +23,7 @@ from scheduler.core.hulls import LEAST_COST, MAX_HULL, useful, walk_hulls
 from scheduler.core.kinds import Kind
 from scheduler.core.latency import FloatArray
 from scheduler.core.places import Places
-from scheduler.core.plan import Plan
+from scheduler.core.plan_codes import NO_CODE, plan_code
 
 IntArray = NDArray[np.int64]
 
@@ -31,7 +31,6 @@ SHARES_OF_ROWS = 16
 """Steps in which the branches of other jobs are counted."""
 NEVER_S = 1e300
 """Cost of a candidate that is not there."""
-NO_CODE = np.iinfo(np.int64).max
 MAX_CLASSES = 16384
 """Classes remembered by one menu."""
 MAX_HULLS = 262_144
@@ -39,23 +38,6 @@ MAX_HULLS = 262_144
 LEAST_CLASSES = 64
 MANY_CLASSES = 1024
 """With more of them there is room for `MAX_CLASSES`: to copy what is there takes long then."""
-
-
-def plan_code(plans: IntArray) -> IntArray:
-    """What makes `Candidates.plans` candidates, in one integer: the cap in the lower 32 bits."""
-    width, draft, cap, most = plans.T
-    return np.asarray(most << 48 | width << 40 | draft << 32 | cap)
-
-
-def is_successive(codes: IntArray) -> NDArray[np.bool_]:
-    """Whether these are the codes of plans whose branches follow one another."""
-    return np.asarray(codes >> 48 > 0)
-
-
-def code_of(plan: Plan) -> int:
-    """`plan_code` of one plan."""
-    high = plan.max_branches << 16 | plan.num_branches << 8 | plan.num_speculative_tokens
-    return high << 32 | plan.max_tokens
 
 
 class Menus:

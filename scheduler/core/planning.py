@@ -21,7 +21,8 @@ from scheduler.core.fleet import Fleet
 from scheduler.core.line import Line, line_of
 from scheduler.core.packed import Packed
 from scheduler.core.packing import place_on_rows
-from scheduler.core.settling import REASONS, is_similar, settle
+from scheduler.core.plan_codes import is_similar
+from scheduler.core.settling import REASONS, settle
 from scheduler.core.snapshot import NO_ARRIVALS, Arrivals, BatchView, JobView
 from scheduler.core.upgrades import upgrade
 

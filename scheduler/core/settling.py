@@ -15,15 +15,11 @@ from numpy.typing import NDArray
 
 from scheduler.core.bounds import LATE, Bounds
 from scheduler.core.decisions import PlanReason
-from scheduler.core.menus import IntArray, code_of
 from scheduler.core.moves import Movers, is_offered
-from scheduler.core.plan import Plan
+from scheduler.core.plan_codes import are_similar
 
 COST_SLACK = 1.25
 """A stored plan that costs more than this multiple of the new one and gains nothing is dropped."""
-CAP_SLACK = 1.25
-"""Token caps within this factor count as the same plan: caps of late jobs shrink steadily."""
-CAP_MASK = (1 << 32) - 1
 
 REASONS = (
     None,
@@ -60,7 +56,7 @@ def settle(bounds: Bounds) -> NDArray[np.int64]:
         [
             plan_code < 0,
             today == LATE,
-            _are_similar(plan_code, bounds.menus.code[bounds.classes[jobs], now]),
+            are_similar(plan_code, bounds.menus.code[bounds.classes[jobs], now]),
             ~found,
             ~fits,
             gain >= bounds.config.replan_gain,
@@ -99,14 +95,3 @@ def settle(bounds: Bounds) -> NDArray[np.int64]:
     stays = found & (bounds.chosen[jobs] == stored)
     reasons[jobs] = np.where(stays, 0, np.where(kept, 5, reason))
     return reasons
-
-
-def is_similar(stored: Plan, today: Plan) -> bool:
-    """Same width and draft length, and nearly the same cap."""
-    return bool(_are_similar(*(np.array([code_of(plan)]) for plan in (stored, today)))[0])
-
-
-def _are_similar(stored: IntArray, today: IntArray) -> NDArray[np.bool_]:
-    stored_cap, today_cap = stored & CAP_MASK, today & CAP_MASK
-    is_near = (stored_cap <= today_cap * CAP_SLACK) & (today_cap <= stored_cap * CAP_SLACK)
-    return np.asarray(((stored ^ today) & ~CAP_MASK == 0) & is_near)

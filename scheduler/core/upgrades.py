@@ -19,8 +19,8 @@ from scheduler.core.bounds import LATE, ROUNDING_S, Bounds
 from scheduler.core.frontier import MAX_JOBS, improve
 from scheduler.core.hulls import LEAST_COST
 from scheduler.core.latency import FloatArray
-from scheduler.core.menus import is_successive
 from scheduler.core.moves import Movers, Moves, is_offered
+from scheduler.core.plan_codes import is_successive
 from scheduler.core.snapshot import ARRIVAL_WINDOW_S
 
 IntArray = NDArray[np.int64]
