@@ -10,8 +10,9 @@ the rollups that `rollups` keeps, the rest from rows.
 from db.reports.accuracy import AccuracyRow, WidthRow, accuracy_report
 from db.reports.attainment import AttainmentRow, Bin, attainment_report
 from db.reports.calibration import CalibrationRow, ReliabilityBin, calibration_report
-from db.reports.cells import GroupBy, Selection
+from db.reports.cells import Selection
 from db.reports.costs import CostRow, RowSeconds, Tokens, cost_report
+from db.reports.groups import GroupBy
 from db.reports.latency import LatencyRow, latency_report
 from db.reports.periods import Every
 from db.reports.speculation import DraftRow, RowsRow, SpeculationRow, speculation_report

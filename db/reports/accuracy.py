@@ -11,8 +11,9 @@ import numpy as np
 from sqlalchemy import Row, text
 from sqlalchemy.orm import Session
 
-from db.reports.cells import Cell, GroupBy, Key, Selection, Subject, Where, read
+from db.reports.cells import Cell, Selection, Subject, Where, read
 from db.reports.facts import COLUMNS, DIMENSIONS, JOB_DIMENSIONS, held_s, hour_of
+from db.reports.groups import GroupBy, Key
 from db.reports.periods import Every
 from db.reports.sums import Share, Sums, packed
 from scheduler.core.intervals import Z95

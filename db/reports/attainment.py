@@ -5,8 +5,9 @@ from datetime import datetime
 
 from sqlalchemy.orm import Session
 
-from db.reports.cells import GroupBy, Key, Selection, Subject, read, seconds, summed
+from db.reports.cells import Selection, Subject, read, seconds, summed
 from db.reports.facts import COLUMNS, JOB_DIMENSIONS, deadline_class, hour_of, sketch_bin
+from db.reports.groups import GroupBy, Key
 from db.reports.periods import Every
 from db.reports.sums import Percentiles, Share, Sums
 from scheduler.core.intervals import wilson

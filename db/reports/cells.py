@@ -2,8 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from enum import StrEnum
+from datetime import datetime
 from itertools import combinations
 from typing import NamedTuple, TypeAlias
 
@@ -11,6 +10,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from db.reports.facts import BRANCH_DIMENSIONS, BRANCH_KEY, COLUMNS, DIMENSIONS
+from db.reports.groups import GroupBy, Grouping, Key, order
 from db.reports.hours import extent, stale_between
 from db.reports.periods import Every, Stretch, stretches
 from db.reports.sums import RECORD_SQL, Sums
@@ -34,31 +34,6 @@ DETAILS_OF_DAYS: dict[str, tuple[str, ...]] = {
 """Kept of days besides: for a filter and a group, or for two filters."""
 
 
-class GroupBy(StrEnum):
-    """What a row of a report stands for."""
-
-    MODEL = "model"
-    ENGINE = "engine"
-    TENANT = "tenant"
-    FAMILY = "family"
-    DEADLINE_CLASS = "deadline_class"
-    SPLIT = "split"
-    HOUR = "hour"
-    DAY = "day"
-
-    @property
-    def dimension(self) -> str | None:
-        """The column that it groups by; None for a time."""
-        if self.bucket is not None:
-            return None
-        return "tenant_id" if self is GroupBy.TENANT else self.value
-
-    @property
-    def bucket(self) -> Every | None:
-        """The bucket of time that it groups by; None for a dimension."""
-        return Every(self) if self in (GroupBy.HOUR, GroupBy.DAY) else None
-
-
 @dataclass(frozen=True, slots=True)
 class Selection:
     """What a report is about: what ended in [since, until), of one tenant or of all.
@@ -71,13 +46,6 @@ class Selection:
     until: datetime
     tenant_id: str | None = None
     filters: Mapping[str, str] = field(default_factory=dict)
-
-
-class Key(NamedTuple):
-    """One row of a report: its group and the beginning of its bucket, None for all."""
-
-    group: str | None
-    at: datetime | None
 
 
 class Cell(NamedTuple):
@@ -163,13 +131,13 @@ def read(
 
     The transaction must see one moment (REPEATABLE READ), lest an hour is summed up in between.
     """
-    grouping = _Grouping.of(group_by, every)
+    grouping = Grouping.of(group_by, every)
     where = Where.of(selection)
     found: dict[Key, list[bytes]] = {}
     for stretch in _stretches(session, selection, grouping.bucket):
         if stretch.rollups is None:
             for cell in subject.from_rows(session, stretch.since, stretch.until, where):
-                found.setdefault(grouping.key_of(cell), []).append(cell.sums)
+                found.setdefault(grouping.key_of(cell.at, cell.dimensions), []).append(cell.sums)
         else:
             for key, sums in _from_rollups(session, subject, stretch, where, grouping):
                 found.setdefault(key, []).append(sums)
@@ -185,7 +153,7 @@ def _stretches(session: Session, selection: Selection, bucket: Every | None) -> 
 
 
 def _from_rollups(
-    session: Session, subject: Subject, stretch: Stretch, where: Where, grouping: "_Grouping"
+    session: Session, subject: Subject, stretch: Stretch, where: Where, grouping: Grouping
 ) -> Iterator[tuple[Key, bytes]]:
     wanted = {*where.parameters, *filter(None, [grouping.dimension])} - {"tenant_id"}
     detail = _detail_with([name for name in DIMENSIONS if name in wanted], stretch.rollups)
@@ -217,39 +185,10 @@ def _detail_with(dimensions: list[str], period: Every | None) -> str:
     return "all" if len(dimensions) > 1 else next(iter(dimensions), "tenant")
 
 
-def order(key: Key) -> tuple[str, str]:
-    """By group, and by time within it."""
-    return key.group or "", "" if key.at is None else key.at.isoformat()
-
-
 def seconds(selection: Selection, group_by: GroupBy | None, every: Every | None, key: Key) -> float:
     """How much of the selected range lies in the bucket of a row."""
-    bucket = _Grouping.of(group_by, every).bucket
+    bucket = Grouping.of(group_by, every).bucket
     begin, end = selection.since, selection.until
     if bucket is not None and key.at is not None:
         begin, end = max(begin, key.at), min(end, key.at + bucket.length)
     return (end - begin).total_seconds()
-
-
-class _Grouping(NamedTuple):
-    """What rows are about: a dimension, a bucket of time, both or neither."""
-
-    dimension: str | None
-    bucket: Every | None
-    is_by_time: bool
-
-    @classmethod
-    def of(cls, group_by: GroupBy | None, every: Every | None) -> "_Grouping":
-        if group_by is None:
-            return cls(None, every, False)
-        return cls(group_by.dimension, group_by.bucket or every, group_by.bucket is not None)
-
-    def key(self, value: str | None, at: datetime | None) -> Key:
-        """The key of a value of the dimension and the beginning of a bucket."""
-        at = None if at is None else at.astimezone(UTC)
-        return Key(at.isoformat() if self.is_by_time and at else value or None, at)
-
-    def key_of(self, cell: Cell) -> Key:
-        """The key of a cell."""
-        value = self.dimension and cell.dimensions[DIMENSIONS.index(self.dimension)]
-        return self.key(value, None if self.bucket is None else self.bucket.begin(cell.at))

@@ -5,8 +5,9 @@ from datetime import datetime
 
 from sqlalchemy.orm import Session
 
-from db.reports.cells import GroupBy, Key, Selection, Subject, read, summed_of_branches
+from db.reports.cells import Selection, Subject, read, summed_of_branches
 from db.reports.facts import BRANCH_KEY, ENDED, SPENT, SPENT_SUMS, hour_of
+from db.reports.groups import GroupBy, Key
 from db.reports.periods import Every
 from db.reports.sums import Sums
 from scheduler.core.costs import Amount, Fate, Parts, Spent, cost_of

@@ -6,8 +6,9 @@ from datetime import datetime
 
 from sqlalchemy.orm import Session
 
-from db.reports.cells import GroupBy, Key, Selection, Subject, read, summed_of_branches
+from db.reports.cells import Selection, Subject, read, summed_of_branches
 from db.reports.facts import BRANCH_KEY, COUNTED, hour_of, sketch_bin
+from db.reports.groups import GroupBy, Key
 from db.reports.periods import Every
 from db.reports.sums import Percentiles, Sums
 
