@@ -89,6 +89,7 @@ class Bounds:
         self.row_share = table["num_pending"] / table["num_rounded"] / self.rows
         self.chosen = np.full(len(self.jobs), LATE)
         self.cost_s = np.zeros(len(self.jobs))
+        self._before_s: FloatArray | None = None
         self.must_start_s = np.full(len(self.jobs), np.inf)
         self.is_last = np.zeros(len(self.jobs), dtype=bool)
         self.ceiling = np.full(len(self.jobs), np.inf)
@@ -107,8 +108,11 @@ class Bounds:
         return scaled
 
     def before_s(self) -> FloatArray:
-        """Expected seconds of work before each job."""
-        return np.asarray(self.running_s + self.cost_s.cumsum() - self.cost_s)
+        """Expected seconds of work before each job; not to be written to."""
+        if self._before_s is None:
+            self._before_s = self.running_s + self.cost_s.cumsum() - self.cost_s
+            self._before_s.flags.writeable = False
+        return self._before_s
 
     def ahead_s(self, index: int) -> float:
         """Expected seconds of work before the job at this position."""
@@ -166,12 +170,18 @@ class Bounds:
     def choose(self, jobs: NDArray[np.int64], candidates: NDArray[np.int64]) -> None:
         """Put candidates in force, one for each of these jobs."""
         self.chosen[jobs] = candidates
-        self.cost_s[jobs] = self.costs_s(jobs, candidates)
+        self.wait_for(jobs, self.costs_s(jobs, candidates))
         self.must_start_s[jobs] = self.must_starts_s(jobs, candidates)
 
     def give_up(self, jobs: NDArray[np.int64]) -> None:
         """Leave these jobs without a plan, late and without cost."""
-        self.chosen[jobs], self.cost_s[jobs], self.must_start_s[jobs] = LATE, 0.0, np.inf
+        self.chosen[jobs], self.must_start_s[jobs] = LATE, np.inf
+        self.wait_for(jobs, np.zeros(len(jobs)))
+
+    def wait_for(self, jobs: NDArray[np.int64], cost_s: FloatArray) -> None:
+        """Let the jobs behind these wait for so much work of each of them."""
+        self.cost_s[jobs] = cost_s
+        self._before_s = None
 
     def item(self, index: int, ahead_s: float | None = None, stays: Plan | None = None) -> Packed:
         """The chosen plan of one job with its forecast.

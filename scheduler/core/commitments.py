@@ -83,13 +83,13 @@ def _branches_of(fleet: Fleet, batches: Batches) -> FloatArray:
     if known is None or known[0] is not fleet or known[1].shape[1] < len(workloads):
         known = _known_branches[batches.owner] = fleet, np.full((4, 2 * len(workloads)), np.nan)
     branches = known[1]
-    found = branches[:, numbers]
+    found = branches.take(numbers, axis=1)
     missing = np.isnan(found[0])
     if missing.any():
         for number in np.unique(numbers[missing]).tolist():
             plan, answers = workloads[number]
             branches[:, number] = _branch_of(fleet.informed(answers), plan)
-        found = branches[:, numbers]
+        found = branches.take(numbers, axis=1)
     return np.asarray(found)
 
 

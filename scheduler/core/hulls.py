@@ -40,17 +40,19 @@ def walk_hulls(
     hulls[:, 0] = start
     open_rows = np.flatnonzero(start >= 0)
     at = start[open_rows]
+    cost = cost[open_rows]
+    accuracy = np.where(allowed, accuracy, -np.inf)[open_rows]
     for step in range(1, MAX_HULL):
         if not open_rows.size:
             break
-        gain = accuracy[open_rows] - accuracy[open_rows, at][:, None]
-        added = cost[open_rows] - cost[open_rows, at][:, None]
-        rate = np.where(
-            allowed[open_rows] & (gain > tie), gain / np.maximum(added, LEAST_COST), -np.inf
-        )
-        best = rate.argmax(axis=1)
-        more = rate[np.arange(len(best)), best] > 0
-        open_rows, at = open_rows[more], best[more]
+        which = np.arange(len(open_rows))
+        gain = accuracy - accuracy[which, at][:, None]
+        added = cost - cost[which, at][:, None]
+        rate = np.where(gain > tie, gain / np.maximum(added, LEAST_COST), -np.inf)
+        at = rate.argmax(axis=1)
+        more = rate[which, at] > 0
+        if not more.all():
+            open_rows, at, cost, accuracy = open_rows[more], at[more], cost[more], accuracy[more]
         hulls[open_rows, step] = at
     return hulls
 

@@ -36,7 +36,7 @@ class Line(NamedTuple):
 
 def line_of(bounds: Bounds) -> Line:
     """The line of jobs that are placed, best efforts behind promised jobs in the bounds."""
-    before_s = bounds.before_s()
+    before_s = bounds.before_s().copy()
     place = np.where(bounds.is_last, len(bounds.jobs), 0.0) + np.arange(len(bounds.jobs))
     num_promised = int(bounds.table["is_promised"].sum())
     deadline_s, num_pending = bounds.table["deadline_s"], bounds.table["num_pending"]

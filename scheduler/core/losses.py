@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from datetime import datetime
+from operator import attrgetter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,21 +33,22 @@ def losses(batches: Batches, alive: Iterable[WorkerView], now: datetime) -> NDAr
     """
     columns, names = batches.columns, batches.owner.names
     alive = list(alive)
-    worker = names.of_all(one.name for one in alive)
-    models = names.of_all(one.spec.model for one in alive)
-    incarnations = names.of_all(one.incarnation for one in alive)
+    worker, models, incarnations = (
+        names.of_all(map(attrgetter(name), alive)) for name in ("name", "spec.model", "incarnation")
+    )
     model, incarnation = np.full((2, len(names)), -1)
     model[worker], incarnation[worker] = models, incarnations
     model, incarnation = model[columns["worker"]], incarnation[columns["worker"]]
     is_claimed = columns["is_claimed"]
-    return np.select(
-        [
-            model < 0,
-            model != columns["model"],
-            ~is_claimed & (columns["num_open_problems"] == 0),
-            is_claimed & (incarnation != columns["owner"]),
-            is_claimed & (columns["lease_s"] < now.timestamp()),
-        ],
-        list(range(len(REASONS))),
-        default=NO_LOSS,
+    is_lost = (
+        model < 0,
+        model != columns["model"],
+        ~is_claimed & (columns["num_open_problems"] == 0),
+        is_claimed & (incarnation != columns["owner"]),
+        is_claimed & (columns["lease_s"] < now.timestamp()),
     )
+    found = np.full(len(batches), NO_LOSS)
+    # Of several reasons the first one counts.
+    for reason in reversed(range(len(REASONS))):
+        found[is_lost[reason]] = reason
+    return found

@@ -161,7 +161,7 @@ def _keep_places(bounds: Bounds, stays: NDArray[np.bool_]) -> None:
         late = late[: max(1, int(stays.sum()))]
         stays[late] = True
         bounds.is_open[late] = False
-        bounds.cost_s[late] = _wanted_s(bounds, late)
+        bounds.wait_for(late, _wanted_s(bounds, late))
         _choose(bounds, stays)
     # Nobody before them gets a better plan at their cost.
     bounds.must_start_s[stays] = bounds.before_s()[stays]
@@ -206,6 +206,6 @@ def _place_late(bounds: Bounds, stays: NDArray[np.bool_]) -> None:
         # As many at once as leave half of the slack to every job, at least one.
         is_safe = wanted_s.cumsum() <= bounds.slack_behind_s()[late] / 2
         together = max(1, int(np.append(is_safe, False).argmin())) if late.size else 0
-        bounds.cost_s[late[:together]] = wanted_s[:together]
+        bounds.wait_for(late[:together], wanted_s[:together])
         bounds.is_last[late[:together]] = False
         late, wanted_s = late[together:], wanted_s[together:]

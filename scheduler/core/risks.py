@@ -67,16 +67,11 @@ def risks_of_others(
     is_over = now.timestamp() > columns["predicted_s"] + allowed_s
     is_handed_out = is_served & (columns["num_pending"] == 0)
     told = columns["risk"]
-    found = np.select(
-        [
-            ~counts,
-            ~is_served & (told == _NO_RISK),
-            is_handed_out & is_over & (told <= _NO_WORKER),
-            is_handed_out & (told == _NO_WORKER),
-        ],
-        [told, _NO_WORKER, _OVERDUE, _NO_RISK],
-        default=told,
-    )
+    found = told.copy()
+    found[is_handed_out & (told == _NO_WORKER)] = _NO_RISK
+    found[is_handed_out & is_over & (told <= _NO_WORKER)] = _OVERDUE
+    found[~is_served & (told == _NO_RISK)] = _NO_WORKER
+    found[~counts] = told[~counts]
     changed = sorted(
         (left_s[i], jobs[i].id, found[i]) for i in np.flatnonzero(found != told).tolist()
     )

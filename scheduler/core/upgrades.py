@@ -210,7 +210,7 @@ def _polish(bounds: Bounds, jobs: IntArray) -> None:
     accuracies = bounds.accuracies(jobs, candidates)
     offered = is_offered(bounds, jobs[:, None], candidates)
     levels = np.floor(accuracies / bounds.config.accuracy_tie)
-    before_s, slack_s = bounds.before_s(), bounds.slack_s()
+    before_s, slack_s = bounds.before_s().copy(), bounds.slack_s()
     for row, index in enumerate(jobs.tolist()):
         cost_s, start_s = costs_s[row], starts_s[row]
         added_s = cost_s - bounds.cost_s[index]
