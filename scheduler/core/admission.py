@@ -146,7 +146,7 @@ def _admitted(bounds: Bounds, job: JobView) -> Weighed:
     """The verdict on a job that is taken, with its plan among all others."""
     upgrade(bounds)
     index = bounds.jobs.index(job)
-    chosen = bounds.item(index, line_of(bounds).ahead_s(index))
+    chosen = bounds.item(index, line_of(bounds).wait(index))
     wanted = job.min_accuracy
     is_below = wanted is not None and chosen.forecast.accuracy < wanted
     admitted = Admitted(

@@ -14,16 +14,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scheduler.core.candidates import Candidates
-from scheduler.core.columns import Jobs, jobs_table
+from scheduler.core.columns import jobs_table
 from scheduler.core.commitments import Commitments
 from scheduler.core.config import SchedulerConfig
+from scheduler.core.deadline_order import in_deadline_order
 from scheduler.core.fallback import fallback
 from scheduler.core.fleet import Fleet
 from scheduler.core.forecast import pessimistic
 from scheduler.core.latency import FloatArray
 from scheduler.core.menus import SHARES_OF_ROWS
+from scheduler.core.overtaking import Wait
 from scheduler.core.packed import Packed
-from scheduler.core.plan import Plan
+from scheduler.core.plan import Forecast, Plan
 from scheduler.core.snapshot import NO_ARRIVALS, Arrivals, BatchView, JobView
 from scheduler.core.stopping import CUT_SHARE
 
@@ -70,7 +72,7 @@ class Bounds:
         self.fleet = fleet
         self.config = config
         unordered = jobs_table(jobs)
-        self.jobs = unordered.take(_deadline_order(unordered))
+        self.jobs = unordered.take(in_deadline_order(unordered))
         self.table = table = self.jobs.columns
         self.now_s = now.timestamp()
         self.time_left_s: FloatArray = table["deadline_s"] - self.now_s
@@ -123,9 +125,30 @@ class Bounds:
         limit_s = self.limit_s[index] - ahead_s * self.stretch
         return np.asarray(self.menus.options[self.classes[index]].needed_s <= limit_s)
 
-    def cut_s(self, index: int) -> float:
-        """Seconds until the deadline cuts what still runs of a job."""
-        return float(self.time_left_s[index]) - CUT_SHARE * self.config.reserve_s
+    @property
+    def cut_s(self) -> FloatArray:
+        """Seconds until the deadline cuts what still runs of each job."""
+        return np.asarray(self.time_left_s - CUT_SHARE * self.config.reserve_s)
+
+    def throughput_s(self) -> FloatArray:
+        """Seconds in which the problems of each job start, once it has rows; 0 if it is late."""
+        starts_s = self.menus.throughput_s[self.classes, self.chosen]
+        return np.asarray(np.where(self.chosen == LATE, 0.0, starts_s))
+
+    def spread_s(self) -> FloatArray:
+        """Seconds in which rows come free one by one for each job, before it could start whole."""
+        wanted = self.table["num_pending"].cumsum() - self.table["num_pending"]
+        first_s = self.held.ahead_of(self.table["deadline_s"], wanted)
+        return np.asarray(self.running_s - first_s)
+
+    def finish_s(self, last_s: FloatArray) -> FloatArray:
+        """P95 finish of each job under its chosen plan, infinite if it is late.
+
+        Args:
+            last_s: As in `Wait`, of each job.
+        """
+        finish_s = last_s * self.stretch + self.menus.p95_s[self.classes, self.chosen]
+        return np.asarray(np.where(self.chosen == LATE, np.inf, np.minimum(finish_s, self.cut_s)))
 
     def slack_s(self) -> FloatArray:
         """Seconds of further work that each job can let pass before it; infinite if it is late."""
@@ -183,26 +206,43 @@ class Bounds:
         self.cost_s[jobs] = cost_s
         self._before_s = None
 
-    def item(self, index: int, ahead_s: float | None = None, stays: Plan | None = None) -> Packed:
+    def item(self, index: int, wait: Wait | None = None, stays: Plan | None = None) -> Packed:
         """The chosen plan of one job with its forecast.
 
         Args:
-            ahead_s: The job's `before_s`, when that is known already.
+            wait: For rows, as its place in line tells; by default for the jobs before it only.
             stays: The plan itself, when that is known already.
         """
         job, chosen = self.jobs[index], int(self.chosen[index])
-        ahead_s = self.ahead_s(index) if ahead_s is None else ahead_s
+        wait = wait or Wait(self.ahead_s(index))
         if chosen == LATE:
             left_s = float(self.time_left_s[index])
             late = fallback(
-                self.fleet.pooled, job, self.config, time_left_s=left_s, ahead_s=ahead_s
+                self.fleet.pooled, job, self.config, time_left_s=left_s, ahead_s=wait.ahead_s
             )
             return Packed(job, *late, is_in_time=False)
         number = self.classes[index]
         original, options = int(self.menus.order[number, chosen]), self.menus.options[number]
-        delay_s, cut_s = ahead_s * self.stretch, self.cut_s(index)
-        forecast = options.forecast(original, ahead_s, delay_s, cut_s, self._scale(index))
+        forecast = self.forecast(index, original, wait, float(self.cut_s[index]))
         return Packed(job, stays or options.plan(original), forecast, is_in_time=True)
+
+    def forecast(self, index: int, option: int, wait: Wait, limit_s: float) -> Forecast:
+        """What one of a job's options promises.
+
+        Args:
+            option: Position in `options`.
+            wait: For rows.
+            limit_s: Seconds until the deadline cuts what still runs.
+        """
+        options: Candidates = self.menus.options[self.classes[index]]
+        return options.forecast(
+            option,
+            wait.last_s,
+            wait.last_s * self.stretch,
+            limit_s,
+            self._scale(index),
+            wait.passing_s + wait.spread_s,
+        )
 
     def packed(self) -> list[Packed]:
         """The chosen plans, in order of deadline."""
@@ -211,23 +251,3 @@ class Bounds:
     def _scale(self, index: int) -> float:
         """Problems of the job over those that its class is forecast with."""
         return float(self.row_share[index] * self.rows)
-
-
-def deadline_order(job: JobView) -> tuple[bool, datetime, datetime, str]:
-    """Earliest deadline first, then first come, then by id so that the order is total.
-
-    Behind all jobs with a promise come best efforts.
-    """
-    return (not job.is_promised, job.deadline_at, job.created_at, job.id)
-
-
-def _deadline_order(jobs: Jobs) -> NDArray[np.int64]:
-    deadline_s, is_promised = jobs.columns["deadline_s"], jobs.columns["is_promised"]
-    order = deadline_s.argsort()
-    order = np.concatenate([order[is_promised[order]], order[~is_promised[order]]])
-    tied = np.flatnonzero(np.diff(deadline_s[order]) == 0)
-    if tied.size:
-        # Among themselves, tied jobs take the same places in order.
-        places = np.union1d(tied, tied + 1)
-        order[places] = sorted(order[places], key=lambda index: deadline_order(jobs[index]))
-    return order

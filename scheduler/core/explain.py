@@ -50,14 +50,15 @@ def explain(
     index = next(i for i, job in enumerate(bounds.jobs) if job.id == job_id)
     job, options, fleet = bounds.jobs[index], bounds.options(index), bounds.fleet
     line = line_of(bounds)
-    ahead_s = line.ahead_s(index)
+    wait = line.wait(index)
+    ahead_s = wait.ahead_s
     ahead_p95_s = ahead_s * bounds.stretch
     in_time = bounds.fits(index, ahead_s)
     # Behind other work a job begins with a narrow plan or not at all; see `placing`.
     fits = in_time & (ahead_s <= 0.0 or bool((in_time & options.is_narrow).any()))
     is_too_wide = in_time & ~fits
     chosen = options.find(plan)
-    limit_s = bounds.cut_s(index)
+    limit_s = float(bounds.cut_s[index])
     return Explanation(
         basis=basis_of(fleet.informed(job.answers)),
         num_workers=len(fleet.members),
@@ -78,7 +79,7 @@ def explain(
         candidates=tuple(
             _considered(
                 options.plan(i),
-                options.forecast(i, ahead_s, ahead_p95_s, limit_s if fits[i] else math.inf),
+                bounds.forecast(index, i, wait, limit_s if fits[i] else math.inf),
                 float(options.accuracy[i]),
                 float(options.needed_s[i] + ahead_p95_s),
                 Fate.TOO_WIDE
@@ -114,7 +115,7 @@ def explain_live(snapshot: Snapshot, job_id: str, config: SchedulerConfig) -> Ex
     if planned.bounds is None or item is None:
         return None
     index = planned.bounds.jobs.index(job)
-    chosen = planned.bounds.item(index, planned.line.ahead_s(index))
+    chosen = planned.bounds.item(index, planned.line.wait(index))
     return explain(
         planned.bounds,
         job_id,

@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from scheduler.core.candidates import flatten
 from scheduler.core.config import SchedulerConfig
 from scheduler.core.fleet import Fleet
 from scheduler.core.forecast import pessimistic
 from scheduler.core.grid import Grid
+from scheduler.core.offers import flatten
 from scheduler.core.plan import Forecast, Plan
 from scheduler.core.snapshot import JobView
 from scheduler.core.stopping import CUT_SHARE

@@ -20,7 +20,9 @@ slower today) and what a profile learned from few problems does not know.
 
 A plan whose branches all start at once needs no such margin: at the deadline the worker answers
 from the branches that ended, and the accuracy counts only those within the cap. So it fits wherever
-the time to its cap does.
+the time to its cap does, and *runs on* beyond it: its branches may be `RUN_ON` caps longer, as the
+engine may be faster than forecast with all rows busy, and the deadline bounds what is lost. The
+last problems of a queue find free rows for all of them, so they run on as well.
 
 Limits: prompts count with their mean length, workers are pooled (one queue, no imbalance), and
 batch boundaries cost nothing.
@@ -37,6 +39,11 @@ from scheduler.core.latency import FloatArray
 from scheduler.core.occupancy import Capped, Occupancy, capped, occupancy_of
 from scheduler.core.plan import Width
 
+UNSEEN = 0.5
+"""Problems besides those seen whose votes stay open until the end, where branches follow one
+another (estimator of Krichevsky and Trofimov): problems tell how often that is, not branches."""
+RUN_ON = 4
+"""Steps of caps, about twice as long together, by which branches that the deadline cuts run on."""
 Z95 = 1.6449
 """Standard normal quantile of 0.95."""
 
@@ -47,8 +54,11 @@ class ForecastGrid:
 
     Attributes:
         p50_s: Median seconds from the moment when the job has the rows to its last answer.
-        p95_s: 95th percentile of the same, when nothing cuts it.
+        p95_s: 95th percentile of the same, when no deadline cuts it.
         needed_s: Seconds that must be left for the plan to be chosen.
+        throughput_s: Seconds of its throughput phase, after which the last problem starts.
+        cap_s: Seconds from the start of a branch to its cap.
+        at_once: Share of branches that have rows at once; 1 where nothing queues.
         accuracy: Expected fraction of problems answered right.
         row_seconds: Expected row-seconds spent.
     """
@@ -59,6 +69,9 @@ class ForecastGrid:
     p50_s: FloatArray
     p95_s: FloatArray
     needed_s: FloatArray
+    throughput_s: FloatArray
+    cap_s: FloatArray
+    at_once: FloatArray
     accuracy: FloatArray
     row_seconds: FloatArray
 
@@ -93,8 +106,12 @@ def forecast_plans(
     open_problems = np.maximum(rows * at_cap.duration / work, 1.0)
     queued = wanted > rows
     throughput = np.where(queued, np.maximum(number * work / rows - age, 0.0), 0.0)
+    in_turn = np.array([[width.is_successive] for width in widths])
+    unseen = np.where(in_turn, UNSEEN / max(fleet.answers.num_problems_seen, 1), 0.0)
     drain50, drain95 = (
-        _drain_tokens(table, at_cap, caps, quantile, number, open_problems, queued, throughput)
+        _drain_tokens(
+            table, at_cap, caps, quantile, number, open_problems, queued, throughput, unseen
+        )
         for quantile in (0.5, 0.95)
     )
     deviation = np.sqrt(number * at_cap.work_variance) / rows
@@ -107,7 +124,6 @@ def forecast_plans(
     # Of branches in turn each is as long as one.
     length = np.minimum(work / width, 2.0 * context)
     full_s = fleet.tpot_s(_each(busy), draft, _each(prompt + context), _each(length))
-    in_turn = np.array([[width.is_successive] for width in widths])
     aged = np.where(queued, age, 0.0)
     drain_context = prompt + np.where(in_turn, context, aged + 0.5 * drain50)
     drain_tokens = np.where(in_turn, length, aged + drain50)
@@ -130,6 +146,9 @@ def forecast_plans(
         p50_s=p50,
         p95_s=p95,
         needed_s=np.where(_each(queued), p95, np.minimum(p95, at_cap_s)),
+        throughput_s=_each(throughput) * full_s,
+        cap_s=at_cap_s,
+        at_once=np.broadcast_to(_each(rows / wanted), p50.shape),
         accuracy=np.broadcast_to(_each(at_cap.accuracy), p50.shape),
         row_seconds=_each(number * work) * full_s + prefill_s * fleet.rows,
     )
@@ -154,12 +173,19 @@ def _drain_tokens(
     open_problems: FloatArray,
     queued: NDArray[np.bool_],
     throughput: FloatArray,
+    unseen: FloatArray,
 ) -> FloatArray:
-    """Quantile of the tokens from the end of the throughput phase to the last answer."""
+    """Quantile of the tokens from the end of the throughput phase to the last answer.
+
+    Args:
+        unseen: Odds of a problem that goes on until the end; (widths, 1).
+    """
     # With all problems started together, the last ends when none of n lasts longer.
     caps = caps * table.rounds
-    longest = np.minimum(table.tokens_when_lasts(1.0 - quantile ** (1.0 / number)), caps)
-    remaining = table.tokens_when_duration(quantile ** (1.0 / open_problems) * at_cap.duration)
+    odds = np.maximum(1.0 - quantile ** (1.0 / number) - unseen, 0.0)
+    longest = np.minimum(table.tokens_when_lasts(odds), caps)
+    ended = np.minimum(quantile ** (1.0 / open_problems) + unseen, 1.0)
+    remaining = table.tokens_when_duration(ended * at_cap.duration)
     # A queued job too lasts as long as its longest problem.
     queued_drain = np.maximum(remaining, longest - throughput)
     return np.asarray(np.where(queued, np.minimum(queued_drain, caps), longest))

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from scheduler.core.bounds import LATE, ROUNDING_S, Bounds
 from scheduler.core.latency import FloatArray
+from scheduler.core.overtaking import Wait, passing_s
 
 MAX_EFFORTS = 64
 """Best efforts, nearest deadline first, that a tick tries to put before promised jobs."""
@@ -23,15 +24,19 @@ class Line(NamedTuple):
 
     Attributes:
         order: Positions in the bounds.
-        before_s: Expected seconds of work before each job, by position in the bounds.
+        before_s, passing_s, spread_s: How each job waits, as in `Wait`, by position in the bounds.
     """
 
     order: NDArray[np.int64]
     before_s: FloatArray
+    passing_s: FloatArray
+    spread_s: FloatArray
 
-    def ahead_s(self, index: int) -> float:
-        """`before_s` of one job."""
-        return float(self.before_s[index])
+    def wait(self, index: int) -> Wait:
+        """How one job waits."""
+        return Wait(
+            float(self.before_s[index]), float(self.passing_s[index]), float(self.spread_s[index])
+        )
 
 
 def line_of(bounds: Bounds) -> Line:
@@ -56,4 +61,11 @@ def line_of(bounds: Bounds) -> Line:
             slack_s[first:] -= work_s
             ahead_s[first:] += work_s
     before_s[:num_promised] = ahead_s
-    return Line(place.argsort(kind="stable"), before_s)
+    dense_s = bounds.costs_s(np.arange(len(bounds.jobs)), bounds.menus.densest[bounds.classes])
+    passed_s = passing_s(
+        before_s + bounds.throughput_s(),
+        dense_s / np.maximum(num_pending, 1),
+        bounds.limit_s,
+        bounds.arrivals,
+    )
+    return Line(place.argsort(kind="stable"), before_s, passed_s, bounds.spread_s())

@@ -16,12 +16,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from scheduler.core.candidates import Candidates, all_candidates
+from scheduler.core.candidates import Candidates
 from scheduler.core.config import SchedulerConfig
 from scheduler.core.fleet import Fleet
 from scheduler.core.hulls import LEAST_COST, MAX_HULL, useful, walk_hulls
 from scheduler.core.kinds import Kind
 from scheduler.core.latency import FloatArray
+from scheduler.core.offers import all_candidates
 from scheduler.core.places import Places
 from scheduler.core.plan_codes import NO_CODE, plan_code
 
@@ -46,7 +47,7 @@ class Menus:
     Attributes:
         options: The candidates themselves, by class.
         order: Position in `options` of each candidate.
-        needed_s, row_seconds, accuracy: As in `Candidates`.
+        needed_s, p95_s, throughput_s, row_seconds, accuracy: As in `Candidates`.
         code: The plan, see `plan_code`.
         is_useful: Candidates that none beats in finish, cost and accuracy at once.
         best_accuracy: (classes,); of the most accurate candidate.
@@ -72,6 +73,7 @@ class Menus:
         self.options: list[Candidates] = []
         self.order = self._code_order = np.zeros((0, 0), dtype=np.int16)
         self.needed_s = self.row_seconds = self.accuracy = np.zeros((0, 0))
+        self.p95_s = self.throughput_s = np.zeros((0, 0))
         self.code = self._codes = np.zeros((0, 0), dtype=np.int64)
         self.is_useful = np.zeros((0, 0), dtype=bool)
         self.best_accuracy = np.zeros(0)
@@ -165,6 +167,8 @@ class Menus:
         self.options.append(options)
         self.order[number, :count] = order
         self.needed_s[number, :count] = options.needed_s[order]
+        self.p95_s[number, :count] = options.p95_s[order]
+        self.throughput_s[number, :count] = options.throughput_s[order]
         self.row_seconds[number, :count] = cost = options.row_seconds[order]
         self.accuracy[number, :count] = accuracy = options.accuracy[order]
         self.best_accuracy[number] = accuracy.max()
@@ -207,6 +211,8 @@ class Menus:
 
         self.order = blank(self.order, -1)
         self.needed_s = blank(self.needed_s, np.inf)
+        self.p95_s = blank(self.p95_s, np.inf)
+        self.throughput_s = blank(self.throughput_s, 0.0)
         self.row_seconds = blank(self.row_seconds, NEVER_S)
         self.accuracy = blank(self.accuracy, 0.0)
         self.is_useful = blank(self.is_useful, False)

@@ -80,9 +80,8 @@ class Planned:
         """Jobs whose stored P95 finish is off, nearest deadline first."""
         assert self.bounds is not None
         bounds, config = self.bounds, self.bounds.config
-        passed_s = (self.line.before_s - bounds.before_s()) * bounds.stretch
-        finish_s = np.minimum(bounds.needed_s() + passed_s, bounds.limit_s)
-        off_s = np.abs(bounds.table["predicted_s"] - bounds.now_s - finish_s)
+        predicted_s = bounds.table["predicted_s"] - bounds.now_s
+        off_s = np.abs(predicted_s - bounds.finish_s(self.line.before_s + self.line.passing_s))
         allowed_s = np.maximum(config.refresh_s, RELATIVE_REFRESH * bounds.time_left_s)
         is_stale = (off_s > allowed_s) & (bounds.chosen != LATE)
         return [int(index) for index in np.flatnonzero(is_stale)[: config.max_refreshed]]
@@ -95,7 +94,7 @@ class Planned:
             try:
                 # A plan like the stored one counts as it, wave size included.
                 stays = None if reason else job.plan
-                item = self.bounds.item(index, self.line.ahead_s(index), stays)
+                item = self.bounds.item(index, self.line.wait(index), stays)
             except Exception as error:
                 self.failures.append(_failure(job, error))
                 return None

@@ -146,6 +146,7 @@ class LiveJob:
                 num_pending=len(self.problems) - self.num_dispatched,
                 num_in_flight=self.num_dispatched - self.num_closed,
                 is_promised=self.is_promised,
+                promised_s=self.job.arrival_s + self.forecast.finish_p95_s,
             )
         return self._view
 

@@ -25,6 +25,7 @@ def view_of(
     num_pending: int,
     num_in_flight: int,
     is_promised: bool = True,
+    promised_s: float | None = None,
 ) -> JobView:
     """A job as `admit` and `decide` see it."""
     is_new = num_pending == len(job.problems)
@@ -45,4 +46,5 @@ def view_of(
         plan=plan,
         tenant_share=job.tenant_share,
         is_promised=is_promised,
+        promised_at=None if promised_s is None else instant(promised_s),
     )

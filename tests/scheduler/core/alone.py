@@ -1,11 +1,12 @@
 """The split of a job that has the workers for itself."""
 
-from scheduler.core.candidates import candidates_of
 from scheduler.core.config import SchedulerConfig
 from scheduler.core.fleet import Fleet
 from scheduler.core.forecast import pessimistic
+from scheduler.core.offers import candidates_of
 from scheduler.core.plan import Forecast, Plan
 from scheduler.core.snapshot import JobView
+from scheduler.core.stopping import CUT_SHARE
 
 
 def best_plan(
@@ -21,4 +22,5 @@ def best_plan(
     index = options.best(options.needed_s + late_s <= time_left_s - config.reserve_s, config)
     if index is None:
         return None
-    return options.plan(index), options.forecast(index, ahead_s, late_s)
+    cut_s = time_left_s - CUT_SHARE * config.reserve_s
+    return options.plan(index), options.forecast(index, ahead_s, late_s, cut_s)

@@ -140,8 +140,11 @@ def test_the_first_tick_plans_what_admission_promised(
         world = replace(world, jobs=(*world.jobs, stored))
         for planned in decide(world, CONFIG).plans:
             if planned.job_id == new.id:
-                assert planned.plan == promise.plan
+                # Plans that become cheaper beside the new job may leave it more.
+                gain = planned.forecast.accuracy - promise.forecast.accuracy
+                assert planned.plan == promise.plan or gain >= 0.0
                 if len(world.jobs) == 1:
+                    assert planned.plan == promise.plan
                     assert planned.forecast == promise.forecast
 
 

@@ -7,12 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scheduler.core.candidates import all_candidates, candidates_of
 from scheduler.core.config import SchedulerConfig
 from scheduler.core.fallback import fallback
 from scheduler.core.fleet import Fleet
+from scheduler.core.grid import NUM_CAPS
 from scheduler.core.latency import LatencyProfile
+from scheduler.core.offers import all_candidates, candidates_of
 from scheduler.core.plan import Plan
+from scheduler.core.stopping import CUT_SHARE
 from tests.scheduler.core.alone import best_plan
 from tests.scheduler.core.worlds import ANSWERS, LATENCY, job, worker
 
@@ -115,7 +117,7 @@ def test_work_ahead_delays_and_cheapens_the_plan() -> None:
     assert free is not None
     assert behind is not None
     assert behind[1].accuracy < free[1].accuracy
-    assert behind[1].finish_p95_s <= 59.5
+    assert behind[1].finish_p95_s <= 60.0 - CUT_SHARE * CONFIG.reserve_s
     assert behind[1].row_seconds < free[1].row_seconds
 
 
@@ -229,21 +231,47 @@ def test_a_faster_engine_never_plans_worse(num_pending: int) -> None:
         assert fast_accuracy >= slow_accuracy - CONFIG.accuracy_tie
 
 
-def test_where_the_deadline_cuts_accuracy_lies_between_two_caps() -> None:
+@pytest.mark.parametrize("num_pending", [4, 100, 400])
+def test_what_the_deadline_cuts_is_as_accurate_as_the_time_left_lets_it_be(
+    num_pending: int,
+) -> None:
+    options = candidates_of(FLEET, job(num_pending=num_pending), CONFIG)
+    run_on = np.flatnonzero((options.tail > 0.0) & (options.plans[:, 3] == 0))
+    assert run_on.size
+    assert ((options.tail[run_on] < 1.0) == (options.tail_s[run_on] > 0.0)).all()
+
+    for index in run_on.tolist():
+        own, tail = options.accuracy[index], options.tail[index]
+        at_once_s = 2.0 + options.throughput_s[index] - options.tail_s[index]
+
+        def gain(left_s: float, index: int = index, start_s: float = at_once_s) -> float:
+            forecast = options.forecast(index, 2.0, 3.0, start_s + left_s)
+            return float(forecast.accuracy - options.accuracy[index])
+
+        seconds = options.cap_s[index] * np.array([0.5, 1.0, 1.5, 2.0, 100.0])
+        gains = [gain(s) for s in seconds.tolist()]
+        assert gains == sorted(gains)
+        # Up to its cap nothing is gained, and beyond the longer one nothing more.
+        assert gains[:2] == pytest.approx([0.0, 0.0], abs=1e-9)
+        same = options.plans[:, 0] == options.plans[index, 0]
+        # A plan's cap is some tokens less than the cap of which it is the longer one.
+        same &= options.caps <= max(options.plans[index, 2] + NUM_CAPS, options.caps[index])
+        assert gains[-1] <= tail * (options.accuracy[same].max() - own) + 1e-9
+    nothing = np.flatnonzero(options.tail == 0.0)
+    for index in nothing.tolist():
+        accuracy = options.forecast(index, 2.0, 3.0, 1e6).accuracy
+        assert accuracy == options.accuracy[index]
+
+
+def test_a_job_whose_rows_come_free_one_by_one_is_more_accurate() -> None:
     options = candidates_of(FLEET, job(num_pending=4), CONFIG)
-    cut = np.flatnonzero(options.longer_s > options.needed_s)
-    assert cut.size
-
-    def accuracy(index: int, limit_s: float) -> float:
-        return options.forecast(index, 2.0, 3.0, 2.0 + limit_s).accuracy
-
-    for index in cut.tolist():
-        shorter_s, longer_s = options.needed_s[index], options.longer_s[index]
-        ends = options.accuracy[index], options.longer_accuracy[index]
-        assert (accuracy(index, shorter_s), accuracy(index, longer_s)) == pytest.approx(ends)
-        assert accuracy(index, (shorter_s + longer_s) / 2) == pytest.approx(sum(ends) / 2)
-        assert accuracy(index, 2 * longer_s) == pytest.approx(ends[1])
-    assert (options.longer_accuracy == options.accuracy)[options.longer_s == options.needed_s].all()
+    index = int(np.flatnonzero((options.tail == 1.0) & (options.accuracy < 0.5))[0])
+    limit_s = 10.0 + float(options.cap_s[index])
+    late, spread = (
+        options.forecast(index, 10.0, 12.0, limit_s, spread_s=spread_s) for spread_s in (0.0, 8.0)
+    )
+    assert spread.accuracy > late.accuracy
+    assert spread.finish_p95_s == late.finish_p95_s
 
 
 @pytest.mark.parametrize("pairs", [(), ((1, 200),)])

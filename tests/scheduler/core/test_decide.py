@@ -10,11 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scheduler.core import columns, menus
-from scheduler.core.candidates import Candidates, all_candidates
+from scheduler.core.candidates import Candidates
 from scheduler.core.config import SchedulerConfig
 from scheduler.core.decide import decide
 from scheduler.core.decisions import Decisions, LossReason, LostBatch, PlanFailure, RiskReason
 from scheduler.core.fleet import Fleet
+from scheduler.core.offers import all_candidates
 from scheduler.core.plan import Plan
 from scheduler.core.snapshot import BatchView, JobView, Snapshot, WorkerView
 from scheduler.core.states import BatchState, JobState

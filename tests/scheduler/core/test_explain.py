@@ -10,13 +10,14 @@ from hypothesis import strategies as st
 
 from scheduler.core.admission import Weighed, weigh
 from scheduler.core.basis import FEW_PROBLEMS, basis_of
-from scheduler.core.candidates import candidates_of
 from scheduler.core.config import SchedulerConfig
 from scheduler.core.decide import decide
 from scheduler.core.decisions import Admitted, PlanReason, Rejected
 from scheduler.core.explain import explain, explain_live, frontier
 from scheduler.core.explanation import Explanation, Fate
 from scheduler.core.fleet import Fleet
+from scheduler.core.grid import NUM_CAPS
+from scheduler.core.offers import candidates_of
 from scheduler.core.plan import Plan
 from scheduler.core.snapshot import Snapshot
 from tests.scheduler.core.worlds import ANSWERS, LATENCY, batch, job, snapshot, worker
@@ -63,7 +64,8 @@ def test_each_fate_follows_from_the_numbers(
     options = weighed.bounds.options(weighed.bounds.jobs.index(new))
     place = options.find(found.plan)
     assert place is not None
-    longer = options.longer_accuracy[place]
+    is_as_wide = options.plans[:, 0] == found.plan.num_branches
+    longer = options.accuracy[is_as_wide & (options.caps <= found.plan.max_tokens + NUM_CAPS)].max()
     assert chosen.accuracy - 1e-9 <= found.forecast.accuracy <= longer + 1e-9
     assert chosen.finish_p95_s == pytest.approx(found.forecast.finish_p95_s)
     limit_s = found.time_left_s - found.reserve_s

@@ -1,0 +1,148 @@
+"""Which plans a job is offered: its candidates, made of forecasts of its grid."""
+
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scheduler.core.accuracy import AnswerProfile
+from scheduler.core.candidates import Candidates
+from scheduler.core.config import SchedulerConfig
+from scheduler.core.fleet import Fleet
+from scheduler.core.forecast import RUN_ON, ForecastGrid
+from scheduler.core.grid import Grid, token_bound
+from scheduler.core.latency import FloatArray
+from scheduler.core.plan import Width
+from scheduler.core.snapshot import JobView
+
+MAX_TOGETHER = 16
+"""Jobs forecast at once at most: their arrays stay in the processor's cache."""
+TINY = 1e-9
+
+
+def candidates_of(
+    fleet: Fleet, job: JobView, config: SchedulerConfig, other_branches: float = 0.0
+) -> Candidates:
+    """Candidates of a job with pending problems that may be promised: most problems get an answer.
+
+    Args:
+        other_branches: Branches of other jobs that fill the rows which this job leaves free.
+    """
+    return all_candidates(fleet, [job], config, [other_branches])[0]
+
+
+def all_candidates(
+    fleet: Fleet, jobs: Sequence[JobView], config: SchedulerConfig, other_branches: Sequence[float]
+) -> list[Candidates]:
+    """`candidates_of` several jobs; those with the same grid are forecast together."""
+    together: dict[Grid, list[int]] = {}
+    for index, job in enumerate(jobs):
+        together.setdefault(Grid.of(fleet, job, config), []).append(index)
+    found: list[Candidates | None] = [None] * len(jobs)
+    for grid, members in together.items():
+        for start in range(0, len(members), MAX_TOGETHER):
+            some = members[start : start + MAX_TOGETHER]
+            made = _candidates(
+                grid, [jobs[i] for i in some], config, [other_branches[i] for i in some]
+            )
+            for index, one in zip(some, made, strict=True):
+                found[index] = one
+    return [one for one in found if one is not None]
+
+
+def flatten(
+    grid: Grid,
+    forecast: ForecastGrid,
+    keep: NDArray[np.bool_],
+    jobs: Sequence[JobView],
+    config: SchedulerConfig,
+) -> list[Candidates]:
+    """The candidates to keep of each of these jobs."""
+    job, width, draft, cap = np.nonzero(keep)
+    caps, last_cap = forecast.caps, len(forecast.caps) - 1
+    bounds = np.array([max(math.floor(token_bound(grid.fleet, one)), caps[-1]) for one in jobs])
+    beyond = np.broadcast_to(bounds[:, None], (len(jobs), RUN_ON))
+    # A token less for each step, so that no two candidates are the same plan.
+    steps = np.arange(len(caps), 0, -1)
+    longer = np.concatenate([np.broadcast_to(caps, (len(jobs), len(caps))), beyond], axis=1)
+    longer = np.maximum(longer[:, RUN_ON:] - steps, caps)
+    needed_s, at_once = forecast.needed_s[keep], forecast.at_once[keep]
+    is_cut_by_deadline = needed_s < forecast.p95_s[keep]
+    is_queued = at_once < 1.0
+    in_turn = np.array([one.is_successive for one in forecast.widths])[width]
+    longest = np.where(in_turn, np.maximum(bounds[job] - steps[cap], 1), longer[job, cap])
+    plans = np.stack(
+        [
+            np.array([width.num_branches for width in forecast.widths])[width],
+            np.asarray(forecast.draft_lengths)[draft],
+            np.where(is_cut_by_deadline | in_turn, longest, caps[cap]).astype(np.int64),
+            np.array([width.max_branches for width in forecast.widths])[width],
+        ],
+        axis=1,
+    )
+    # What the deadline cuts runs on until then, under the longer cap, and so does the end of a
+    # queue; branches that follow others run on until the vote is clear.
+    later = np.minimum(cap + RUN_ON, last_cap)
+    last = np.where(in_turn, last_cap, np.where(is_cut_by_deadline | is_queued, later, cap))
+    tail = np.where(is_queued, np.minimum(at_once, 1.0 - at_once), is_cut_by_deadline)
+    throughput_s = forecast.throughput_s[keep]
+    tail_s = throughput_s * np.minimum(at_once / np.maximum(1.0 - at_once, TINY), 1.0)
+    start_s = config.dispatch_s + throughput_s - forecast.throughput_s[job, width, draft, last]
+    p50_s = forecast.p50_s[job, width, draft, last] + start_s
+    p95_s = forecast.p95_s[job, width, draft, last] + start_s
+    cap_s = forecast.cap_s[keep] + config.dispatch_s
+    accuracy, row_seconds = forecast.accuracy[keep], forecast.row_seconds[keep]
+    row_seconds = np.where(in_turn, forecast.row_seconds[job, width, draft, later], row_seconds)
+    needed_s = needed_s + config.dispatch_s
+    ends = np.searchsorted(job, np.arange(len(jobs)), side="right").tolist()
+    return [
+        Candidates(
+            p50_s=p50_s[own],
+            p95_s=p95_s[own],
+            needed_s=needed_s[own],
+            accuracy=accuracy[own],
+            throughput_s=throughput_s[own],
+            cap_s=cap_s[own],
+            tail=tail[own],
+            tail_s=tail_s[own],
+            row_seconds=row_seconds[own],
+            caps=caps[cap[own]],
+            plans=plans[own],
+            wave_rows=grid.fleet.least_rows,
+            stop_gains=(config.stop_gain, config.branch_gain),
+        )
+        for own in map(slice, [0, *ends], ends)
+    ]
+
+
+def _candidates(
+    grid: Grid, jobs: Sequence[JobView], config: SchedulerConfig, other_branches: Sequence[float]
+) -> list[Candidates]:
+    forecast = grid.forecast(jobs, other_branches)
+    # Of the draft lengths only the fastest and the cheapest for each width and cap can ever be
+    # chosen, besides the one in force.
+    keep = np.zeros(forecast.needed_s.shape, dtype=bool)
+    for value in (forecast.needed_s, forecast.row_seconds):
+        np.put_along_axis(keep, value.argmin(axis=2, keepdims=True), True, axis=2)
+    for index, job in enumerate(jobs):
+        if job.plan and job.plan.num_speculative_tokens in forecast.draft_lengths:
+            keep[index, :, forecast.draft_lengths.index(job.plan.num_speculative_tokens)] = True
+    answered = _answered(grid.fleet.answers, grid.widths, grid.caps)
+    enough = min(config.min_answered, float(answered.max()))
+    keep &= (answered >= enough)[:, None, :]
+    return flatten(grid, forecast, keep, jobs, config)
+
+
+@lru_cache(maxsize=1024)
+def _answered(
+    answers: AnswerProfile, widths: tuple[Width, ...], caps: tuple[float, ...]
+) -> FloatArray:
+    """`answered_grid`, which jobs of one model share; of successive widths of the first ones."""
+    tokens = np.asarray(caps)
+    answered = answers.answered_grid(tuple(width.num_branches for width in widths), tokens)
+    for row, width in enumerate(widths):
+        if width.is_successive:
+            answered[row] = np.interp(width.rounds * tokens, tokens, answered[row])
+    return answered
