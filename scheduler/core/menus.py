@@ -131,7 +131,7 @@ class Menus:
                 pairs = np.unique((classes * width + num_fitting)[found < 0])
                 row, fitting = divmod(pairs, width)
                 # Few candidates are useful, the cheapest of any first so many among them.
-                useful = self._useful[row]
+                useful = self._useful[row, : max(1, fitting.max())]
                 start = (useful == self.cheapest[row, fitting][:, None]).argmax(axis=1)
                 made = walk_hulls(
                     self.row_seconds[row[:, None], useful],

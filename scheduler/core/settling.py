@@ -87,11 +87,11 @@ def settle(bounds: Bounds) -> NDArray[np.int64]:
 
     with_trades = put_back(kept)
     if is_better.any():
-        is_traded = bounds.chosen[jobs] != stored
+        traded = bounds.chosen[jobs]
         without = put_back(kept | is_better)
-        is_traded &= bounds.chosen[jobs] == stored
+        is_traded = (traded != stored) & (bounds.chosen[jobs] == stored)
         if with_trades - without > bounds.config.replan_gain * values[is_traded].sum():
-            put_back(kept)
+            bounds.choose(jobs[found], traded[found])
     stays = found & (bounds.chosen[jobs] == stored)
     reasons[jobs] = np.where(stays, 0, np.where(kept, 5, reason))
     return reasons

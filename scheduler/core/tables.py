@@ -146,7 +146,7 @@ class Columns(Generic[View, Owner]):
         shared = min(len(views), len(self._views))
         stays = np.fromiter(map(is_, views, self._views), np.bool_, shared)
         at = np.full(len(views), -1)
-        at[:shared][stays] = self._at[:shared][stays]
+        np.copyto(at[:shared], self._at[:shared], where=stays)
         moved = np.append(np.flatnonzero(~stays), np.arange(shared, len(views)))
         left = np.append(np.flatnonzero(~stays), np.arange(shared, len(self._views)))
         if not moved.size or not left.size:
