@@ -22,7 +22,7 @@ from scheduler.core.fallback import fallback
 from scheduler.core.fleet import Fleet
 from scheduler.core.forecast import pessimistic
 from scheduler.core.latency import FloatArray
-from scheduler.core.menus import SHARES_OF_ROWS
+from scheduler.core.menus import SHARES_OF_ROWS, entries
 from scheduler.core.overtaking import Wait
 from scheduler.core.packed import Packed
 from scheduler.core.plan import Forecast, Plan
@@ -166,19 +166,19 @@ class Bounds:
     def costs_s(self, jobs: NDArray[np.int64], candidates: NDArray[np.int64]) -> FloatArray:
         """Costs of candidates of these jobs; candidates may have one axis more than jobs."""
         jobs = jobs.reshape(jobs.shape + (1,) * (candidates.ndim - jobs.ndim))
-        seconds = self.menus.row_seconds[self.classes[jobs], candidates] * self.row_share[jobs]
-        return np.asarray(seconds)
+        seconds = entries(self.menus.row_seconds, self.classes[jobs], candidates)
+        return np.asarray(seconds * self.row_share[jobs])
 
     def must_starts_s(self, jobs: NDArray[np.int64], candidates: NDArray[np.int64]) -> FloatArray:
         """`must_start_s` under candidates of these jobs; shapes as in `costs_s`."""
         jobs = jobs.reshape(jobs.shape + (1,) * (candidates.ndim - jobs.ndim))
-        own_s = self.menus.needed_s[self.classes[jobs], candidates]
+        own_s = entries(self.menus.needed_s, self.classes[jobs], candidates)
         return np.asarray((self.limit_s[jobs] - own_s) / self.stretch)
 
     def accuracies(self, jobs: NDArray[np.int64], candidates: NDArray[np.int64]) -> FloatArray:
         """Expected accuracies of candidates of these jobs; shapes as in `costs_s`."""
         jobs = jobs.reshape(jobs.shape + (1,) * (candidates.ndim - jobs.ndim))
-        return np.asarray(self.menus.accuracy[self.classes[jobs], candidates])
+        return entries(self.menus.accuracy, self.classes[jobs], candidates)
 
     def needed_s(self) -> FloatArray:
         """Seconds within which each job's chosen plan finishes with 95%; infinite if it is late."""

@@ -11,7 +11,7 @@ Everything here is a cache of pure functions of (pooled fleet, config, class), f
 
 from collections.abc import Sequence
 from threading import Lock
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,7 @@ from scheduler.core.places import Places
 from scheduler.core.plan_codes import NO_CODE, plan_code
 
 IntArray = NDArray[np.int64]
+Number = TypeVar("Number", np.float64, np.int64)
 
 SHARES_OF_ROWS = 16
 """Steps in which the branches of other jobs are counted."""
@@ -226,6 +227,11 @@ class Menus:
         self.best_accuracy = blank(self.best_accuracy[:, None], 0.0, 1)[:, 0]
         self.densest = blank(self.densest[:, None], 0, 1)[:, 0]
         self.branch_cost = blank(self.branch_cost[:, None], 0.0, 1)[:, 0]
+
+
+def entries(table: NDArray[Number], classes: IntArray, candidates: IntArray) -> NDArray[Number]:
+    """`table[classes, candidates]`, for which NumPy takes three times as long."""
+    return np.asarray(table.reshape(-1).take(classes * table.shape[1] + candidates))
 
 
 def _bisect(table: NDArray[Any], rows: IntArray, values: NDArray[Any]) -> IntArray:

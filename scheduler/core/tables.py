@@ -66,7 +66,7 @@ class Gathered(dict[str, NDArray[Any]]):
         self.at = at
 
     def __missing__(self, name: str) -> NDArray[Any]:
-        found = self[name] = self.store[name][self.at]
+        found = self[name] = self.store[name].take(self.at)
         return found
 
 

@@ -19,6 +19,7 @@ from scheduler.core.bounds import LATE, ROUNDING_S, Bounds
 from scheduler.core.frontier import MAX_JOBS, improve
 from scheduler.core.hulls import LEAST_COST
 from scheduler.core.latency import FloatArray
+from scheduler.core.menus import entries
 from scheduler.core.moves import Movers, Moves, is_offered
 from scheduler.core.plan_codes import is_successive
 from scheduler.core.snapshot import ARRIVAL_WINDOW_S
@@ -115,7 +116,7 @@ def _worth(bounds: Bounds, jobs: IntArray, hulls: _Hulls) -> FloatArray:
     vertex, cost, accuracy = hulls
     as_much = (load / np.maximum(dense_cost, LEAST_COST))[:, None] * cost[:, 1:]
     price = (bounds.config.row_price * load * density)[:, None]
-    in_turn = is_successive(menus.code[classes[:, None], vertex[:, 1:]])
+    in_turn = is_successive(entries(menus.code, classes[:, None], vertex[:, 1:]))
     wanted = np.ones(as_much.shape)
     wanted[in_turn] = np.minimum(as_much[in_turn] / MUCH, 1.0) ** STEEPNESS
     price = price * wanted
@@ -154,7 +155,7 @@ def _hulls(bounds: Bounds, jobs: IntArray) -> _Hulls:
     menus, classes = bounds.menus, bounds.classes[jobs]
     vertex = menus.hulls(classes, menus.num_fitting(classes, room_s))
     at = classes[:, None], np.maximum(vertex, 0)
-    return _Hulls(vertex, menus.row_seconds[at], menus.accuracy[at])
+    return _Hulls(vertex, entries(menus.row_seconds, *at), entries(menus.accuracy, *at))
 
 
 def _by_tag(bounds: Bounds, job: IntArray, cost: FloatArray, rate: FloatArray) -> IntArray:
