@@ -46,6 +46,7 @@ class Bounds:
         must_start_s: Seconds before which the rows must be free; infinite for late jobs.
         is_last: Late jobs that go behind all others.
         limit_s: Seconds within which it has to finish with 95%.
+        cut_s: Seconds until the deadline cuts what still runs of it.
         ceiling: Accuracy beyond which a job gets no better plan.
         values: What its accuracy counts for: its weight times its pending problems.
         stored: Candidate that is the plan in force, -1 when it is none.
@@ -77,6 +78,7 @@ class Bounds:
         self.now_s = now.timestamp()
         self.time_left_s: FloatArray = table["deadline_s"] - self.now_s
         self.limit_s: FloatArray = self.time_left_s - config.reserve_s
+        self.cut_s: FloatArray = self.time_left_s - CUT_SHARE * config.reserve_s
         self.held = Commitments(fleet, batches, now)
         self.rows = fleet.rows
         self.values: FloatArray = table["weight"] * table["num_pending"]
@@ -125,14 +127,9 @@ class Bounds:
         limit_s = self.limit_s[index] - ahead_s * self.stretch
         return np.asarray(self.menus.options[self.classes[index]].needed_s <= limit_s)
 
-    @property
-    def cut_s(self) -> FloatArray:
-        """Seconds until the deadline cuts what still runs of each job."""
-        return np.asarray(self.time_left_s - CUT_SHARE * self.config.reserve_s)
-
     def throughput_s(self) -> FloatArray:
         """Seconds in which the problems of each job start, once it has rows; 0 if it is late."""
-        starts_s = self.menus.throughput_s[self.classes, self.chosen]
+        starts_s = entries(self.menus.throughput_s, self.classes, self.chosen)
         return np.asarray(np.where(self.chosen == LATE, 0.0, starts_s))
 
     def spread_s(self) -> FloatArray:
@@ -147,7 +144,7 @@ class Bounds:
         Args:
             last_s: As in `Wait`, of each job.
         """
-        finish_s = last_s * self.stretch + self.menus.p95_s[self.classes, self.chosen]
+        finish_s = last_s * self.stretch + entries(self.menus.p95_s, self.classes, self.chosen)
         return np.asarray(np.where(self.chosen == LATE, np.inf, np.minimum(finish_s, self.cut_s)))
 
     def slack_s(self) -> FloatArray:

@@ -108,12 +108,13 @@ class Candidates:
 
     def _run_on_accuracy(self, index: int, left_s: FloatArray) -> float:
         """Mean accuracy of problems that start with so much time left until the deadline."""
-        caps, accuracy = self.caps, self.accuracy
-        width = (self.plans[:, [0, 3]] == self.plans[index, [0, 3]]).all(axis=1)
-        tokens = left_s * caps[index] / self.cap_s[index]
-        tokens = np.clip(tokens, caps[index], max(self.plans[index, 2], caps[index]))
-        order = caps[width].argsort()
-        return float(np.interp(tokens, caps[width][order], accuracy[width][order]).mean())
+        width, _, longest, most = self.plans[index].tolist()
+        is_alike = (self.plans[:, 0] == width) & (self.plans[:, 3] == most)
+        cap, caps, accuracy = float(self.caps[index]), self.caps[is_alike], self.accuracy[is_alike]
+        tokens = np.maximum(left_s * cap / float(self.cap_s[index]), cap)
+        order = caps.argsort()
+        reached = np.interp(np.minimum(tokens, max(longest, cap)), caps[order], accuracy[order])
+        return float(reached.mean())
 
     def best(self, is_allowed: NDArray[np.bool_], config: SchedulerConfig) -> int | None:
         """The most accurate of the allowed; of near equals the cheapest, then the earliest."""
