@@ -130,7 +130,8 @@ def calibrate(
         decoded += branches
     counts = [DraftCounts(m.drafted_by_position, m.accepted_by_position) for m in decoded]
     accepted = measure_acceptance(counts)
-    ratio = math.exp(statistics.fmean(runs))
+    # One run that something else on the machine held up says nothing of the engine.
+    ratio = math.exp(statistics.median(runs))
     return replace(
         with_runs(fitted, runs).scaled(ratio),
         acceptance=accepted.acceptance,

@@ -37,6 +37,7 @@ _JOB = np.dtype(
     [
         ("deadline_s", float),  # seconds since the epoch, as all instants here
         ("created_s", float),
+        ("num_problems", np.int64),  # that it was submitted with
         ("num_pending", np.int64),
         ("num_in_flight", np.int64),
         ("weight", float),
@@ -115,6 +116,7 @@ class Memory:
         return (
             job.deadline_at.timestamp(),
             job.created_at.timestamp(),
+            max(job.num_problems, job.num_pending + job.num_in_flight),
             job.num_pending,
             job.num_in_flight,
             job.weight,

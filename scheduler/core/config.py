@@ -15,8 +15,8 @@ class SchedulerConfig:
         resend_after_s: A sent but unclaimed batch is sent again after this long.
         reserve_s: Kept free before a deadline for voting, grading and committing.
         dispatch_s: From a decision to the first decoded token: tick, commit, broker, claim.
-        queue_depth: Open branches committed to a worker, as a multiple of its rows, so that rows
-            freed between two ticks find work.
+        queue_depth: Most open branches committed to a worker, as a multiple of its rows; as few
+            as keep its rows busy until the next batch comes, since those have their plan for good.
         max_batches_per_worker: Bound on live batches of one worker, which run one thread each, 1
             to 64. A batch lasts as long as its slowest branch, so few of them leave rows idle.
         min_answered: Share of problems that get at least one vote under a plan that is promised.
@@ -68,7 +68,7 @@ class SchedulerConfig:
     branch_gain: float = 0.008
     accuracy_tie: float = 0.002
     replan_gain: float = 0.01
-    raise_share: float = 0.8
+    raise_share: float = 0.5
     num_reviewed: int = 200
     refresh_s: float = 1.0
     max_refreshed: int = 64

@@ -28,24 +28,21 @@ def hand_out(
     *,
     is_limited: bool = False,
 ) -> list[NewBatch]:
-    """Fill the fleet's workers up to their queue depth, or up to their rows when these are limited.
+    """Fill the fleet's workers: their rows, and what follows until they hear of the next batch.
 
     A worker gets problems while their branches fit in that and in the KV cache that branches hold
     on average; an idle one gets at least one problem, however wide. A job that finds no room ends
     the round, so that wide jobs are not starved by narrow ones with later deadlines. A worker with
     work for all of its rows waits until half a wave fits, as every batch costs it something. With
-    limited rows it gets as much more as ends until it hears of the next batch, and batches that
-    are too small to fill the rows with as many as it may have wait for more room.
+    limited rows, batches that are too small to fill them with as many as it may have wait for more
+    room. What a worker was not given yet can still get a better plan.
 
     Args:
         packed: Plans in force, nearest deadline first.
         batches: Live batches, those given up in this tick excluded.
         is_limited: Whether the fleet has fewer rows than its engines; see `row_limit`.
     """
-    depth = 1.0 if is_limited else config.queue_depth
-    branches, kv_tokens, num_live = _room(fleet, batches, config, depth)
-    # What a worker with work for its rows has free at most.
-    spare = ((1.0 if is_limited else depth - 1.0) * fleet.room[:, 0]).tolist()
+    branches, kv_tokens, num_live = _room(fleet, batches, config)
     queue = [
         (-free, number)
         for number, free in enumerate(branches)
@@ -58,9 +55,7 @@ def hand_out(
     for item in packed:
         plan, pending = item.plan, item.job.num_pending
         need_tokens = held_tokens(fleet.pooled, plan, item.job.mean_prompt_tokens)
-        more, fewest = 0, plan.wave_size // 2
-        if is_limited:
-            more, fewest = _refill(fleet, plan, config)
+        more, fewest = _refill(fleet, plan, config, is_limited=is_limited)
         # A small job is spread over the fleet rather than queued on one worker.
         share = -(-pending // len(fleet.members))
         aside = []
@@ -71,7 +66,7 @@ def hand_out(
             least = 0 if num_live[number] else 1
             most = min(plan.wave_size, share, pending)
             size = min(most, int(max(fitting, least)))
-            is_fed = num_live[number] and branches[number] <= spare[number]
+            is_fed = num_live[number] and (is_limited or branches[number] <= 0)
             if size < max(1, min(most, fewest) if is_fed else 0):
                 aside.append(entry)
                 if free < plan.num_branches:
@@ -92,17 +87,23 @@ def hand_out(
     return result
 
 
-def _refill(fleet: Fleet, plan: Plan, config: SchedulerConfig) -> tuple[int, int]:
+def _refill(
+    fleet: Fleet, plan: Plan, config: SchedulerConfig, *, is_limited: bool
+) -> tuple[int, int]:
     """Branches beyond the rows of a worker, and problems of a batch at least."""
-    rows = fleet.least_rows
-    more = rows * min(REFILL_S / row_held_s(fleet.pooled, plan), config.queue_depth - 1.0)
-    # A live batch has half of its problems open on average.
-    fewest = 2 * rows // (config.max_batches_per_worker * plan.num_branches)
-    return int(more), max(1, fewest)
+    rows, most = fleet.least_rows, fleet.least_rows * (config.queue_depth - 1.0)
+    end_meanwhile = rows * REFILL_S / row_held_s(fleet.pooled, plan)
+    if is_limited:
+        # A live batch has half of its problems open on average.
+        fewest = 2 * rows // (config.max_batches_per_worker * plan.num_branches)
+        return int(min(end_meanwhile, most)), max(1, fewest)
+    # Next to no time is lost by more in the queue, and twice as much covers a late tick.
+    fewest = plan.wave_size // 2
+    return int(min(fewest * plan.num_branches + 2.0 * end_meanwhile, most)), fewest
 
 
 def _room(
-    fleet: Fleet, batches: Sequence[BatchView], config: SchedulerConfig, depth: float
+    fleet: Fleet, batches: Sequence[BatchView], config: SchedulerConfig
 ) -> tuple[list[float], list[float], list[int]]:
     """What each worker can still take, branches and tokens of KV cache, and its live batches."""
     batches = batches_table(batches)
@@ -113,6 +114,6 @@ def _room(
         """Sums over the batches of each worker, by default their number."""
         return np.asarray(np.bincount(columns["worker"], of, minlength=len(names))[worker])
 
-    branches = np.floor(depth * has[:, 0]) - sums(columns["num_open_branches"])
+    branches = has[:, 0] - sums(columns["num_open_branches"])
     kv_tokens = config.queue_depth * has[:, 1] - sums(held_by_batches(fleet.pooled, batches))
     return branches.tolist(), kv_tokens.tolist(), sums().astype(np.int64).tolist()

@@ -45,6 +45,7 @@ def view_of(
         num_in_flight=num_in_flight,
         plan=plan,
         tenant_share=job.tenant_share,
+        num_problems=len(job.problems),
         is_promised=is_promised,
         promised_at=None if promised_s is None else instant(promised_s),
     )

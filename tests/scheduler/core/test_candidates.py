@@ -98,6 +98,15 @@ def test_no_branches_follow_where_a_bound_would_cut_them_or_votes_stay_open() ->
     assert (open_for_long.plans[:, 3] == 0).all()
 
 
+def test_branches_follow_one_another_for_long_where_votes_settle_most() -> None:
+    by_difficulty = np.asarray(ANSWERS.weights).sum(axis=1)
+    scattered = np.zeros_like(ANSWERS.weights)
+    scattered[:, -1] = by_difficulty  # wrong answers hardly ever agree
+    weights = tuple(map(tuple, scattered.tolist()))
+    fleet = Fleet.of([worker(answers=replace(ANSWERS, weights=weights))])
+    assert (candidates_of(fleet, job(max_branches=16), CONFIG).plans[:, 3] > 0).any()
+
+
 def test_drafts_shrink_as_rows_fill() -> None:
     few = best_plan(FLEET, job(num_pending=1, max_branches=1), CONFIG, time_left_s=600.0)
     many = best_plan(

@@ -1,5 +1,7 @@
 """Handing out problems to workers."""
 
+from dataclasses import replace
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -9,7 +11,7 @@ from scheduler.core.dispatching import hand_out
 from scheduler.core.fleet import Fleet
 from scheduler.core.packing import Packed
 from scheduler.core.plan import Forecast, Plan
-from tests.scheduler.core.worlds import batch, job, worker
+from tests.scheduler.core.worlds import LATENCY, batch, job, worker
 
 CONFIG = SchedulerConfig()
 FORECAST = Forecast(1.0, 2.0, 0.5, 10.0)
@@ -29,17 +31,24 @@ def branches_by_worker(batches: list[NewBatch]) -> dict[str, int]:
     return result
 
 
-def test_a_worker_is_filled_to_its_queue_depth() -> None:
+def test_a_worker_gets_its_rows_half_a_wave_and_what_ends_meanwhile() -> None:
     fleet = Fleet.of([worker(rows=32)])
     batches = hand_out(fleet, [packed("a", 100, 4, 4)], [], CONFIG)
+    [handed_out] = branches_by_worker(batches).values()
+    assert 32 + 8 < handed_out < 64
+    assert [new.num_problems for new in batches[:2]] == [4, 4]
+    # Of short branches many end before the next batch comes.
+    brief = replace(worker(rows=32), latency=LATENCY.scaled(0.02))
+    batches = hand_out(Fleet.of([brief]), [packed("a", 100, 4, 4)], [], CONFIG)
     assert branches_by_worker(batches) == {"w1": 64}
-    assert [new.num_problems for new in batches] == [4, 4, 4, 4]
 
 
 def test_open_branches_take_their_room() -> None:
     fleet = Fleet.of([worker(rows=32)])
-    held = [batch(num_open_branches=56)]
-    assert branches_by_worker(hand_out(fleet, [packed("a", 100, 4, 4)], held, CONFIG)) == {"w1": 8}
+    item = packed("a", 100, 4, 4)
+    [of_idle] = branches_by_worker(hand_out(fleet, [item], [], CONFIG)).values()
+    held = [batch(num_open_branches=20)]
+    assert branches_by_worker(hand_out(fleet, [item], held, CONFIG)) == {"w1": of_idle - 20}
 
 
 def test_a_worker_with_work_for_its_rows_waits_until_half_a_wave_fits() -> None:
@@ -50,11 +59,12 @@ def test_a_worker_with_work_for_its_rows_waits_until_half_a_wave_fits() -> None:
         held = [batch(num_open_branches=num_open)]
         return [new.num_problems for new in hand_out(fleet, [item], held, CONFIG)]
 
-    assert handed_out(57) == []
-    assert handed_out(56) == [8]
+    waits_from = next(number for number in range(64) if not handed_out(number))
+    assert 32 < waits_from < 56
+    assert handed_out(waits_from - 1) == [8]
     # The last problems of a job, and what keeps rows busy, go at once.
-    assert handed_out(60, packed("a", 3, 1, 16)) == [3]
-    assert handed_out(31) == [16, 16]
+    assert handed_out(waits_from, packed("a", 3, 1, 16)) == [3]
+    assert handed_out(31)[0] == 16
 
 
 def test_a_small_job_is_spread_over_the_workers() -> None:

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -172,8 +173,10 @@ def test_idle_rows_are_not_spent_on_branches_worth_less_than_their_price() -> No
     assert plan_at(1.0, wanted).forecast.accuracy >= wanted - CONFIG.accuracy_tie
 
 
-def test_a_jobs_own_problems_are_no_arrivals() -> None:
-    alone = [job(deadline_s=600.0, num_pending=120)]
+@pytest.mark.parametrize("num_pending", [120, 30])
+def test_a_jobs_own_problems_are_no_arrivals(num_pending: int) -> None:
+    # Neither are those that have been answered since.
+    alone = [replace(job(deadline_s=600.0, num_pending=num_pending), num_problems=120)]
     own = Arrivals.since(0.0, ((600.0, 120),))
     free, priced = (
         pack(Bounds(FLEET, alone, [], NOW, CONFIG, arrivals=arrivals))

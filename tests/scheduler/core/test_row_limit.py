@@ -114,5 +114,5 @@ def test_workers_get_no_more_branches_than_the_limit() -> None:
         sum(new.num_problems for new in decide(world, CONFIG).new_batches)
         for world in (calm, crowded)
     ]
-    assert given_out[0] == 400
+    assert given_out[0] > 256
     assert 0 < given_out[1] < 256
