@@ -1,5 +1,6 @@
 """Virtual time and simulated jobs as a snapshot shows them."""
 
+import math
 from datetime import UTC, datetime, timedelta
 
 from scheduler.core.plan import Plan
@@ -25,9 +26,13 @@ def view_of(
     num_pending: int,
     num_in_flight: int,
     is_promised: bool = True,
-    promised_s: float | None = None,
+    promised_s: float = math.nan,
 ) -> JobView:
-    """A job as `admit` and `decide` see it."""
+    """A job as `admit` and `decide` see it.
+
+    Args:
+        promised_s: NaN where no finish was promised.
+    """
     is_new = num_pending == len(job.problems)
     return JobView(
         id=job.id,
@@ -47,5 +52,5 @@ def view_of(
         tenant_share=job.tenant_share,
         num_problems=len(job.problems),
         is_promised=is_promised,
-        promised_at=None if promised_s is None else instant(promised_s),
+        promised_at=None if math.isnan(promised_s) else instant(promised_s),
     )

@@ -1,6 +1,8 @@
 """The simulator against closed forms, and what must hold whatever happens."""
 
+import math
 from dataclasses import replace
+from datetime import datetime
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from scheduler.core.fit_answers import RecordedProblem
 from scheduler.core.plan import EngineSpec, Forecast, Plan
 from scheduler.core.simulation.policy import Production
 from scheduler.core.simulation.simulator import simulate
+from scheduler.core.simulation.views import instant
 from scheduler.core.simulation.world import SimulatedJob, SimulatedWorker
 from scheduler.core.snapshot import JobView, Snapshot
 from scheduler.core.stopping import plurality
@@ -232,6 +235,23 @@ def test_a_policy_that_gives_up_an_alive_worker_is_in_error() -> None:
 
     with pytest.raises(ValueError, match="gave up"):
         simulate([job("j1", recorded(700))], [worker()], Losing(Plan(1, 0, 500, 1)), CONFIG)
+
+
+@pytest.mark.parametrize("finish_s", [12.0, math.nan])
+def test_ticks_are_told_the_promised_finish_if_there_is_one(finish_s: float) -> None:
+    told: list[datetime | None] = []
+
+    class Promising(Everything):
+        def admit(self, *_: object) -> Admitted:
+            return Admitted(self.plan, Forecast(finish_s, finish_s, 1.0, 1.0), degraded=False)
+
+        def decide(self, snapshot: Snapshot, config: SchedulerConfig) -> Decisions:
+            told.extend(job.promised_at for job in snapshot.jobs)
+            return super().decide(snapshot, config)
+
+    one = job("j1", recorded(20), arrival_s=3.0)
+    simulate([one], [worker()], Promising(Plan(1, 0, 50, 1)), CONFIG)
+    assert set(told) == {None if math.isnan(finish_s) else instant(15.0)}
 
 
 def test_kept_branches_are_those_that_voted_and_those_that_were_cut_short() -> None:
