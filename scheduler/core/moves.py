@@ -81,25 +81,28 @@ class Movers:
         alive = is_possible.copy()
         chosen = np.full(len(self._jobs), LATE)
         smallest = max(1, len(spot) // RESOLUTION)
-        ranges = [(0, len(spot))]
+        ranges, refused = [(0, len(spot))], -1
         while ranges:
             low, high = ranges.pop()
             some = low + np.flatnonzero(alive[low:high])
             if not some.size:
                 continue
-            # Of several moves of a job the last one stands.
-            last = np.full(len(self._jobs), -1)
-            np.maximum.at(last, spot[some], some)
-            moved = np.flatnonzero(last >= 0)
-            taken = last[moved]
-            if self._move(moved, cost_s[taken], start_s[taken]):
-                chosen[moved] = candidate[taken]
-                continue
+            # With the first half taken, the second one is the whole, which was refused.
+            if high != refused:
+                # Of several moves of a job the last one stands.
+                last = np.full(len(self._jobs), -1)
+                np.maximum.at(last, spot[some], some)
+                moved = np.flatnonzero(last >= 0)
+                taken = last[moved]
+                if self._move(moved, cost_s[taken], start_s[taken]):
+                    chosen[moved] = candidate[taken]
+                    continue
             if some.size > smallest:
                 middle = int(some[some.size // 2])
                 ranges += [(middle, high), (low, middle)]
+                refused = high
                 continue
-            alive[low:high] = False
+            alive[low:high], refused = False, -1
             share = 1.0 if smallest == 1 else CROWD_SHARE
             later = high + np.flatnonzero(alive[high:])
             alive[later] = self._can_fit(spot[later], cost_s[later], start_s[later], share)
