@@ -3,7 +3,7 @@
 Theory of operation: moves are tried many at a time: a run of moves that breaks no bound is taken as
 a whole, one that does is halved. A move that does not fit now never will, as slack only shrinks; so
 after a refusal all such moves are dropped at once, and few checks of all bounds are needed. Jobs
-that have no move are checked once, as the most that the work before them may grow.
+that may not move are looked at once, for the most that the work before them may grow.
 """
 
 from typing import NamedTuple
