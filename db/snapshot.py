@@ -54,11 +54,13 @@ SELECT
     model,
     min(at) AS first_at,
     sum(num_problems) AS num_problems,
+    coalesce(sum(num_problems) FILTER (WHERE is_promised), 0) AS num_promised,
     sum(num_problems * given_s) / sum(num_problems) AS given_s
 FROM (
     SELECT
         model,
         num_problems,
+        is_promised,
         created_at AS at,
         extract(EPOCH FROM deadline_at - created_at)::float8 AS given_s
     FROM jobs
@@ -66,6 +68,7 @@ FROM (
     SELECT
         model,
         num_problems,
+        FALSE AS is_promised,
         at,
         extract(EPOCH FROM deadline_at - at)::float8 AS given_s
     FROM refusals
@@ -168,6 +171,7 @@ def _arrivals(session: Session, now: datetime) -> tuple[tuple[str, Arrivals], ..
             Arrivals.since(
                 (now - min(row.first_at for row in mine)).total_seconds(),
                 ((row.given_s, row.num_problems) for row in mine),
+                ((row.given_s, row.num_promised) for row in mine if row.num_promised),
             ),
         )
         for model, mine in by_model.items()

@@ -130,7 +130,7 @@ def calibrate(
         decoded += branches
     counts = [DraftCounts(m.drafted_by_position, m.accepted_by_position) for m in decoded]
     accepted = measure_acceptance(counts)
-    # One run that something else on the machine held up says nothing of the engine.
+    # One run that something else on the machine held up widens the spread and scales nothing.
     ratio = math.exp(statistics.median(runs))
     return replace(
         with_runs(fitted, runs).scaled(ratio),

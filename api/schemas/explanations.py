@@ -21,7 +21,7 @@ class SecondsOut(BaseModel):
 
 
 class CandidateOut(SecondsOut):
-    """A plan that was weighed, with its forecast behind the work ahead."""
+    """A plan that was weighed, with its forecast behind the work ahead and what may come first."""
 
     num_branches: int
     num_speculative_tokens: int

@@ -238,7 +238,7 @@ class Bounds:
             wait.last_s * self.stretch,
             limit_s,
             self._scale(index),
-            wait.passing_s + wait.spread_s,
+            wait.spread_s,
         )
 
     def packed(self) -> list[Packed]:

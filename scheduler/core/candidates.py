@@ -27,8 +27,7 @@ class Candidates:
         needed_s: Seconds that must be left once the job has the rows.
         throughput_s: Seconds until the last problem starts, once the job has the rows.
         cap_s: Seconds from the start of a branch to the cap that it is forecast with.
-        tail: Share of problems that run on beyond it.
-        tail_s: Seconds in which these start, before the last of them.
+        runs_on: Whether all branches start at once and may run on beyond it.
         row_seconds: Cost.
         caps: Caps that they are forecast with.
         plans: (num_branches, num_speculative_tokens, max_tokens, max_branches); (candidates, 4).
@@ -42,8 +41,7 @@ class Candidates:
     accuracy: FloatArray
     throughput_s: FloatArray
     cap_s: FloatArray
-    tail: FloatArray
-    tail_s: FloatArray
+    runs_on: NDArray[np.bool_]
     row_seconds: FloatArray
     caps: FloatArray
     plans: NDArray[np.int64]
@@ -92,13 +90,11 @@ class Candidates:
             delay_p95_s: Pessimistic value of the same.
             limit_s: Seconds until the deadline ends what still runs.
             scale: Problems of the job over those of the candidates, which scales what they cost.
-            spread_s: Seconds before that in which rows come free for it one by one.
+            spread_s: Seconds before that in which its problems start one by one.
         """
-        accuracy, tail = float(self.accuracy[index]), float(self.tail[index])
-        if tail > 0.0 and limit_s < math.inf:
-            last_s = ahead_s + float(self.throughput_s[index])
-            left_s = limit_s - last_s + (spread_s + float(self.tail_s[index])) * STARTS
-            accuracy += tail * (self._run_on_accuracy(index, left_s) - accuracy)
+        accuracy = float(self.accuracy[index])
+        if self.runs_on[index] and limit_s < math.inf:
+            accuracy = self._run_on_accuracy(index, limit_s - ahead_s + spread_s * STARTS)
         return Forecast(
             finish_p50_s=min(ahead_s + float(self.p50_s[index]), limit_s),
             finish_p95_s=min(delay_p95_s + float(self.p95_s[index]), limit_s),

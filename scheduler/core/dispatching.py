@@ -98,7 +98,7 @@ def _refill(
         fewest = 2 * rows // (config.max_batches_per_worker * plan.num_branches)
         return int(min(end_meanwhile, most)), max(1, fewest)
     # Next to no time is lost by more in the queue, and twice as much covers a late tick.
-    fewest = plan.wave_size // 2
+    fewest = max(1, plan.wave_size // 2)
     return int(min(fewest * plan.num_branches + 2.0 * end_meanwhile, most)), fewest
 
 

@@ -32,9 +32,11 @@ class Fate(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Considered:
-    """One candidate with its forecast, the work ahead included; units as in `Forecast`.
+    """One candidate with its forecast; units as in `Forecast`.
 
     Attributes:
+        finish_p50_s, finish_p95_s: With the work ahead, and that which is expected to come and go
+            first as it delays the chosen plan.
         needed_s: Seconds that must be left for it with 95%. A finish may be earlier, where the
             deadline may cut some branches, and is unbounded by the deadline if it is too late.
         accuracy: Of what ends within its cap, by which plans are compared. The forecast of the

@@ -58,7 +58,7 @@ class ForecastGrid:
         needed_s: Seconds that must be left for the plan to be chosen.
         throughput_s: Seconds of its throughput phase, after which the last problem starts.
         cap_s: Seconds from the start of a branch to its cap.
-        at_once: Share of branches that have rows at once; 1 where nothing queues.
+        is_queued: Whether there are more branches than rows.
         accuracy: Expected fraction of problems answered right.
         row_seconds: Expected row-seconds spent.
     """
@@ -71,7 +71,7 @@ class ForecastGrid:
     needed_s: FloatArray
     throughput_s: FloatArray
     cap_s: FloatArray
-    at_once: FloatArray
+    is_queued: NDArray[np.bool_]
     accuracy: FloatArray
     row_seconds: FloatArray
 
@@ -148,7 +148,7 @@ def forecast_plans(
         needed_s=np.where(_each(queued), p95, np.minimum(p95, at_cap_s)),
         throughput_s=_each(throughput) * full_s,
         cap_s=at_cap_s,
-        at_once=np.broadcast_to(_each(rows / wanted), p50.shape),
+        is_queued=np.broadcast_to(_each(queued), p50.shape),
         accuracy=np.broadcast_to(_each(at_cap.accuracy), p50.shape),
         row_seconds=_each(number * work) * full_s + prefill_s * fleet.rows,
     )

@@ -62,10 +62,15 @@ def line_of(bounds: Bounds) -> Line:
             ahead_s[first:] += work_s
     before_s[:num_promised] = ahead_s
     dense_s = bounds.costs_s(np.arange(len(bounds.jobs)), bounds.menus.densest[bounds.classes])
-    passed_s = passing_s(
-        before_s + bounds.throughput_s(),
-        dense_s / np.maximum(num_pending, 1),
-        bounds.limit_s,
-        bounds.arrivals,
-    )
-    return Line(place.argsort(kind="stable"), before_s, passed_s, bounds.spread_s())
+    each_s = dense_s / np.maximum(num_pending, 1)
+    due_s = np.where(bounds.table["is_promised"], bounds.time_left_s, np.inf)
+    spread_s = bounds.spread_s()
+
+    def passed_s(queue_s: FloatArray) -> FloatArray:
+        return passing_s(queue_s, each_s, due_s, bounds.arrivals)
+
+    last_passed_s = passed_s(before_s + bounds.throughput_s())
+    if bounds.arrivals.promised:
+        first_passed_s = passed_s(np.maximum(before_s - spread_s, 0.0))
+        spread_s = spread_s + last_passed_s - first_passed_s
+    return Line(place.argsort(kind="stable"), before_s, last_passed_s, spread_s)

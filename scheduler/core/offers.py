@@ -19,7 +19,6 @@ from scheduler.core.snapshot import JobView
 
 MAX_TOGETHER = 16
 """Jobs forecast at once at most: their arrays stay in the processor's cache."""
-TINY = 1e-9
 
 
 def candidates_of(
@@ -68,9 +67,9 @@ def flatten(
     steps = np.arange(len(caps), 0, -1)
     longer = np.concatenate([np.broadcast_to(caps, (len(jobs), len(caps))), beyond], axis=1)
     longer = np.maximum(longer[:, RUN_ON:] - steps, caps)
-    needed_s, at_once = forecast.needed_s[keep], forecast.at_once[keep]
+    needed_s = forecast.needed_s[keep]
     is_cut_by_deadline = needed_s < forecast.p95_s[keep]
-    is_queued = at_once < 1.0
+    is_queued = forecast.is_queued[keep]
     in_turn = np.array([one.is_successive for one in forecast.widths])[width]
     longest = np.where(in_turn, np.maximum(bounds[job] - steps[cap], 1), longer[job, cap])
     plans = np.stack(
@@ -86,9 +85,7 @@ def flatten(
     # queue; branches that follow others run on until the vote is clear.
     later = np.minimum(cap + RUN_ON, last_cap)
     last = np.where(in_turn, last_cap, np.where(is_cut_by_deadline | is_queued, later, cap))
-    tail = np.where(is_queued, np.minimum(at_once, 1.0 - at_once), is_cut_by_deadline)
     throughput_s = forecast.throughput_s[keep]
-    tail_s = throughput_s * np.minimum(at_once / np.maximum(1.0 - at_once, TINY), 1.0)
     start_s = config.dispatch_s + throughput_s - forecast.throughput_s[job, width, draft, last]
     p50_s = forecast.p50_s[job, width, draft, last] + start_s
     p95_s = forecast.p95_s[job, width, draft, last] + start_s
@@ -105,8 +102,7 @@ def flatten(
             accuracy=accuracy[own],
             throughput_s=throughput_s[own],
             cap_s=cap_s[own],
-            tail=tail[own],
-            tail_s=tail_s[own],
+            runs_on=is_cut_by_deadline[own],
             row_seconds=row_seconds[own],
             caps=caps[cap[own]],
             plans=plans[own],

@@ -36,20 +36,27 @@ class Arrivals:
     Attributes:
         over_s: Time over which they came, as rates see it.
         numbers: (mean seconds given until the deadline, problems), by octaves of the first.
+        promised: The same of those among them whose deadline was promised.
     """
 
     over_s: float = LEAST_WINDOW_S
     numbers: tuple[tuple[float, int], ...] = ()
+    promised: tuple[tuple[float, int], ...] = ()
 
     @classmethod
-    def since(cls, first_s: float, numbers: Iterable[tuple[float, int]]) -> "Arrivals":
+    def since(
+        cls,
+        first_s: float,
+        numbers: Iterable[tuple[float, int]],
+        promised: Iterable[tuple[float, int]] = (),
+    ) -> "Arrivals":
         """Those that came since the first of them, so many seconds ago.
 
         Args:
-            numbers: (seconds given until the deadline, problems), in any order.
+            numbers, promised: (seconds given until the deadline, problems), in any order.
         """
         over_s = min(max(first_s, LEAST_WINDOW_S), ARRIVAL_WINDOW_S)
-        return cls(over_s, _by_octaves(numbers))
+        return cls(over_s, _by_octaves(numbers), _by_octaves(promised))
 
     def and_one(self, given_s: float, num_problems: int) -> "Arrivals":
         """These and a job that comes now."""

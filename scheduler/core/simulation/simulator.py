@@ -93,6 +93,7 @@ class _Simulation:
         self._jobs: dict[str, LiveJob] = {}
         self._batches: dict[int, LiveBatch] = {}
         self._recent: defaultdict[str, deque[SimulatedJob]] = defaultdict(deque)
+        self._promised: set[str] = set()
         self._next_tick_s: float | None = None
         self._last_tick_s = -MIN_TICK_S
         self._num_ticks = 0
@@ -131,7 +132,8 @@ class _Simulation:
                 model,
                 Arrivals.since(
                     now_s - recent[0].arrival_s,
-                    ((job.deadline_s - job.arrival_s, len(job.problems)) for job in recent),
+                    (_given(job) for job in recent),
+                    (_given(job) for job in recent if job.id in self._promised),
                 ),
             )
             for model, recent in self._recent.items()
@@ -152,6 +154,8 @@ class _Simulation:
         problems = [
             LiveProblem(recorded, [] if self._keeps_branches else None) for recorded in job.problems
         ]
+        if verdict.is_promised:
+            self._promised.add(job.id)
         live = LiveJob(job, verdict.plan, verdict.forecast, problems, verdict.is_promised)
         self._jobs[job.id] = live
         self._clock.at(job.deadline_s, partial(self._strike, live))
@@ -208,6 +212,11 @@ class _Simulation:
             if problem.outcome is None and not self._controllers.expire(problem):
                 problem.close(self._clock.now_s, is_degraded=True)
                 self._end_problem(job)
+
+
+def _given(job: SimulatedJob) -> tuple[float, int]:
+    """Seconds until the deadline that a job comes with, and its problems."""
+    return job.deadline_s - job.arrival_s, len(job.problems)
 
 
 def _refused(job: SimulatedJob) -> JobOutcome:

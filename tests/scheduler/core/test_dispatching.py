@@ -67,6 +67,13 @@ def test_a_worker_with_work_for_its_rows_waits_until_half_a_wave_fits() -> None:
     assert handed_out(31)[0] == 16
 
 
+def test_wide_plans_leave_no_rows_idle_while_problems_wait() -> None:
+    # Half a wave is less than a problem here, so a whole one waits behind those that run.
+    wide = packed("wide", num_pending=50, width=12, wave_size=1)
+    batches = hand_out(Fleet.of([worker(rows=32)]), [wide], [], CONFIG)
+    assert sum(b.num_problems for b in batches) * 12 >= 32
+
+
 def test_a_small_job_is_spread_over_the_workers() -> None:
     fleet = Fleet.of([worker("w1"), worker("w2")])
     batches = hand_out(fleet, [packed("a", 6, 2, 8)], [], CONFIG)
