@@ -53,7 +53,7 @@ def test_a_worker_that_still_loads_vllm_is_ended_by_sigterm(tmp_path: Path) -> N
             time.sleep(0.1)
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 0
-    _, alive = psutil.wait_procs(children, timeout=10)
+    _, alive = psutil.wait_procs(children, timeout=60)
     assert alive == []
 
 
@@ -154,7 +154,7 @@ def test_a_killed_worker_leaves_no_process_of_vllm(stack: Stack, client: Client)
     children = worker.children(recursive=True)
     assert core_of(worker) in children
     stack.kill(WORKER)
-    _, alive = psutil.wait_procs(children, timeout=10)
+    _, alive = psutil.wait_procs(children, timeout=60)
     assert alive == []
     wait_for_another_worker(stack, client, job, worker.pid)
     cancel(stack, client, job)
@@ -170,5 +170,5 @@ def test_a_worker_that_is_asked_to_stop_gives_its_batches_back(
     stack.wait_until(lambda: not worker.is_running())
     assert "batch.lost" in {event["kind"] for event in client.events(job["id"])}
     assert stack.stop() == 0
-    _, alive = psutil.wait_procs(children, timeout=10)
+    _, alive = psutil.wait_procs(children, timeout=60)
     assert alive == []
