@@ -120,7 +120,7 @@ class Bounds:
 
     def ahead_s(self, index: int) -> float:
         """Expected seconds of work before the job at this position."""
-        return float(self.running_s[index] + self.cost_s[:index].sum())
+        return float(self.before_s()[index])
 
     def fits(self, index: int, ahead_s: float) -> NDArray[np.bool_]:
         """Which of the job's options finish in time behind this much work."""
@@ -165,6 +165,11 @@ class Bounds:
         jobs = jobs.reshape(jobs.shape + (1,) * (candidates.ndim - jobs.ndim))
         seconds = entries(self.menus.row_seconds, self.classes[jobs], candidates)
         return np.asarray(seconds * self.row_share[jobs])
+
+    def each_s(self, jobs: NDArray[np.int64]) -> FloatArray:
+        """Seconds for which a problem of each of these jobs, planned densest, keeps all rows."""
+        seconds = self.costs_s(jobs, self.menus.densest[self.classes[jobs]])
+        return np.asarray(seconds / np.maximum(self.table["num_pending"][jobs], 1))
 
     def must_starts_s(self, jobs: NDArray[np.int64], candidates: NDArray[np.int64]) -> FloatArray:
         """`must_start_s` under candidates of these jobs; shapes as in `costs_s`."""
@@ -240,10 +245,6 @@ class Bounds:
             self._scale(index),
             wait.spread_s,
         )
-
-    def packed(self) -> list[Packed]:
-        """The chosen plans, in order of deadline."""
-        return [self.item(index) for index in range(len(self.jobs))]
 
     def _scale(self, index: int) -> float:
         """Problems of the job over those that its class is forecast with."""

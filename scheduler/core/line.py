@@ -61,8 +61,7 @@ def line_of(bounds: Bounds) -> Line:
             slack_s[first:] -= work_s
             ahead_s[first:] += work_s
     before_s[:num_promised] = ahead_s
-    dense_s = bounds.costs_s(np.arange(len(bounds.jobs)), bounds.menus.densest[bounds.classes])
-    each_s = dense_s / np.maximum(num_pending, 1)
+    each_s = bounds.each_s(np.arange(len(bounds.jobs)))
     due_s = np.where(bounds.table["is_promised"], bounds.time_left_s, np.inf)
     spread_s = bounds.spread_s()
 

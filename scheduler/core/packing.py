@@ -19,7 +19,7 @@ __all__ = ["Bounds", "Packed", "pack", "place", "place_on_rows"]
 def pack(bounds: Bounds) -> list[Packed]:
     """Upgrade from the first plans while every bound holds; plans in order of deadline."""
     upgrade(place(bounds))
-    return bounds.packed()
+    return [bounds.item(index) for index in range(len(bounds.jobs))]
 
 
 def place_on_rows(

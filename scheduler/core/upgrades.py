@@ -103,14 +103,12 @@ def _worth(bounds: Bounds, jobs: IntArray, hulls: _Hulls) -> FloatArray:
     """
     arrivals = bounds.arrivals
     table, menus, classes = bounds.table, bounds.menus, bounds.classes[jobs]
-    num_pending = table["num_pending"][jobs]
     dense = menus.densest[classes]
     dense_cost, dense_accuracy = menus.row_seconds[classes, dense], menus.accuracy[classes, dense]
-    per_problem_s = bounds.costs_s(jobs, dense) / np.maximum(num_pending, 1)
     is_recent = bounds.now_s - table["created_s"][jobs] < ARRIVAL_WINDOW_S
     own = np.where(is_recent, table["num_problems"][jobs], 0)
     others_per_s = np.maximum(arrivals.problems_per_s - own / arrivals.over_s, 0.0)
-    load = np.minimum(others_per_s * per_problem_s, 1.0)
+    load = np.minimum(others_per_s * bounds.each_s(jobs), 1.0)
     density = dense_accuracy / np.maximum(dense_cost, LEAST_COST)
     least = bounds.config.branch_price / menus.branch_cost[classes]
     vertex, cost, accuracy = hulls
