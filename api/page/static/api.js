@@ -17,7 +17,7 @@ export class ApiError extends Error {
 /** Reads or writes one document. Asks for the key when there is none or it is refused. */
 export async function call(path, { method = "GET", body = null, type = "application/json", signal = null } = {}) {
   const response = await request(path, { method, body, type, signal });
-  return response.json();
+  return answered(response.json());
 }
 
 /** The same, as a response whose body may be streamed. */
@@ -27,18 +27,22 @@ export async function request(path, { method = "GET", body = null, type = "appli
     const headers = { Authorization: `Bearer ${key}` };
     if (body !== null) headers["Content-Type"] = type;
     if (accept !== null) headers.Accept = accept;
-    let response;
-    try {
-      response = await fetch(path, { method, body, headers, signal });
-    } catch (error) {
-      if (error.name === "AbortError") throw error;
-      throw new ApiError(0, "The API does not answer. The page tries again by itself.");
-    }
+    const response = await answered(fetch(path, { method, body, headers, signal }));
     if (response.ok) return response;
     const error = await envelope(response);
     if (error.status !== 401) throw error;
     if (key === sessionStorage.getItem(STORED)) sessionStorage.removeItem(STORED);
     await askKey(error.message);
+  }
+}
+
+/** Resolves with what the API sends. It may go away before its first byte or after. */
+async function answered(promise) {
+  try {
+    return await promise;
+  } catch (error) {
+    if (!(error instanceof TypeError)) throw error;
+    throw new ApiError(0, "The API does not answer. The page tries again by itself.");
   }
 }
 

@@ -13,6 +13,15 @@ pytestmark = [
 ]
 
 
+# Every body breaks off as it does when the API is killed while it sends.
+BREAK_BODIES = """() => {
+  const { fetch } = window;
+  const broken = { start: (body) => body.error(new TypeError("network error")) };
+  window.fetch = async (...request) => new Response(
+    new ReadableStream(broken), { status: (await fetch(...request)).status });
+}"""
+
+
 def submit(stack: Stack, name: str) -> None:
     with stack.client() as client:
         client.submit(problem_set(2), model=MODEL, deadline="60s", name=name)
@@ -38,6 +47,17 @@ def test_a_stream_that_breaks_is_opened_again_and_nothing_is_missed(
         live(page, is_streamed=True)
         submit(stack, "after it came back")
         expect(page.get_by_role("link", name="after it came back").first).to_be_visible()
+
+
+def test_an_answer_that_breaks_in_the_middle_is_one_that_did_not_come(
+    browser: Browser, stack: Stack
+) -> None:
+    with open_page(browser, stack.running.api_url) as page:
+        page.goto("/")
+        live(page, is_streamed=True)
+        page.evaluate(BREAK_BODIES)
+        submit(stack, "it makes the page read again")
+        expect(page.locator("#notice")).to_contain_text("The API does not answer")
 
 
 def test_without_a_stream_views_are_read_at_intervals(browser: Browser, stack: Stack) -> None:
