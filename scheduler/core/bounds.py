@@ -127,17 +127,6 @@ class Bounds:
         limit_s = self.limit_s[index] - ahead_s * self.stretch
         return np.asarray(self.menus.options[self.classes[index]].needed_s <= limit_s)
 
-    def throughput_s(self) -> FloatArray:
-        """Seconds in which the problems of each job start, once it has rows; 0 if it is late."""
-        starts_s = entries(self.menus.throughput_s, self.classes, self.chosen)
-        return np.asarray(np.where(self.chosen == LATE, 0.0, starts_s))
-
-    def spread_s(self) -> FloatArray:
-        """Seconds in which rows come free one by one for each job, before it could start whole."""
-        wanted = self.table["num_pending"].cumsum() - self.table["num_pending"]
-        first_s = self.held.ahead_of(self.table["deadline_s"], wanted)
-        return np.asarray(self.running_s - first_s)
-
     def finish_s(self, last_s: FloatArray) -> FloatArray:
         """P95 finish of each job under its chosen plan, infinite if it is late.
 
@@ -173,8 +162,19 @@ class Bounds:
 
     def must_starts_s(self, jobs: NDArray[np.int64], candidates: NDArray[np.int64]) -> FloatArray:
         """`must_start_s` under candidates of these jobs; shapes as in `costs_s`."""
+        return self._starts_s(self.menus.kept_s, jobs, candidates)
+
+    def fitting_starts_s(
+        self, jobs: NDArray[np.int64], candidates: NDArray[np.int64]
+    ) -> FloatArray:
+        """Seconds before which the rows must be free to choose them; shapes as in `costs_s`."""
+        return self._starts_s(self.menus.needed_s, jobs, candidates)
+
+    def _starts_s(
+        self, own_s: FloatArray, jobs: NDArray[np.int64], candidates: NDArray[np.int64]
+    ) -> FloatArray:
         jobs = jobs.reshape(jobs.shape + (1,) * (candidates.ndim - jobs.ndim))
-        own_s = entries(self.menus.needed_s, self.classes[jobs], candidates)
+        own_s = entries(own_s, self.classes[jobs], candidates)
         return np.asarray((self.limit_s[jobs] - own_s) / self.stretch)
 
     def accuracies(self, jobs: NDArray[np.int64], candidates: NDArray[np.int64]) -> FloatArray:

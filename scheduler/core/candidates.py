@@ -24,7 +24,8 @@ class Candidates:
 
     Attributes:
         p50_s, p95_s: Finish once the job has the rows, as in `ForecastGrid`.
-        needed_s: Seconds that must be left once the job has the rows.
+        needed_s: Seconds that must be left once the job has the rows, for the plan to be chosen.
+        kept_s: The same for it to be kept: at most its P95 finish, whatever its accuracy counts.
         throughput_s: Seconds until the last problem starts, once the job has the rows.
         cap_s: Seconds from the start of a branch to the cap that it is forecast with.
         runs_on: Whether all branches start at once and may run on beyond it.
@@ -38,6 +39,7 @@ class Candidates:
     p50_s: FloatArray
     p95_s: FloatArray
     needed_s: FloatArray
+    kept_s: FloatArray
     accuracy: FloatArray
     throughput_s: FloatArray
     cap_s: FloatArray

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from scheduler.core.common_times import at_common_times
 from scheduler.core.config import SchedulerConfig
 from scheduler.core.fleet import Fleet
 from scheduler.core.forecast import pessimistic
@@ -34,7 +35,7 @@ def fallback(
     fleet = grid.fleet
     room_s = max(time_left_s - config.reserve_s, 0.0)
     cut_s = max(time_left_s - CUT_SHARE * config.reserve_s, 0.0)
-    forecasts = grid.forecast([job])
+    forecasts = at_common_times(grid.forecast([job]), min_answered=0.0)
     everything = np.ones(forecasts.p50_s.shape, dtype=bool)
     [options] = flatten(grid, forecasts, everything, [job], config)
     late_s = pessimistic(fleet, ahead_s)
@@ -46,9 +47,8 @@ def fallback(
     # Those that all run side by side end together, so no share of them fits.
     if index is None or job.num_pending > fleet.rows:
         tpot_s = fleet.tpot_s(fleet.rows, np.asarray(fleet.draft_lengths), job.mean_prompt_tokens)
-        caps = forecasts.caps
-        longest = float(np.clip(room_s / tpot_s.min(), caps[0], caps[-1]))
-        may_be_cut = narrowest & (np.broadcast_to(caps, everything.shape).ravel() <= longest)
+        longest = float(max(room_s / tpot_s.min(), options.caps.min()))
+        may_be_cut = narrowest & (options.caps <= longest)
         share = np.minimum(1.0, room_s / np.maximum(options.p50_s + ahead_s, 1e-9))
         right = np.where(may_be_cut, options.accuracy * share, -1.0)
         part = int(right.argmax())

@@ -57,10 +57,12 @@ class ForecastGrid:
         p95_s: 95th percentile of the same, when no deadline cuts it.
         needed_s: Seconds that must be left for the plan to be chosen.
         throughput_s: Seconds of its throughput phase, after which the last problem starts.
-        cap_s: Seconds from the start of a branch to its cap.
+        tokens: Tokens of a branch until which accuracy and cost count.
+        cap_s: Seconds from the start of a branch until then.
         is_queued: Whether there are more branches than rows.
         accuracy: Expected fraction of problems answered right.
         row_seconds: Expected row-seconds spent.
+        answered: Expected fraction of problems with a vote.
     """
 
     widths: tuple[Width, ...]
@@ -70,10 +72,16 @@ class ForecastGrid:
     p95_s: FloatArray
     needed_s: FloatArray
     throughput_s: FloatArray
+    tokens: FloatArray
     cap_s: FloatArray
     is_queued: NDArray[np.bool_]
     accuracy: FloatArray
     row_seconds: FloatArray
+    answered: FloatArray
+
+    def enough(self, min_answered: float) -> float:
+        """Share of answered problems that is enough, where no plan answers `min_answered`."""
+        return min(min_answered, float(self.answered.max()))
 
 
 def forecast_plans(
@@ -145,12 +153,14 @@ def forecast_plans(
         caps=caps,
         p50_s=p50,
         p95_s=p95,
-        needed_s=np.where(_each(queued), p95, np.minimum(p95, at_cap_s)),
+        needed_s=np.where(_each(queued), p95, at_cap_s),
         throughput_s=_each(throughput) * full_s,
+        tokens=np.broadcast_to(caps, p50.shape),
         cap_s=at_cap_s,
         is_queued=np.broadcast_to(_each(queued), p50.shape),
         accuracy=np.broadcast_to(_each(at_cap.accuracy), p50.shape),
         row_seconds=_each(number * work) * full_s + prefill_s * fleet.rows,
+        answered=np.broadcast_to(_each(at_cap.answered), p50.shape),
     )
 
 

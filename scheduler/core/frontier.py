@@ -80,7 +80,11 @@ def _choices(
     return (
         candidates,
         bounds.costs_s(job, candidates),
-        bounds.must_starts_s(job, candidates),
+        np.where(
+            candidates == bounds.chosen[index],
+            bounds.must_start_s[index],
+            bounds.fitting_starts_s(job, candidates),
+        ),
         _values(bounds, index, candidates),
     )
 

@@ -49,6 +49,9 @@ def walk_hulls(
         gain = accuracy - accuracy[which, at][:, None]
         added = cost - cost[which, at][:, None]
         rate = np.where(gain > tie, gain / np.maximum(added, LEAST_COST), -np.inf)
+        if step == MAX_HULL - 1:
+            # The last vertex is the most accurate plan, however many are left out before it.
+            rate = np.where(gain > tie, accuracy, -np.inf)
         at = rate.argmax(axis=1)
         more = rate[which, at] > 0
         if not more.all():

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from scheduler.core.bounds import LATE, ROUNDING_S, Bounds
 from scheduler.core.latency import FloatArray
+from scheduler.core.menus import entries
 from scheduler.core.overtaking import Wait, passing_s
 
 MAX_EFFORTS = 64
@@ -63,13 +64,26 @@ def line_of(bounds: Bounds) -> Line:
     before_s[:num_promised] = ahead_s
     each_s = bounds.each_s(np.arange(len(bounds.jobs)))
     due_s = np.where(bounds.table["is_promised"], bounds.time_left_s, np.inf)
-    spread_s = bounds.spread_s()
+    spread_s = _spread_s(bounds)
 
     def passed_s(queue_s: FloatArray) -> FloatArray:
         return passing_s(queue_s, each_s, due_s, bounds.arrivals)
 
-    last_passed_s = passed_s(before_s + bounds.throughput_s())
+    last_passed_s = passed_s(before_s + _throughput_s(bounds))
     if bounds.arrivals.promised:
         first_passed_s = passed_s(np.maximum(before_s - spread_s, 0.0))
         spread_s = spread_s + last_passed_s - first_passed_s
     return Line(place.argsort(kind="stable"), before_s, last_passed_s, spread_s)
+
+
+def _throughput_s(bounds: Bounds) -> FloatArray:
+    """Seconds in which the problems of each job start, once it has rows; 0 if it is late."""
+    starts_s = entries(bounds.menus.throughput_s, bounds.classes, bounds.chosen)
+    return np.asarray(np.where(bounds.chosen == LATE, 0.0, starts_s))
+
+
+def _spread_s(bounds: Bounds) -> FloatArray:
+    """Seconds in which rows come free one by one for each job, before it could start whole."""
+    wanted = bounds.table["num_pending"].cumsum() - bounds.table["num_pending"]
+    first_s = bounds.held.ahead_of(bounds.table["deadline_s"], wanted)
+    return np.asarray(bounds.running_s - first_s)

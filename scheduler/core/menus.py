@@ -48,7 +48,7 @@ class Menus:
     Attributes:
         options: The candidates themselves, by class.
         order: Position in `options` of each candidate.
-        needed_s, p95_s, throughput_s, row_seconds, accuracy: As in `Candidates`.
+        needed_s, kept_s, p95_s, throughput_s, row_seconds, accuracy: As in `Candidates`.
         code: The plan, see `plan_code`.
         is_useful: Candidates that none beats in finish, cost and accuracy at once.
         best_accuracy: (classes,); of the most accurate candidate.
@@ -73,7 +73,7 @@ class Menus:
         self._size = 0
         self.options: list[Candidates] = []
         self.order = self._code_order = np.zeros((0, 0), dtype=np.int16)
-        self.needed_s = self.row_seconds = self.accuracy = np.zeros((0, 0))
+        self.needed_s = self.kept_s = self.row_seconds = self.accuracy = np.zeros((0, 0))
         self.p95_s = self.throughput_s = np.zeros((0, 0))
         self.code = self._codes = np.zeros((0, 0), dtype=np.int64)
         self.is_useful = np.zeros((0, 0), dtype=bool)
@@ -168,6 +168,7 @@ class Menus:
         self.options.append(options)
         self.order[number, :count] = order
         self.needed_s[number, :count] = options.needed_s[order]
+        self.kept_s[number, :count] = options.kept_s[order]
         self.p95_s[number, :count] = options.p95_s[order]
         self.throughput_s[number, :count] = options.throughput_s[order]
         self.row_seconds[number, :count] = cost = options.row_seconds[order]
@@ -212,6 +213,7 @@ class Menus:
 
         self.order = blank(self.order, -1)
         self.needed_s = blank(self.needed_s, np.inf)
+        self.kept_s = blank(self.kept_s, np.inf)
         self.p95_s = blank(self.p95_s, np.inf)
         self.throughput_s = blank(self.throughput_s, 0.0)
         self.row_seconds = blank(self.row_seconds, NEVER_S)

@@ -28,22 +28,21 @@ class Moves(NamedTuple):
 
     Attributes:
         spot: Position among the movers.
-        cost_s, start_s: `Bounds.cost_s` and `must_start_s` of the job under the candidate.
+        cost_s, must_start_s: Of the job under the candidate, as in `Bounds`.
+        start_s: Seconds before which the rows must be free for the move.
         is_possible: Whether the move alone breaks no bound and stays below the job's ceiling.
     """
 
     spot: IntArray
     candidate: IntArray
     cost_s: FloatArray
+    must_start_s: FloatArray
     start_s: FloatArray
     is_possible: NDArray[np.bool_]
 
     def take(self, order: IntArray) -> "Moves":
         """The moves at these positions."""
-        spot, candidate, cost_s, start_s, is_possible = self
-        return Moves(
-            spot[order], candidate[order], cost_s[order], start_s[order], is_possible[order]
-        )
+        return Moves._make(values[order] for values in self)
 
 
 class Movers:
@@ -65,19 +64,23 @@ class Movers:
         # Until the next one of these jobs, their work may grow by the least slack of the others.
         self._most_s = np.minimum.reduceat(slack_s, jobs) + work_s
 
-    def moves(self, spot: IntArray, candidate: IntArray) -> Moves:
-        """These candidates for the jobs at these positions."""
+    def moves(self, spot: IntArray, candidate: IntArray, *, are_kept: bool = False) -> Moves:
+        """These candidates for the jobs at these positions.
+
+        Args:
+            are_kept: They were chosen before and need not fit with all that their accuracy counts.
+        """
         job = self._jobs[spot]
         cost_s = self._bounds.costs_s(job, candidate)
-        start_s = self._bounds.must_starts_s(job, candidate)
+        must_start_s = self._bounds.must_starts_s(job, candidate)
+        start_s = must_start_s if are_kept else self._bounds.fitting_starts_s(job, candidate)
         fits = self._can_fit(spot, cost_s, start_s)
-        return Moves(
-            spot, candidate, cost_s, start_s, fits & is_offered(self._bounds, job, candidate)
-        )
+        is_possible = fits & is_offered(self._bounds, job, candidate)
+        return Moves(spot, candidate, cost_s, must_start_s, start_s, is_possible)
 
     def take(self, moves: Moves) -> None:
         """Take moves in their order, leaving out those that would break a bound."""
-        spot, candidate, cost_s, start_s, is_possible = moves
+        spot, candidate, cost_s, must_start_s, start_s, is_possible = moves
         alive = is_possible.copy()
         chosen = np.full(len(self._jobs), LATE)
         smallest = max(1, len(spot) // RESOLUTION)
@@ -95,6 +98,7 @@ class Movers:
                 moved = np.flatnonzero(last >= 0)
                 taken = last[moved]
                 if self._move(moved, cost_s[taken], start_s[taken]):
+                    self._start_s[moved] = must_start_s[taken]
                     chosen[moved] = candidate[taken]
                     continue
             if some.size > smallest:

@@ -40,6 +40,8 @@ class Occupancy:
         widths: First axis of all tables, successive ones last.
         tokens: Second axis of all tables.
         accuracy: Expected accuracy when this is the cap.
+        answered: Expected share of problems with a vote then; of successive widths of those that
+            their first branches answer.
         work: Mean row-tokens of a problem when this is the cap.
         work_variance: Variance of the same over problems.
         age: Mean age in tokens of a row that is busy at a random moment, which equals its mean
@@ -54,6 +56,7 @@ class Occupancy:
     widths: tuple[Width, ...]
     tokens: FloatArray
     accuracy: FloatArray
+    answered: FloatArray
     work: FloatArray
     work_variance: FloatArray
     age: FloatArray
@@ -96,6 +99,7 @@ class Capped:
     """Tables of an `Occupancy` at given caps; (widths, caps)."""
 
     accuracy: FloatArray
+    answered: FloatArray
     work: FloatArray
     work_variance: FloatArray
     age: FloatArray
@@ -115,7 +119,8 @@ def occupancy_of(profile: AnswerProfile, widths: tuple[Width, ...]) -> Occupancy
     for width in widths[len(at_once) :]:
         horizons = width.rounds * tokens
         course = course_of(profile, width, tuple(horizons.tolist()))
-        parts.append(_in_turn(course, np.minimum(context, horizons), horizons))
+        answered = profile.answered_grid((width.num_branches,), horizons)[0]
+        parts.append(_in_turn(course, answered, np.minimum(context, horizons), horizons))
     tables = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     variance, work = tables["work_variance"][0, -1], tables["work"][0, -1]
     return Occupancy(
@@ -149,6 +154,7 @@ def _at_once(
     return {
         "accuracy": profile.accuracy_grid(branches, tokens)
         - lost[:, None] * profile.finished_share(tokens),
+        "answered": profile.answered_grid(branches, tokens),
         "work": work,
         "work_variance": within + np.maximum(between, 0.0),
         "age": age,
@@ -158,12 +164,15 @@ def _at_once(
     }
 
 
-def _in_turn(course: Course, context: FloatArray, horizons: FloatArray) -> dict[str, FloatArray]:
+def _in_turn(
+    course: Course, answered: FloatArray, context: FloatArray, horizons: FloatArray
+) -> dict[str, FloatArray]:
     """Tables of one successive width."""
     age = _integrate(horizons * course.busy, horizons)
     age /= np.maximum(_integrate(course.busy, horizons), 1e-9)
     tables = {
         "accuracy": course.accuracy,
+        "answered": answered,
         "work": course.work,
         "work_variance": course.work_variance,
         "age": age,
@@ -187,6 +196,7 @@ def capped(profile: AnswerProfile, widths: tuple[Width, ...], caps: tuple[float,
 
     return Capped(
         accuracy=read(table.accuracy),
+        answered=read(table.answered),
         work=np.maximum(read(table.work), 1e-9),
         work_variance=read(table.work_variance),
         age=read(table.age),

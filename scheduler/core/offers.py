@@ -2,19 +2,16 @@
 
 import math
 from collections.abc import Sequence
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-from scheduler.core.accuracy import AnswerProfile
 from scheduler.core.candidates import Candidates
+from scheduler.core.common_times import at_common_times
 from scheduler.core.config import SchedulerConfig
 from scheduler.core.fleet import Fleet
 from scheduler.core.forecast import RUN_ON, ForecastGrid
 from scheduler.core.grid import Grid, token_bound
-from scheduler.core.latency import FloatArray
-from scheduler.core.plan import Width
 from scheduler.core.snapshot import JobView
 
 MAX_TOGETHER = 16
@@ -68,9 +65,9 @@ def flatten(
     longer = np.concatenate([np.broadcast_to(caps, (len(jobs), len(caps))), beyond], axis=1)
     longer = np.maximum(longer[:, RUN_ON:] - steps, caps)
     needed_s = forecast.needed_s[keep]
-    is_cut_by_deadline = needed_s < forecast.p95_s[keep]
     is_queued = forecast.is_queued[keep]
     in_turn = np.array([one.is_successive for one in forecast.widths])[width]
+    is_cut_by_deadline = ~is_queued & ~in_turn
     longest = np.where(in_turn, np.maximum(bounds[job] - steps[cap], 1), longer[job, cap])
     plans = np.stack(
         [
@@ -92,6 +89,7 @@ def flatten(
     cap_s = forecast.cap_s[keep] + config.dispatch_s
     accuracy, row_seconds = forecast.accuracy[keep], forecast.row_seconds[keep]
     row_seconds = np.where(in_turn, forecast.row_seconds[job, width, draft, later], row_seconds)
+    kept_s = np.minimum(needed_s, forecast.p95_s[keep]) + config.dispatch_s
     needed_s = needed_s + config.dispatch_s
     ends = np.searchsorted(job, np.arange(len(jobs)), side="right").tolist()
     return [
@@ -99,12 +97,13 @@ def flatten(
             p50_s=p50_s[own],
             p95_s=p95_s[own],
             needed_s=needed_s[own],
+            kept_s=kept_s[own],
             accuracy=accuracy[own],
             throughput_s=throughput_s[own],
             cap_s=cap_s[own],
             runs_on=is_cut_by_deadline[own],
             row_seconds=row_seconds[own],
-            caps=caps[cap[own]],
+            caps=forecast.tokens[keep][own],
             plans=plans[own],
             wave_rows=grid.fleet.least_rows,
             stop_gains=(config.stop_gain, config.branch_gain),
@@ -125,20 +124,6 @@ def _candidates(
     for index, job in enumerate(jobs):
         if job.plan and job.plan.num_speculative_tokens in forecast.draft_lengths:
             keep[index, :, forecast.draft_lengths.index(job.plan.num_speculative_tokens)] = True
-    answered = _answered(grid.fleet.answers, grid.widths, grid.caps)
-    enough = min(config.min_answered, float(answered.max()))
-    keep &= (answered >= enough)[:, None, :]
-    return flatten(grid, forecast, keep, jobs, config)
-
-
-@lru_cache(maxsize=1024)
-def _answered(
-    answers: AnswerProfile, widths: tuple[Width, ...], caps: tuple[float, ...]
-) -> FloatArray:
-    """`answered_grid`, which jobs of one model share; of successive widths of the first ones."""
-    tokens = np.asarray(caps)
-    answered = answers.answered_grid(tuple(width.num_branches for width in widths), tokens)
-    for row, width in enumerate(widths):
-        if width.is_successive:
-            answered[row] = np.interp(width.rounds * tokens, tokens, answered[row])
-    return answered
+    forecast = at_common_times(forecast, config.min_answered)
+    enough = forecast.enough(config.min_answered)
+    return flatten(grid, forecast, keep & (forecast.answered >= enough), jobs, config)

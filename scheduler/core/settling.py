@@ -77,11 +77,11 @@ def settle(bounds: Bounds) -> NDArray[np.int64]:
         bounds.choose(jobs[is_cheaper], stored[is_cheaper])
         dearer = np.flatnonzero(returning & ~is_cheaper)
         movers = Movers(bounds, jobs)
-        movers.take(movers.moves(dearer, stored[dearer]))
+        movers.take(movers.moves(dearer, stored[dearer], are_kept=True))
         better = np.flatnonzero(returning & is_better)
         rate = values[better] * gain[better] / (cost_s - stored_cost_s)[better]
         better = better[np.argsort(-rate, kind="stable")]
-        movers.take(movers.moves(better, today[better]))
+        movers.take(movers.moves(better, today[better], are_kept=True))
         reached = bounds.accuracies(jobs[found], bounds.chosen[jobs[found]])
         return float(values[found] @ reached)
 

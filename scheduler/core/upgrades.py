@@ -205,7 +205,7 @@ def _polish(bounds: Bounds, jobs: IntArray) -> None:
         np.arange(menus.needed_s.shape[1]), (len(jobs), menus.needed_s.shape[1])
     )
     costs_s = bounds.costs_s(jobs, candidates)
-    starts_s = bounds.must_starts_s(jobs, candidates)
+    starts_s = bounds.fitting_starts_s(jobs, candidates)
     accuracies = bounds.accuracies(jobs, candidates)
     offered = is_offered(bounds, jobs[:, None], candidates)
     levels = np.floor(accuracies / bounds.config.accuracy_tie)
@@ -223,6 +223,6 @@ def _polish(bounds: Bounds, jobs: IntArray) -> None:
         if best == bounds.chosen[index]:
             continue
         bounds.choose(jobs[[row]], best[None])
-        slack_s[index] = start_s[best] - before_s[index]
+        slack_s[index] = bounds.must_start_s[index] - before_s[index]
         slack_s[index + 1 :] -= added_s[best]
         before_s[index + 1 :] += added_s[best]

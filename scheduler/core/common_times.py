@@ -1,0 +1,72 @@
+"""Plans of all widths that run to the deadline, looked at after the same seconds.
+
+Theory of operation: caps are steps of a fifth, and wide plans decode slower than narrow ones, so
+their caps end at other times. A deadline just behind the cap of one width and just before that of
+another would let the first count a step more, which for one problem at a time weighed more than the
+widths themselves. A plan whose branches all start at once runs to the deadline anyway. So what it
+needs is rounded down to *common times*, the powers of one step, and its accuracy, cost and tokens
+are those until then. Where it would not give enough answers by then it stays as it is, and so does
+the longest cap.
+"""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+
+from scheduler.core.forecast import ForecastGrid
+from scheduler.core.latency import FloatArray
+
+LONGER_STEP = 1.05
+"""Step of the common times over that of caps, whose last tokens take longer in a fuller cache: with
+a shorter one a width would pass over some of the times."""
+
+
+def at_common_times(forecast: ForecastGrid, min_answered: float) -> ForecastGrid:
+    """The forecast with what is not queued moved to the last common time before its cap.
+
+    Args:
+        min_answered: As in `SchedulerConfig`.
+    """
+    caps = forecast.caps
+    if len(caps) < 2:
+        return forecast
+    step = math.log(LONGER_STEP * float((caps[1:] / caps[:-1]).max()))
+    log_s = np.log(np.maximum.accumulate(forecast.cap_s, axis=-1))
+    common = step * np.floor(log_s / step)
+    place = _places(common, log_s)
+    left = np.minimum(place.astype(np.int64), len(caps) - 2)
+    share = place - left
+
+    def then(values: FloatArray) -> FloatArray:
+        before, behind = (np.take_along_axis(values, left + k, axis=-1) for k in (0, 1))
+        return np.asarray(before + share * (behind - before))
+
+    is_moved = ~forecast.is_queued & (common >= log_s[..., :1])
+    is_moved &= then(forecast.answered) >= forecast.enough(min_answered)
+    is_moved[..., -1] = False
+
+    def moved(values: FloatArray) -> FloatArray:
+        return np.where(is_moved, then(values), values)
+
+    return replace(
+        forecast,
+        needed_s=np.where(is_moved, np.exp(common), forecast.needed_s),
+        tokens=moved(forecast.tokens),
+        cap_s=moved(forecast.cap_s),
+        accuracy=moved(forecast.accuracy),
+        row_seconds=moved(forecast.row_seconds),
+        answered=moved(forecast.answered),
+    )
+
+
+def _places(values: FloatArray, ascending: FloatArray) -> FloatArray:
+    """Where values lie between the entries of their rows, counted from 0; of the same shape."""
+    length = ascending.shape[-1]
+    rows = ascending.reshape(-1, length)
+    # One flat interpolation: rows are shifted apart, so that all of them together ascend.
+    apart = float(rows.max() - min(rows.min(), values.min())) + 1.0
+    shift = apart * np.arange(len(rows))[:, None]
+    places = np.tile(np.arange(length, dtype=np.float64), len(rows))
+    shifted = (values.reshape(rows.shape) + shift).ravel(), (rows + shift).ravel()
+    return np.asarray(np.interp(*shifted, places).reshape(ascending.shape))
