@@ -31,7 +31,7 @@ class CandidateOut(SecondsOut):
         description="Branches of a problem in all, where others follow the first ones while its"
         " vote is open; 0 where all start at once.",
     )
-    needed_s: float = Field(description="Seconds that must be left for it with 95%.")
+    needed_s: float = Field(description="Seconds that must be left for it to be chosen.")
     fate: Fate
     why: str = Field("", description="The fate in words.")
 

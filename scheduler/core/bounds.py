@@ -3,7 +3,8 @@
 Theory of operation: jobs take the rows in order of deadline, so a job waits for the work of those
 before it and for the branches that run already. Every job must finish in time at the 95th
 percentile behind that work (the demand bound of earliest-deadline-first, Baruah et al. 1990, with
-a drain). How jobs come to their first plans is told in `placing`.
+a drain). A plan is chosen where all fits that its accuracy counts, which may take longer. How jobs
+come to their first plans is told in `placing`.
 """
 
 from collections.abc import Sequence
@@ -28,6 +29,8 @@ from scheduler.core.packed import Packed
 from scheduler.core.plan import Forecast, Plan
 from scheduler.core.snapshot import NO_ARRIVALS, Arrivals, BatchView, JobView
 from scheduler.core.stopping import CUT_SHARE
+
+IntArray = NDArray[np.int64]
 
 LATE = -1
 """Stands for the candidate of a job that none fits."""
@@ -149,35 +152,31 @@ class Bounds:
         """Whether every job that is not late keeps its bound."""
         return bool((self.slack_s() >= -ROUNDING_S).all())
 
-    def costs_s(self, jobs: NDArray[np.int64], candidates: NDArray[np.int64]) -> FloatArray:
+    def costs_s(self, jobs: IntArray, candidates: IntArray) -> FloatArray:
         """Costs of candidates of these jobs; candidates may have one axis more than jobs."""
         jobs = jobs.reshape(jobs.shape + (1,) * (candidates.ndim - jobs.ndim))
         seconds = entries(self.menus.row_seconds, self.classes[jobs], candidates)
         return np.asarray(seconds * self.row_share[jobs])
 
-    def each_s(self, jobs: NDArray[np.int64]) -> FloatArray:
+    def each_s(self, jobs: IntArray) -> FloatArray:
         """Seconds for which a problem of each of these jobs, planned densest, keeps all rows."""
         seconds = self.costs_s(jobs, self.menus.densest[self.classes[jobs]])
         return np.asarray(seconds / np.maximum(self.table["num_pending"][jobs], 1))
 
-    def must_starts_s(self, jobs: NDArray[np.int64], candidates: NDArray[np.int64]) -> FloatArray:
+    def must_starts_s(self, jobs: IntArray, candidates: IntArray) -> FloatArray:
         """`must_start_s` under candidates of these jobs; shapes as in `costs_s`."""
         return self._starts_s(self.menus.kept_s, jobs, candidates)
 
-    def fitting_starts_s(
-        self, jobs: NDArray[np.int64], candidates: NDArray[np.int64]
-    ) -> FloatArray:
+    def fitting_starts_s(self, jobs: IntArray, candidates: IntArray) -> FloatArray:
         """Seconds before which the rows must be free to choose them; shapes as in `costs_s`."""
         return self._starts_s(self.menus.needed_s, jobs, candidates)
 
-    def _starts_s(
-        self, own_s: FloatArray, jobs: NDArray[np.int64], candidates: NDArray[np.int64]
-    ) -> FloatArray:
+    def _starts_s(self, own_s: FloatArray, jobs: IntArray, candidates: IntArray) -> FloatArray:
         jobs = jobs.reshape(jobs.shape + (1,) * (candidates.ndim - jobs.ndim))
         own_s = entries(own_s, self.classes[jobs], candidates)
         return np.asarray((self.limit_s[jobs] - own_s) / self.stretch)
 
-    def accuracies(self, jobs: NDArray[np.int64], candidates: NDArray[np.int64]) -> FloatArray:
+    def accuracies(self, jobs: IntArray, candidates: IntArray) -> FloatArray:
         """Expected accuracies of candidates of these jobs; shapes as in `costs_s`."""
         jobs = jobs.reshape(jobs.shape + (1,) * (candidates.ndim - jobs.ndim))
         return entries(self.menus.accuracy, self.classes[jobs], candidates)
@@ -192,18 +191,18 @@ class Bounds:
         self.must_start_s += (limit_s - self.limit_s) / self.stretch
         self.limit_s = limit_s
 
-    def choose(self, jobs: NDArray[np.int64], candidates: NDArray[np.int64]) -> None:
+    def choose(self, jobs: IntArray, candidates: IntArray) -> None:
         """Put candidates in force, one for each of these jobs."""
         self.chosen[jobs] = candidates
         self.wait_for(jobs, self.costs_s(jobs, candidates))
         self.must_start_s[jobs] = self.must_starts_s(jobs, candidates)
 
-    def give_up(self, jobs: NDArray[np.int64]) -> None:
+    def give_up(self, jobs: IntArray) -> None:
         """Leave these jobs without a plan, late and without cost."""
         self.chosen[jobs], self.must_start_s[jobs] = LATE, np.inf
         self.wait_for(jobs, np.zeros(len(jobs)))
 
-    def wait_for(self, jobs: NDArray[np.int64], cost_s: FloatArray) -> None:
+    def wait_for(self, jobs: IntArray, cost_s: FloatArray) -> None:
         """Let the jobs behind these wait for so much work of each of them."""
         self.cost_s[jobs] = cost_s
         self._before_s = None

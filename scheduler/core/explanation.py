@@ -37,10 +37,11 @@ class Considered:
     Attributes:
         finish_p50_s, finish_p95_s: With the work ahead, and that which is expected to come and go
             first as it delays the chosen plan.
-        needed_s: Seconds that must be left for it with 95%. A finish may be earlier, where the
-            deadline may cut some branches, and is unbounded by the deadline if it is too late.
-        accuracy: Of what ends within its cap, by which plans are compared. The forecast of the
-            chosen one also counts what ends later and before the deadline.
+        needed_s: Seconds that must be left for it to be chosen: of queues those of its P95 finish,
+            else those until which its accuracy counts. A finish may be earlier, and is unbounded by
+            the deadline if it is too late.
+        accuracy: Of what ends within these seconds, by which plans are compared. The forecast of
+            the chosen one also counts what ends later and before the deadline.
     """
 
     num_branches: int

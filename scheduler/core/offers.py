@@ -67,13 +67,13 @@ def flatten(
     needed_s = forecast.needed_s[keep]
     is_queued = forecast.is_queued[keep]
     in_turn = np.array([one.is_successive for one in forecast.widths])[width]
-    is_cut_by_deadline = ~is_queued & ~in_turn
+    runs_on = ~is_queued & ~in_turn
     longest = np.where(in_turn, np.maximum(bounds[job] - steps[cap], 1), longer[job, cap])
     plans = np.stack(
         [
             np.array([width.num_branches for width in forecast.widths])[width],
             np.asarray(forecast.draft_lengths)[draft],
-            np.where(is_cut_by_deadline | in_turn, longest, caps[cap]).astype(np.int64),
+            np.where(runs_on | in_turn, longest, caps[cap]).astype(np.int64),
             np.array([width.max_branches for width in forecast.widths])[width],
         ],
         axis=1,
@@ -81,7 +81,7 @@ def flatten(
     # What the deadline cuts runs on until then, under the longer cap, and so does the end of a
     # queue; branches that follow others run on until the vote is clear.
     later = np.minimum(cap + RUN_ON, last_cap)
-    last = np.where(in_turn, last_cap, np.where(is_cut_by_deadline | is_queued, later, cap))
+    last = np.where(in_turn, last_cap, np.where(runs_on | is_queued, later, cap))
     throughput_s = forecast.throughput_s[keep]
     start_s = config.dispatch_s + throughput_s - forecast.throughput_s[job, width, draft, last]
     p50_s = forecast.p50_s[job, width, draft, last] + start_s
@@ -101,7 +101,7 @@ def flatten(
             accuracy=accuracy[own],
             throughput_s=throughput_s[own],
             cap_s=cap_s[own],
-            runs_on=is_cut_by_deadline[own],
+            runs_on=runs_on[own],
             row_seconds=row_seconds[own],
             caps=forecast.tokens[keep][own],
             plans=plans[own],
