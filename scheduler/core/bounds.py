@@ -49,6 +49,7 @@ class Bounds:
         must_start_s: Seconds before which the rows must be free; infinite for late jobs.
         is_last: Late jobs that go behind all others.
         limit_s: Seconds within which it has to finish with 95%.
+        due_s: Those until its deadline, less the reserve.
         cut_s: Seconds until the deadline cuts what still runs of it.
         ceiling: Accuracy beyond which a job gets no better plan.
         values: What its accuracy counts for: its weight times its pending problems.
@@ -80,7 +81,7 @@ class Bounds:
         self.table = table = self.jobs.columns
         self.now_s = now.timestamp()
         self.time_left_s: FloatArray = table["deadline_s"] - self.now_s
-        self.limit_s: FloatArray = self.time_left_s - config.reserve_s
+        self.limit_s = self.due_s = self.time_left_s - config.reserve_s
         self.cut_s: FloatArray = self.time_left_s - CUT_SHARE * config.reserve_s
         self.held = Commitments(fleet, batches, now)
         self.rows = fleet.rows
@@ -148,33 +149,27 @@ class Bounds:
         least = np.minimum.accumulate(self.slack_s()[::-1])[::-1]
         return np.append(least[1:], np.inf)
 
-    def holds(self) -> bool:
-        """Whether every job that is not late keeps its bound."""
-        return bool((self.slack_s() >= -ROUNDING_S).all())
-
     def costs_s(self, jobs: IntArray, candidates: IntArray) -> FloatArray:
         """Costs of candidates of these jobs; candidates may have one axis more than jobs."""
         jobs = jobs.reshape(jobs.shape + (1,) * (candidates.ndim - jobs.ndim))
         seconds = entries(self.menus.row_seconds, self.classes[jobs], candidates)
         return np.asarray(seconds * self.row_share[jobs])
 
-    def each_s(self, jobs: IntArray) -> FloatArray:
-        """Seconds for which a problem of each of these jobs, planned densest, keeps all rows."""
-        seconds = self.costs_s(jobs, self.menus.densest[self.classes[jobs]])
-        return np.asarray(seconds / np.maximum(self.table["num_pending"][jobs], 1))
-
     def must_starts_s(self, jobs: IntArray, candidates: IntArray) -> FloatArray:
         """`must_start_s` under candidates of these jobs; shapes as in `costs_s`."""
-        return self._starts_s(self.menus.kept_s, jobs, candidates)
+        return self._starts_s(self.limit_s, self.menus.kept_s, jobs, candidates)
 
     def fitting_starts_s(self, jobs: IntArray, candidates: IntArray) -> FloatArray:
         """Seconds before which the rows must be free to choose them; shapes as in `costs_s`."""
-        return self._starts_s(self.menus.needed_s, jobs, candidates)
+        starts_s = self._starts_s(self.due_s, self.menus.needed_s, jobs, candidates)
+        return np.minimum(starts_s, self.must_starts_s(jobs, candidates))
 
-    def _starts_s(self, own_s: FloatArray, jobs: IntArray, candidates: IntArray) -> FloatArray:
+    def _starts_s(
+        self, limit_s: FloatArray, own_s: FloatArray, jobs: IntArray, candidates: IntArray
+    ) -> FloatArray:
         jobs = jobs.reshape(jobs.shape + (1,) * (candidates.ndim - jobs.ndim))
         own_s = entries(own_s, self.classes[jobs], candidates)
-        return np.asarray((self.limit_s[jobs] - own_s) / self.stretch)
+        return np.asarray((limit_s[jobs] - own_s) / self.stretch)
 
     def accuracies(self, jobs: IntArray, candidates: IntArray) -> FloatArray:
         """Expected accuracies of candidates of these jobs; shapes as in `costs_s`."""

@@ -27,10 +27,10 @@ class Candidates:
         needed_s: Seconds that must be left once the job has the rows, for the plan to be chosen.
         kept_s: The same for it to be kept: at most its P95 finish, whatever its accuracy counts.
         throughput_s: Seconds until the last problem starts, once the job has the rows.
-        cap_s: Seconds from the start of a branch to the cap that it is forecast with.
+        cap_s: Seconds from the start of a branch until which accuracy and cost count.
         runs_on: Whether all branches start at once and may run on beyond it.
         row_seconds: Cost.
-        caps: Caps that they are forecast with.
+        caps: Tokens of a branch until then.
         plans: (num_branches, num_speculative_tokens, max_tokens, max_branches); (candidates, 4).
             Where the deadline may cut the branches, the cap lets them run on.
         stop_gains: Of plans that start all branches at once, and of successive ones.
@@ -109,7 +109,7 @@ class Candidates:
         width, _, longest, most = self.plans[index].tolist()
         is_alike = (self.plans[:, 0] == width) & (self.plans[:, 3] == most)
         cap, caps, accuracy = float(self.caps[index]), self.caps[is_alike], self.accuracy[is_alike]
-        tokens = np.maximum(left_s * cap / float(self.cap_s[index]), cap)
+        tokens = left_s * cap / float(self.cap_s[index])
         order = caps.argsort()
         reached = np.interp(np.minimum(tokens, max(longest, cap)), caps[order], accuracy[order])
         return float(reached.mean())

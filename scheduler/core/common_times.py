@@ -3,10 +3,10 @@
 Theory of operation: caps are steps of a fifth, and wide plans decode slower than narrow ones, so
 their caps end at other times. A deadline just behind the cap of one width and just before that of
 another would let the first count a step more, which for one problem at a time weighed more than the
-widths themselves. A plan whose branches all start at once runs to the deadline anyway. So what it
-needs is rounded down to *common times*, the powers of one step, and its accuracy, cost and tokens
-are those until then. Where it would not give enough answers by then it stays as it is, and so does
-the longest cap.
+widths themselves. A plan that is not queued runs to the deadline anyway, whether the branches of a
+problem start all at once or follow one another. So what it needs is rounded down to *common times*,
+the powers of one step, and its accuracy, cost and tokens are those until then. Where it would not
+give enough answers by then it stays as it is, and so does the longest cap.
 """
 
 import math
@@ -31,7 +31,7 @@ def at_common_times(forecast: ForecastGrid, min_answered: float) -> ForecastGrid
     caps = forecast.caps
     if len(caps) < 2:
         return forecast
-    step = math.log(LONGER_STEP * float((caps[1:] / caps[:-1]).max()))
+    step = math.log(LONGER_STEP) + math.log(caps[-1] / caps[0]) / (len(caps) - 1)
     log_s = np.log(np.maximum.accumulate(forecast.cap_s, axis=-1))
     common = step * np.floor(log_s / step)
     place = _places(common, log_s)

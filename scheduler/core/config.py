@@ -21,9 +21,8 @@ class SchedulerConfig:
             to 64. A batch lasts as long as its slowest branch, so few of them leave rows idle.
         min_answered: Share of problems that get at least one vote under a plan that is promised.
         row_price: What a row-second is worth to problems that arrive later, as a multiple of what
-            it earns at best, if arrivals could fill all rows; in proportion less when they fill
-            less. An upgrade must earn more. A quarter and the whole of it were worse
-            (`tests/benchmarks/load.py`).
+            it earns at best, if arrivals want all rows; next to nothing when they leave rows free.
+            An upgrade must earn more.
         branch_price: What the row-seconds of a whole branch must be worth at least, also on idle
             engines: a rise of the probability that an answer is right. Three times as much saved
             few tokens more and cost a lone job with time a point.
@@ -62,7 +61,7 @@ class SchedulerConfig:
     queue_depth: float = 2.0
     max_batches_per_worker: int = 32
     min_answered: float = 0.5
-    row_price: float = 0.5
+    row_price: float = 1.0
     branch_price: float = 0.001
     stop_gain: float = 0.002
     branch_gain: float = 0.008

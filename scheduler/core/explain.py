@@ -53,11 +53,12 @@ def explain(
     wait = line.wait(index)
     ahead_s = wait.ahead_s
     ahead_p95_s = ahead_s * bounds.stretch
-    in_time = bounds.fits(index, ahead_s)
+    in_time, chosen = bounds.fits(index, ahead_s), options.find(plan)
+    if chosen is not None:
+        in_time[chosen] |= options.kept_s[chosen] <= bounds.due_s[index] - ahead_p95_s
     # Behind other work a job begins with a narrow plan or not at all; see `placing`.
     fits = in_time & (ahead_s <= 0.0 or bool((in_time & options.is_narrow).any()))
     is_too_wide = in_time & ~fits
-    chosen = options.find(plan)
     limit_s = float(bounds.cut_s[index])
     return Explanation(
         basis=basis_of(fleet.informed(job.answers)),

@@ -25,8 +25,8 @@ def fallback(
 ) -> tuple[Plan, Forecast]:
     """A plan for a running job that is short of time: answer what can still be answered.
 
-    Plans that leave more problems without an answer than admission promises come in. Those whose
-    P95 fits are preferred, then those whose median fits. Where one branch at a longer cap is right
+    Plans that leave more problems without an answer than admission promises come in. Those that
+    fit are preferred, then those whose median fits. Where one branch at a longer cap is right
     more often although the deadline cuts problems off, it is taken: the predicted accuracy
     counts the share of the work that fits in. Behind other work a problem gets one branch: wide
     and short plans would keep rows from those who wait.

@@ -3,7 +3,7 @@
 Theory of operation: from the cheapest plan the next vertex is the one with the most accuracy per
 added row-second (gift wrapping), so the rates of the steps of one job fall, and taking steps of all
 jobs in order of their rates is the greedy solution of the relaxed knapsack. All hulls are wrapped
-at once.
+at once. One with more vertices than are kept ends with a step over the rest, to the most accurate.
 """
 
 import numpy as np
@@ -50,8 +50,9 @@ def walk_hulls(
         added = cost - cost[which, at][:, None]
         rate = np.where(gain > tie, gain / np.maximum(added, LEAST_COST), -np.inf)
         if step == MAX_HULL - 1:
-            # The last vertex is the most accurate plan, however many are left out before it.
-            rate = np.where(gain > tie, accuracy, -np.inf)
+            # The last vertex is the most accurate plan, whatever is left out before it.
+            most = np.maximum(tie, gain.max(axis=1, keepdims=True) - tie)
+            rate = np.where(gain > most, 1.0 / np.maximum(added, LEAST_COST), -np.inf)
         at = rate.argmax(axis=1)
         more = rate[which, at] > 0
         if not more.all():
@@ -61,7 +62,7 @@ def walk_hulls(
 
 
 def useful(cost: FloatArray, accuracy: FloatArray) -> NDArray[np.bool_]:
-    """Candidates, sorted by P95 finish, that no earlier one beats in both cost and accuracy."""
+    """Candidates, by the seconds they need, that no earlier one beats in both cost and accuracy."""
     better = (cost[None, :] <= cost[:, None]) & (accuracy[None, :] >= accuracy[:, None])
     # The first better one, itself at the latest; of equals the first stays.
     return np.asarray(better.argmax(axis=1) == np.arange(len(cost)))

@@ -62,7 +62,7 @@ def line_of(bounds: Bounds) -> Line:
             slack_s[first:] -= work_s
             ahead_s[first:] += work_s
     before_s[:num_promised] = ahead_s
-    each_s = bounds.each_s(np.arange(len(bounds.jobs)))
+    each_s = _each_s(bounds)
     due_s = np.where(bounds.table["is_promised"], bounds.time_left_s, np.inf)
     spread_s = _spread_s(bounds)
 
@@ -74,6 +74,13 @@ def line_of(bounds: Bounds) -> Line:
         first_passed_s = passed_s(np.maximum(before_s - spread_s, 0.0))
         spread_s = spread_s + last_passed_s - first_passed_s
     return Line(place.argsort(kind="stable"), before_s, last_passed_s, spread_s)
+
+
+def _each_s(bounds: Bounds) -> FloatArray:
+    """Seconds for which a problem of each job, planned densest, keeps all rows."""
+    jobs = np.arange(len(bounds.jobs))
+    seconds = bounds.costs_s(jobs, bounds.menus.densest[bounds.classes])
+    return np.asarray(seconds / np.maximum(bounds.table["num_pending"], 1))
 
 
 def _throughput_s(bounds: Bounds) -> FloatArray:

@@ -3,8 +3,9 @@
 Theory of operation: a class is a kind of jobs (`kinds`) with the branches of others, rounded up to
 a sixteenth of the rows. Costs are scaled back to the job's own number of problems; finishes stay
 those of the rounded number, at most 3% late. A class is forecast once per fleet; its candidates are
-sorted by P95 finish, so those that fit a limit are the first few. Among these the *hull*, the plans
-on the upper concave envelope of accuracy over cost, is all that the search for upgrades needs.
+sorted by the seconds they need, so those that fit a limit are the first few. Among these the
+*hull*, the plans on the upper concave envelope of accuracy over cost, is all that the search for
+upgrades needs.
 
 Everything here is a cache of pure functions of (pooled fleet, config, class), filled under a lock.
 """
@@ -43,7 +44,7 @@ MANY_CLASSES = 1024
 
 
 class Menus:
-    """Candidates by class; arrays are (classes, candidates by P95), missing ones never fit.
+    """Candidates by class; arrays are (classes, candidates by needed_s), missing ones never fit.
 
     Attributes:
         options: The candidates themselves, by class.

@@ -90,7 +90,8 @@ class Movers:
             some = low + np.flatnonzero(alive[low:high])
             if not some.size:
                 continue
-            # With the first half taken, the second one is the whole, which was refused.
+            # With the first half taken, the second one is the whole, which was refused; that jobs
+            # need less to keep a plan than to move to it is passed over.
             if high != refused:
                 # Of several moves of a job the last one stands.
                 last = np.full(len(self._jobs), -1)

@@ -1,7 +1,7 @@
 """What each deadline would buy: the frontier of accuracy against time, without running anything.
 
-Theory of operation: a quote asks `admit` about one deadline after another on one snapshot, so it
-promises exactly what a submission with that deadline at that instant is promised. Admission is not
+Theory of operation: a quote weighs one deadline after another on one snapshot, so it promises
+exactly what a submission with that deadline at that instant is promised. Admission is not
 monotone: a job due a little later stands behind other jobs and may get fewer rows, or none. Answers
 that are in time for an early deadline are in time for a later one too, so a deadline is quoted
 with the most accurate admission up to it, and says which deadline to submit with.
@@ -14,7 +14,7 @@ from datetime import timedelta
 
 import numpy as np
 
-from scheduler.core.admission import MARGIN_S, admit
+from scheduler.core.admission import MARGIN_S, Weighed, weigh
 from scheduler.core.config import SchedulerConfig
 from scheduler.core.decisions import Admitted, Rejected
 from scheduler.core.snapshot import JobView, Snapshot
@@ -87,7 +87,7 @@ def quote(
         earliest_s = at_once.earliest_finish_s
     else:
         earliest_s = at_once.forecast.finish_p95_s
-    grid = _grid(asked, earliest_s, longest_s, config.reserve_s)
+    grid = _grid(asked, earliest_s, longest_s)
     frontier = _frontier(asked, {*grid, *deadlines_s})
     wanted = set(deadlines_s)
     if with_grid:
@@ -109,24 +109,38 @@ class _Asked:
         self._config = config
 
     def verdict(self, deadline_s: float) -> Admitted | Rejected:
+        return self._weighed(deadline_s).verdict
+
+    def plan_fits_s(self, deadline_s: float) -> float | None:
+        """Down to which deadline the plan chosen with this one is, if nothing else changes.
+
+        None where the deadline would be refused.
+        """
+        weighed = self._weighed(deadline_s)
+        verdict, bounds = weighed.verdict, weighed.bounds
+        if isinstance(verdict, Rejected) or bounds is None:
+            return None
+        at = np.array([job.id for job in bounds.jobs].index(self._job.id), ndmin=1)
+        slack_s = bounds.fitting_starts_s(at, bounds.chosen[at]) - bounds.before_s()[at]
+        to_choose_s = deadline_s - float(slack_s[0]) * bounds.stretch
+        return max(to_choose_s, verdict.forecast.finish_p95_s + self._config.reserve_s) + MARGIN_S
+
+    def _weighed(self, deadline_s: float) -> Weighed:
         due_at = self._snapshot.now + timedelta(seconds=deadline_s)
-        return admit(self._snapshot, replace(self._job, deadline_at=due_at), self._config)
+        return weigh(self._snapshot, replace(self._job, deadline_at=due_at), self._config)
 
 
-def _grid(asked: _Asked, earliest_s: float, longest_s: float, reserve_s: float) -> set[float]:
+def _grid(asked: _Asked, earliest_s: float, longest_s: float) -> set[float]:
     """Deadlines from the earliest finish to one that leaves nothing to be gained."""
     first_s = _round_up(earliest_s)
-    unhurried = asked.verdict(longest_s)
-    if first_s > longest_s or isinstance(unhurried, Rejected):
+    last_s = asked.plan_fits_s(longest_s)
+    if first_s > longest_s or last_s is None:
         return set()
-    last_s = unhurried.forecast.finish_p95_s + reserve_s + MARGIN_S
     last_s = min(max(_round_up(last_s), first_s), longest_s)
     grid = {first_s, last_s}
     for step_s in np.geomspace(first_s, last_s, GRID_POINTS).tolist():
-        verdict = asked.verdict(step_s)
-        if isinstance(verdict, Admitted):
-            # The plan of this step may fit a deadline before it, down to its own P95 finish.
-            just_s = verdict.forecast.finish_p95_s + reserve_s + MARGIN_S
+        just_s = asked.plan_fits_s(step_s)
+        if just_s is not None:
             grid |= {_round_up(just_s), _round_up(step_s)}
     return {min(deadline_s, longest_s) for deadline_s in grid if deadline_s >= first_s}
 

@@ -19,20 +19,20 @@ from scheduler.core.bounds import LATE, ROUNDING_S, Bounds
 from scheduler.core.frontier import MAX_JOBS, improve
 from scheduler.core.hulls import LEAST_COST
 from scheduler.core.latency import FloatArray
-from scheduler.core.menus import entries
+from scheduler.core.menus import SHARES_OF_ROWS, entries
 from scheduler.core.moves import Movers, Moves, is_offered
-from scheduler.core.plan_codes import is_successive
 from scheduler.core.snapshot import ARRIVAL_WINDOW_S
 
 IntArray = NDArray[np.int64]
 
 ROUNDING = 1e-9
 """By which accuracies may differ and still be the same."""
-MUCH = 0.45
-"""Share of all rows from which on arrivals leave none for successive plans, if all took them. With
-0.6 they were taken at 30% load too, where they cost tight jobs more than they earned."""
-STEEPNESS = 4
-"""Power by which the price of rows falls with that share below `MUCH`."""
+CROWDED = 1.2
+"""Rows that arrivals want, over all rows, from which on a row is worth `row_price` times what it
+earns at best: a little more than all, as votes are decided early and jobs come in bursts."""
+STEEPNESS = 6
+"""Power by which the worth of rows falls where arrivals want less. With 1.0 and 4 two branches did
+not pay at 30% load on GPQA, where the best fixed split has two. Both are chosen by hand."""
 MAX_POLISHED = 32
 """Jobs whose plan is chosen anew among all candidates after the greedy pass."""
 
@@ -55,17 +55,15 @@ def upgrade(bounds: Bounds) -> None:
     jobs = np.flatnonzero(bounds.is_open & (bounds.chosen != LATE))
     if not jobs.size:
         return
-    # What a plan is worth does not depend on the finish that was promised with it.
-    worth = _worth(bounds, jobs, _hulls(bounds, jobs))
-    bounds.ceiling[jobs] = np.minimum(_ceiling(bounds, jobs), worth)
-    hard_limit_s = bounds.limit_s
+    hulls = _hulls(bounds, jobs)
+    bounds.ceiling[jobs] = np.minimum(_ceiling(bounds, jobs), _worth(bounds, jobs, hulls))
     bounds.limit(_promised_limit_s(bounds))
     movers = Movers(bounds, jobs)
-    movers.take(_in_order(bounds, jobs, _hulls(bounds, jobs), movers))
+    movers.take(_in_order(bounds, jobs, hulls, movers))
     _polish(bounds, jobs)
     if len(bounds.jobs) <= MAX_JOBS:
         improve(bounds)
-    bounds.limit(hard_limit_s)
+    bounds.limit(bounds.due_s)
 
 
 def _promised_limit_s(bounds: Bounds) -> FloatArray:
@@ -93,41 +91,37 @@ def _ceiling(bounds: Bounds, jobs: IntArray) -> FloatArray:
 def _worth(bounds: Bounds, jobs: IntArray, hulls: _Hulls) -> FloatArray:
     """No better plan for a job than what pays for its row-seconds, given what arrives later.
 
-    Rows that are free now will be wanted by jobs to come, and busy rows slow each other. A
-    row-second is priced as a share of what the job's densest plan earns with it; the share grows
-    with the part of all rows that arrivals would fill with such plans. Where nothing is known of
-    arrivals somebody may come all the same, and tokens cost: a row-second is at least worth what
-    makes a whole branch cost `branch_price`. What follows first branches can be left out when the
-    rows are wanted (`stopping.may_follow`), so it is priced only as far as rows will be wanted if
-    all arrivals took the same plan.
+    Rows that are free now will be wanted by jobs to come, and busy rows slow each other. So a
+    row-second is priced as a share of what the job's densest plan earns with it: by the part of all
+    rows, all of them busy, that arrivals would fill if they took the same plan. Where nothing is
+    known of arrivals somebody may come all the same, and tokens cost: a row-second is at least
+    worth what makes a whole branch cost `branch_price`.
     """
-    arrivals = bounds.arrivals
-    table, menus, classes = bounds.table, bounds.menus, bounds.classes[jobs]
+    arrivals, table, menus = bounds.arrivals, bounds.table, bounds.menus
+    # New classes come before any table is read.
+    crowded = menus.classes(table["kind"][jobs], np.full(len(jobs), SHARES_OF_ROWS))
+    classes = bounds.classes[jobs]
+    branch_cost = menus.branch_cost[classes]
     dense = menus.densest[classes]
     dense_cost, dense_accuracy = menus.row_seconds[classes, dense], menus.accuracy[classes, dense]
+    density = dense_accuracy / np.maximum(dense_cost, LEAST_COST)
     is_recent = bounds.now_s - table["created_s"][jobs] < ARRIVAL_WINDOW_S
     own = np.where(is_recent, table["num_problems"][jobs], 0)
     others_per_s = np.maximum(arrivals.problems_per_s - own / arrivals.over_s, 0.0)
-    load = np.minimum(others_per_s * bounds.each_s(jobs), 1.0)
-    density = dense_accuracy / np.maximum(dense_cost, LEAST_COST)
-    least = bounds.config.branch_price / menus.branch_cost[classes]
+    # Of one branch of each problem. Idle engines are several times as fast as busy ones.
+    wanted = others_per_s * menus.branch_cost[crowded] / table["num_rounded"][jobs] / bounds.rows
     vertex, cost, accuracy = hulls
-    as_much = (load / np.maximum(dense_cost, LEAST_COST))[:, None] * cost[:, 1:]
-    price = (bounds.config.row_price * load * density)[:, None]
-    in_turn = is_successive(entries(menus.code, classes[:, None], vertex[:, 1:]))
-    wanted = np.ones(as_much.shape)
-    wanted[in_turn] = np.minimum(as_much[in_turn] / MUCH, 1.0) ** STEEPNESS
-    price = price * wanted
+    as_much = (wanted / branch_cost)[:, None] * cost[:, 1:]
+    share = np.minimum(as_much / CROWDED, 1.0) ** STEEPNESS
+    price = bounds.config.row_price * density[:, None] * share
+    least = bounds.config.branch_price / branch_cost
     added = np.maximum(np.diff(cost, axis=1), LEAST_COST)
     gain = np.diff(accuracy, axis=1)
     # What the client asked for is worth its branches, but not the rows of others.
     is_asked = accuracy[:, :-1] < table["min_accuracy"][jobs, None]
     pays = (gain >= price * added) & (is_asked | (gain >= least[:, None] * added))
     pays &= vertex[:, 1:] >= 0
-    # Rates fall along a hull, so what pays is its beginning. Prices differ along it, but successive
-    # plans stand near its dear end and are cheap only at loads so light that all before them pays.
-    # Their own price rises with what they cost: by the shipped profile, at loads from 0 to 1, a
-    # plan that is in sum 0.4 points worse than the one before it may pass, and none is missed.
+    # Rates fall along a hull and prices rise, so what pays is its beginning.
     last = np.logical_and.accumulate(pays, axis=1).sum(axis=1)
     # A tie with what pays is not worth more either; `is_offered` lets ties pass.
     highest = accuracy[np.arange(len(jobs)), last] - bounds.config.accuracy_tie + ROUNDING
@@ -149,7 +143,7 @@ def _in_order(bounds: Bounds, jobs: IntArray, hulls: _Hulls, movers: Movers) -> 
 
 def _hulls(bounds: Bounds, jobs: IntArray) -> _Hulls:
     """Hulls of what fits behind the plans of those before."""
-    room_s = bounds.limit_s[jobs] - bounds.before_s()[jobs] * bounds.stretch
+    room_s = bounds.due_s[jobs] - bounds.before_s()[jobs] * bounds.stretch
     menus, classes = bounds.menus, bounds.classes[jobs]
     vertex = menus.hulls(classes, menus.num_fitting(classes, room_s))
     at = classes[:, None], np.maximum(vertex, 0)

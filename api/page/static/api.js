@@ -5,6 +5,9 @@ const dialog = document.getElementById("key-dialog");
 const field = document.getElementById("key");
 const localKey = document.querySelector('meta[name="local-key"]').content;
 
+const RETRIED = "The page tries again by itself.";
+const ONCE = "It may have taken this all the same, so look before you send it again.";
+
 /** What the API refused, in its own words. `status` 0: it did not answer at all. */
 export class ApiError extends Error {
   constructor(status, message, code = null) {
@@ -17,7 +20,7 @@ export class ApiError extends Error {
 /** Reads or writes one document. Asks for the key when there is none or it is refused. */
 export async function call(path, { method = "GET", body = null, type = "application/json", signal = null } = {}) {
   const response = await request(path, { method, body, type, signal });
-  return answered(response.json());
+  return answered(response.json(), method);
 }
 
 /** The same, as a response whose body may be streamed. */
@@ -27,7 +30,7 @@ export async function request(path, { method = "GET", body = null, type = "appli
     const headers = { Authorization: `Bearer ${key}` };
     if (body !== null) headers["Content-Type"] = type;
     if (accept !== null) headers.Accept = accept;
-    const response = await answered(fetch(path, { method, body, headers, signal }));
+    const response = await answered(fetch(path, { method, body, headers, signal }), method);
     if (response.ok) return response;
     const error = await envelope(response);
     if (error.status !== 401) throw error;
@@ -37,12 +40,12 @@ export async function request(path, { method = "GET", body = null, type = "appli
 }
 
 /** Resolves with what the API sends. It may go away before its first byte or after. */
-async function answered(promise) {
+async function answered(promise, method) {
   try {
     return await promise;
   } catch (error) {
     if (!(error instanceof TypeError)) throw error;
-    throw new ApiError(0, "The API does not answer. The page tries again by itself.");
+    throw new ApiError(0, `The API does not answer. ${method === "GET" ? RETRIED : ONCE}`);
   }
 }
 

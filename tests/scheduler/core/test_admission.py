@@ -16,6 +16,7 @@ from scheduler.core.packing import Bounds, place
 from scheduler.core.planning import plan_jobs
 from scheduler.core.snapshot import NO_ARRIVALS, Arrivals, JobView
 from scheduler.core.states import JobState
+from tests.scheduler.core.slack import holds
 from tests.scheduler.core.worlds import MODEL, NOW, batch, job, snapshot, worker
 
 CONFIG = SchedulerConfig()
@@ -100,7 +101,7 @@ def test_all_admitted_jobs_keep_their_bounds(wanted: tuple[JobView, ...]) -> Non
         if isinstance(admit(snapshot(admitted), new, CONFIG), Admitted):
             admitted = (*admitted, new)
     bounds = plan_jobs(Fleet.of([worker()]), admitted, [], NOW, CONFIG).bounds
-    assert bounds is None or ((bounds.chosen != LATE).all() and bounds.holds())
+    assert bounds is None or ((bounds.chosen != LATE).all() and holds(bounds))
 
 
 def test_a_job_that_would_only_slow_another_is_told_to_come_after_it() -> None:

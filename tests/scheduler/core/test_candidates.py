@@ -255,8 +255,8 @@ def test_what_the_deadline_cuts_is_as_accurate_as_the_time_left_lets_it_be() -> 
         seconds = options.cap_s[index] * np.array([0.5, 1.0, 1.5, 2.0, 100.0])
         gains = [gain(s) for s in seconds.tolist()]
         assert gains == sorted(gains)
-        # Up to its cap nothing is gained, and beyond the longer one nothing more.
-        assert gains[:2] == pytest.approx([0.0, 0.0], abs=1e-9)
+        # By then it is as accurate as told, and beyond the longer cap nothing is gained.
+        assert gains[1] == pytest.approx(0.0, abs=1e-9)
         alike = options.plans[:, 0] == options.plans[index, 0]
         longer = alike & (options.caps > options.caps[index])
         assert (gains[-1] > 0.0) == bool((options.accuracy[longer] > options.accuracy[index]).any())
@@ -301,9 +301,11 @@ def test_a_grid_without_successive_plans_or_with_very_long_ones_works(
     assert best_plan(EASY, job(max_branches=64), config, time_left_s=3000.0) is not None
 
 
-def test_a_plan_is_kept_as_long_as_its_p95_fits() -> None:
+def test_what_a_plan_needs_to_be_kept_is_at_most_its_p95() -> None:
     few = candidates_of(FLEET, job(num_pending=1), CONFIG)
     assert (few.kept_s <= few.needed_s).all()
     assert (few.kept_s < few.needed_s - 1.0).any()
-    queued = few.throughput_s > 0.0
-    assert (few.kept_s[queued] == few.needed_s[queued]).all()
+    many = candidates_of(FLEET, job(num_pending=400), CONFIG)
+    queued = many.throughput_s > 0.0
+    assert queued.any()
+    assert (many.kept_s[queued] == many.needed_s[queued]).all()

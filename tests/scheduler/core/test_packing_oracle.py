@@ -9,6 +9,7 @@ from scheduler.core.config import SchedulerConfig
 from scheduler.core.fleet import Fleet
 from scheduler.core.placing import place
 from scheduler.core.upgrades import upgrade
+from tests.scheduler.core.slack import holds
 from tests.scheduler.core.worlds import NOW, batch, job, worker
 
 # The optimum knows no price.
@@ -90,7 +91,7 @@ def test_packing_is_within_two_percent_of_the_optimum(first: int) -> None:
         if not (bounds.chosen != LATE).any():
             continue
         upgrade(bounds)
-        assert bounds.holds()
+        assert holds(bounds)
         best = most(bounds)
         found = weighted_accuracy(bounds)
         assert found <= best + 1e-3

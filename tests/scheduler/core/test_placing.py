@@ -14,6 +14,7 @@ from scheduler.core.placing import place
 from scheduler.core.settling import settle
 from scheduler.core.snapshot import JobView, Snapshot
 from scheduler.core.upgrades import upgrade
+from tests.scheduler.core.slack import holds
 from tests.scheduler.core.worlds import NOW, batch, job, worker
 
 CONFIG = SchedulerConfig()
@@ -52,7 +53,7 @@ def test_a_crowd_keeps_its_plans_and_has_its_turn() -> None:
         bounds = settled(place(Bounds(fleet, jobs, [], now, CONFIG), num_reviewed=3))
         stays = ~bounds.is_open
         assert (bounds.chosen[stays] == bounds.stored[stays]).all()
-        assert bounds.holds()
+        assert holds(bounds)
         num_reviewed.append(int(bounds.is_open.sum()))
         reviewed |= bounds.is_open
     assert reviewed.all()
@@ -76,8 +77,8 @@ def test_few_reviews_keep_every_promise_that_a_review_of_all_keeps(
     everyone = place(Bounds(fleet, jobs, [], now, CONFIG))
     some = place(Bounds(fleet, jobs, [], now, CONFIG), num_reviewed=1)
     assert (some.chosen != LATE)[everyone.chosen != LATE].all()
-    assert some.holds()
-    assert settled(some).holds()
+    assert holds(some)
+    assert holds(settled(some))
 
 
 @settings(max_examples=40, deadline=None)

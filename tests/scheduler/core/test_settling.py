@@ -18,6 +18,7 @@ from scheduler.core.plan import Plan
 from scheduler.core.settling import settle
 from scheduler.core.snapshot import JobView
 from scheduler.core.upgrades import upgrade
+from tests.scheduler.core.slack import holds
 from tests.scheduler.core.worlds import NOW, job, snapshot, worker
 
 CONFIG = SchedulerConfig()
@@ -144,8 +145,31 @@ def test_plans_in_force_never_break_the_bounds(
     bounds = place(Bounds(Fleet.of([worker()]), jobs, [], NOW, CONFIG))
     in_time = bounds.chosen != LATE
     upgrade(bounds)
-    assert bounds.holds()
+    assert holds(bounds)
     settle(bounds)
-    assert bounds.holds()
+    assert holds(bounds)
     assert ((bounds.chosen != LATE) == in_time).all()
     assert np.isfinite(bounds.must_start_s[in_time]).all()
+
+
+def test_a_plan_is_chosen_by_all_that_it_counts_and_kept_by_its_p95() -> None:
+    one = job(num_pending=1, max_branches=1, deadline_s=400.0)
+    fleet = Fleet.of(snapshot((one,)).workers)
+    alone = Bounds(fleet, [one], [], NOW, CONFIG)
+    options = alone.options(0)
+    index = int((options.needed_s - options.kept_s).argmax())
+    needed_s, kept_s = float(options.needed_s[index]), float(options.kept_s[index])
+    plan = options.plan(index)
+
+    def plan_within(limit_s: float, plan: Plan | None) -> Plan:
+        due_at = NOW + timedelta(seconds=limit_s + CONFIG.reserve_s)
+        bounds = place(
+            Bounds(fleet, [replace(one, deadline_at=due_at, plan=plan)], [], NOW, CONFIG)
+        )
+        upgrade(bounds)
+        settle(bounds)
+        return bounds.item(0).plan
+
+    assert plan_within(0.5 * (kept_s + needed_s), plan) == plan
+    assert plan_within(0.9 * kept_s, plan) != plan
+    assert plan_within(0.5 * (kept_s + needed_s), None) != plan
