@@ -21,6 +21,9 @@ LONGER_STEP = 1.05
 """Step of the common times over that of caps, whose last tokens take longer in a fuller cache: with
 a shorter one a width would pass over some of the times."""
 
+ROUNDING = 1e-9
+"""By how much earlier, in parts, a time is than the one asked for, so that it fits."""
+
 
 def at_common_times(forecast: ForecastGrid, min_answered: float) -> ForecastGrid:
     """The forecast with what is not queued moved to the last common time before its cap.
@@ -34,17 +37,36 @@ def at_common_times(forecast: ForecastGrid, min_answered: float) -> ForecastGrid
     step = math.log(LONGER_STEP) + math.log(caps[-1] / caps[0]) / (len(caps) - 1)
     log_s = np.log(np.maximum.accumulate(forecast.cap_s, axis=-1))
     common = step * np.floor(log_s / step)
+    common[..., -1] = log_s[..., -1]
+    return _moved(forecast, log_s, common, forecast.enough(min_answered))
+
+
+def at_time(forecast: ForecastGrid, seconds: float) -> ForecastGrid:
+    """The forecast with what is not queued and would take longer moved to the time there is."""
+    if len(forecast.caps) < 2:
+        return forecast
+    log_s = np.log(np.maximum.accumulate(forecast.cap_s, axis=-1))
+    return _moved(forecast, log_s, np.minimum(log_s, math.log(max(seconds, 1e-9)) - ROUNDING), 0.0)
+
+
+def _moved(
+    forecast: ForecastGrid, log_s: FloatArray, common: FloatArray, enough: float
+) -> ForecastGrid:
+    """The forecast with what is not queued moved to these earlier times, if it gives enough then.
+
+    Args:
+        log_s: Logarithms of `ForecastGrid.cap_s`, ascending, as of the times.
+    """
     place = _places(common, log_s)
-    left = np.minimum(place.astype(np.int64), len(caps) - 2)
+    left = np.minimum(place.astype(np.int64), log_s.shape[-1] - 2)
     share = place - left
 
     def then(values: FloatArray) -> FloatArray:
         before, behind = (np.take_along_axis(values, left + k, axis=-1) for k in (0, 1))
         return np.asarray(before + share * (behind - before))
 
-    is_moved = ~forecast.is_queued & (common >= log_s[..., :1])
-    is_moved &= then(forecast.answered) >= forecast.enough(min_answered)
-    is_moved[..., -1] = False
+    is_moved = ~forecast.is_queued & (common >= log_s[..., :1]) & (common < log_s)
+    is_moved &= then(forecast.answered) >= enough
 
     def moved(values: FloatArray) -> FloatArray:
         return np.where(is_moved, then(values), values)

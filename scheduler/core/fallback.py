@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from scheduler.core.common_times import at_common_times
+from scheduler.core.common_times import at_time
 from scheduler.core.config import SchedulerConfig
 from scheduler.core.fleet import Fleet
 from scheduler.core.forecast import pessimistic
@@ -35,10 +35,10 @@ def fallback(
     fleet = grid.fleet
     room_s = max(time_left_s - config.reserve_s, 0.0)
     cut_s = max(time_left_s - CUT_SHARE * config.reserve_s, 0.0)
-    forecasts = at_common_times(grid.forecast([job]), min_answered=0.0)
+    late_s = pessimistic(fleet, ahead_s)
+    forecasts = at_time(grid.forecast([job]), room_s - late_s - config.dispatch_s)
     everything = np.ones(forecasts.p50_s.shape, dtype=bool)
     [options] = flatten(grid, forecasts, everything, [job], config)
-    late_s = pessimistic(fleet, ahead_s)
     narrowest = options.is_narrowest
     allowed = narrowest | (ahead_s <= 0.0)
     index = options.best(allowed & (options.needed_s + late_s <= room_s), config)

@@ -183,7 +183,7 @@ def test_short_of_time_a_fallback_still_answers_what_it_can() -> None:
     plan, forecast = fallback(FLEET, few, CONFIG, time_left_s=3.5)
     assert forecast.finish_p95_s <= 3.25
     assert 0.05 < forecast.accuracy < 0.6
-    assert plan.max_tokens < 800
+    assert plan.max_tokens < 1000
 
 
 def test_a_fallback_exists_even_when_hardly_any_time_is_left() -> None:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from scheduler.core.common_times import at_common_times
+from scheduler.core.common_times import at_common_times, at_time
 from scheduler.core.config import SchedulerConfig
 from scheduler.core.fleet import Fleet
 from scheduler.core.forecast import ForecastGrid
@@ -46,6 +46,18 @@ def test_widths_have_their_times_in_common() -> None:
     assert len(narrow & wide) >= min(len(narrow), len(wide)) - 2 > 4
     caps = [set(before.needed_s[0, row, 0]) for row in (1, len(before.widths) - 1)]
     assert not caps[0] & caps[1]
+
+
+def test_all_that_runs_to_a_known_time_is_looked_at_then() -> None:
+    before = forecast_of(1)
+    limit_s = float(np.median(before.cap_s))
+    after = at_time(before, limit_s)
+    is_later = (before.cap_s > limit_s) & (before.cap_s[..., :1] < limit_s)
+    assert is_later.any()
+    assert np.allclose(after.needed_s[is_later], limit_s)
+    assert (after.needed_s[is_later] <= limit_s).all()
+    assert (after.needed_s == before.needed_s)[~is_later].all()
+    assert (after.accuracy <= before.accuracy + 1e-12).all()
 
 
 def test_the_first_caps_the_longest_and_queues_stay() -> None:
