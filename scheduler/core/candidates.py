@@ -65,9 +65,10 @@ class Candidates:
 
     @property
     def branch_cost(self) -> float:
-        """Row-seconds of one whole branch for each problem."""
+        """Row-seconds of one whole branch for each problem, whatever draft is in force."""
         narrowest = self.is_narrowest
-        whole = self.row_seconds[narrowest].max() / self.plans[narrowest, 0].min()
+        is_whole = narrowest & (self.caps == self.caps[narrowest].max())
+        whole = self.row_seconds[is_whole].min() / self.plans[narrowest, 0].min()
         return max(float(whole), LEAST_COST)
 
     def plan(self, index: int) -> Plan:
