@@ -63,7 +63,9 @@ def passing_s(
     # What is given most time stops to matter first.
     for given_s, number in coming:
         until_s = np.clip(due_s - given_s, 0.0, FOREVER_S)
-        reached_s = work_s / np.maximum(1.0 - rest, LEAST_REST)
+        # As much as the rows can do, or more, leaves none for those who wait.
+        is_full = (rest >= 1.0) & (work_s > 0.0)
+        reached_s = np.where(is_full, np.inf, work_s / np.maximum(1.0 - rest, LEAST_REST))
         wait_s = np.where(is_over, wait_s, reached_s)
         is_over |= reached_s <= until_s
         load = each_s * (number / arrivals.over_s)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from scheduler.core.overtaking import passing_s
@@ -19,6 +19,7 @@ def passed(queue_s: float, each_s: float, limit_s: float, arrivals: Arrivals) ->
 @given(
     queue_s=st.floats(0.0, 100.0), each_s=st.floats(0.0, 1.0), limit_s=st.floats(0, 900), of=classes
 )
+@example(queue_s=6e-08, each_s=1.0, limit_s=61.0, of=[(1.0, 301)])
 def test_a_wait_ends_at_the_first_moment_at_which_all_that_is_due_before_is_done(
     queue_s: float, each_s: float, limit_s: float, of: list[tuple[float, int]]
 ) -> None:
