@@ -10,6 +10,7 @@ give enough answers by then it stays as it is, and so does the longest cap.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -31,32 +32,35 @@ def at_common_times(forecast: ForecastGrid, min_answered: float) -> ForecastGrid
     Args:
         min_answered: As in `SchedulerConfig`.
     """
-    caps = forecast.caps
-    if len(caps) < 2:
-        return forecast
-    step = math.log(LONGER_STEP) + math.log(caps[-1] / caps[0]) / (len(caps) - 1)
-    log_s = np.log(np.maximum.accumulate(forecast.cap_s, axis=-1))
-    common = step * np.floor(log_s / step)
-    common[..., -1] = log_s[..., -1]
-    return _moved(forecast, log_s, common, forecast.enough(min_answered))
+
+    def common(log_s: FloatArray) -> FloatArray:
+        caps = forecast.caps
+        step = math.log(LONGER_STEP) + math.log(caps[-1] / caps[0]) / (len(caps) - 1)
+        times = step * np.floor(log_s / step)
+        times[..., -1] = log_s[..., -1]
+        return np.asarray(times)
+
+    return _moved(forecast, common, forecast.enough(min_answered))
 
 
 def at_time(forecast: ForecastGrid, seconds: float) -> ForecastGrid:
     """The forecast with what is not queued and would take longer moved to the time there is."""
-    if len(forecast.caps) < 2:
-        return forecast
-    log_s = np.log(np.maximum.accumulate(forecast.cap_s, axis=-1))
-    return _moved(forecast, log_s, np.minimum(log_s, math.log(max(seconds, 1e-9)) - ROUNDING), 0.0)
+    limit = math.log(max(seconds, 1e-9)) - ROUNDING
+    return _moved(forecast, lambda log_s: np.minimum(log_s, limit), 0.0)
 
 
 def _moved(
-    forecast: ForecastGrid, log_s: FloatArray, common: FloatArray, enough: float
+    forecast: ForecastGrid, times: Callable[[FloatArray], FloatArray], enough: float
 ) -> ForecastGrid:
-    """The forecast with what is not queued moved to these earlier times, if it gives enough then.
+    """The forecast with what is not queued moved to earlier times, if it gives enough then.
 
     Args:
-        log_s: Logarithms of `ForecastGrid.cap_s`, ascending, as of the times.
+        times: Of logarithms of `ForecastGrid.cap_s`, which ascend over caps, to those of the times.
     """
+    if len(forecast.caps) < 2:
+        return forecast
+    log_s = np.log(np.maximum.accumulate(forecast.cap_s, axis=-1))
+    common = times(log_s)
     place = _places(common, log_s)
     left = np.minimum(place.astype(np.int64), log_s.shape[-1] - 2)
     share = place - left
