@@ -74,7 +74,6 @@ class ClaimedBatch:
     """A batch and the right to write its results, as long as the epoch is the stored one.
 
     Attributes:
-        is_promised: Whether its job has a promise, as a best effort has none.
         answers: What was learned of its job's model and task family; None when nothing was.
         traceparent: Of the request that made the job; None when that was not traced.
     """
@@ -88,7 +87,6 @@ class ClaimedBatch:
     top_p: float
     options: BranchOptions
     problems: tuple[ClaimedProblem, ...]
-    is_promised: bool = True
     answers: AnswerProfile | None = None
     traceparent: str | None = None
 
@@ -133,7 +131,6 @@ def claim_batch(
             Job.family,
             Job.grading,
             Job.solve,
-            Job.is_promised,
             Job.traceparent,
         )
         .execution_options(synchronize_session=False)
@@ -167,7 +164,6 @@ def claim_batch(
         top_p=claimed.top_p,
         options=BranchOptions.from_dict(claimed.branch_options),
         problems=_claimed_problems(session, batch_id, claimed.grading, claimed.solve),
-        is_promised=claimed.is_promised,
         answers=expected_answers(claimed.model, claimed.family, learned_profiles(session)),
         traceparent=claimed.traceparent,
     )

@@ -34,13 +34,11 @@ def planned(contests: Iterable[Contest]) -> list[tuple[Contest, int]]:
     return [(c, indexes[i]) for i in range(depth) for c, indexes in missing if i < len(indexes)]
 
 
-def following(
-    contest: Contest, *, taken_share: float, time_left_s: float, tpot_s: float
-) -> tuple[list[int], int]:
+def following(contest: Contest, *, time_left_s: float, tpot_s: float) -> tuple[list[int], int]:
     """The indexes of branches that are to follow those that ended, and how many may later.
 
     Args:
-        taken_share, time_left_s, tpot_s: As in `may_follow`.
+        time_left_s, tpot_s: As in `may_follow`.
     """
     plan = contest.plan
     # By index and not by votes: branches that the engine fails are not replaced for ever.
@@ -52,7 +50,6 @@ def following(
             plan,
             contest.answers,
             num_started=plan.max_branches - num_more,
-            taken_share=taken_share,
             time_left_s=time_left_s,
             tpot_s=tpot_s,
         )

@@ -56,7 +56,6 @@ class BatchController:
         stopping: Set when the worker shuts down.
         reserve_s: Time before the deadline kept for voting and committing.
         rows_in_use: Of the engine, by all batches.
-        taken_by_others: Branches of other jobs on the engine, as `may_follow` counts them.
     """
 
     def __init__(
@@ -71,12 +70,11 @@ class BatchController:
         stopping: threading.Event,
         reserve_s: float,
         rows_in_use: Callable[[], int],
-        taken_by_others: Callable[[], int],
     ) -> None:
         self.batch = batch
         self._engine, self._equivalence = engine, equivalence
         self._lost, self._stopping = lease.lost, stopping
-        self._rows_in_use, self._taken_by_others = rows_in_use, taken_by_others
+        self._rows_in_use = rows_in_use
         self._deadline = Deadline(lease, reserve_s, closing_text=batch.options.closing_text)
         self._inbox = Inbox()
         self._contests = {p.id: Contest.open(p, batch, answers) for p in batch.problems}
@@ -203,7 +201,6 @@ class BatchController:
             return 0
         indexes, num_later = following(
             contest,
-            taken_share=self._taken_by_others() / self._engine.spec.max_num_seqs,
             time_left_s=self._until_voting_s,
             tpot_s=self._pace.tpot_s or 0.0,
         )

@@ -3,7 +3,6 @@
 import threading
 import time
 from datetime import UTC, datetime
-from functools import partial
 
 import structlog
 from structlog.contextvars import bound_contextvars
@@ -65,16 +64,6 @@ class BatchRunner:
     def _rows_in_use(self) -> int:
         """Branches that the engine holds beyond its rows wait for one."""
         return min(self.num_running_branches(), self._engine.spec.max_num_seqs)
-
-    def _taken_by_others(self, batch: ClaimedBatch) -> int:
-        """Branches that the engine holds for other jobs, for best efforts only beside one."""
-        with self._lock:
-            return sum(
-                other.num_running_branches
-                for other in self._running.values()
-                if other.batch.job_id != batch.job_id
-                and (other.batch.is_promised or not batch.is_promised)
-            )
 
     def num_running_batches(self) -> int:
         """Batches that are being solved."""
@@ -144,7 +133,6 @@ class BatchRunner:
             stopping=self._stopping,
             reserve_s=self._reserve_s,
             rows_in_use=self._rows_in_use,
-            taken_by_others=partial(self._taken_by_others, batch),
         )
         with self._lock:
             self._running[batch.id] = controller

@@ -21,9 +21,6 @@ from scheduler.core.gain import expected_gain
 from scheduler.core.plan import Plan
 from scheduler.core.successive import enough_lead, lead_of, tokens_to_follow
 
-MOST_TAKEN = 0.25
-"""A further branch is started while other jobs want no more than this share of the rows."""
-
 HOPELESS_QUANTILE = 0.02
 """A waiting branch is not started if only this share of all branches would end in time."""
 
@@ -143,7 +140,6 @@ def may_follow(
     profile: AnswerProfile,
     *,
     num_started: int,
-    taken_share: float,
     time_left_s: float,
     tpot_s: float,
 ) -> bool:
@@ -151,17 +147,11 @@ def may_follow(
 
     Args:
         num_started: Branches of the problem that ended, run or wait.
-        taken_share: Branches of other jobs on the engine, those that wait included, over its rows.
-            Best efforts count only beside a best effort, as they may not take votes from others.
         time_left_s: Until the vote must be taken.
         tpot_s: Seconds per token of a branch as observed.
     """
     needed = min(tokens_to_follow(profile), float(plan.max_tokens))
-    return (
-        num_started < plan.max_branches
-        and taken_share <= MOST_TAKEN
-        and needed * tpot_s <= time_left_s
-    )
+    return num_started < plan.max_branches and needed * tpot_s <= time_left_s
 
 
 def is_hopeless(profile: AnswerProfile, *, time_left_s: float, tpot_s: float) -> bool:

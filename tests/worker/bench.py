@@ -38,7 +38,6 @@ class Bench:
         self.lease: Lease | None = None
         self.stopping = threading.Event()
         self.rows_in_use = 1
-        self.taken_by_others = 0
         self.job_id = ""
         self._folder = folder
         with transaction(sessions) as session:
@@ -88,7 +87,6 @@ class Bench:
             stopping=self.stopping,
             reserve_s=reserve_s,
             rows_in_use=lambda: self.rows_in_use,
-            taken_by_others=lambda: self.taken_by_others,
         )
 
     def solve(self, *, reserve_s: float = 0.5, **plan_of: object) -> Outcome:

@@ -177,18 +177,6 @@ def test_branches_follow_one_another_while_the_vote_is_open(bench: Bench) -> Non
         assert most_at_once([one for one in kept if one.problem_id == problem.id]) <= 2
 
 
-@pytest.mark.parametrize(("taken", "expected"), [(2, 8), (3, 2)])
-def test_no_branch_follows_while_other_jobs_want_the_rows(
-    bench: Bench, taken: int, expected: int
-) -> None:
-    bench.job([[("7", 20)] * 8], rows=8)
-    bench.taken_by_others = taken
-    outcome = bench.solve(num_branches=2, max_tokens=2000, stop_gain=-1.0, max_branches=8)
-    assert outcome is Outcome.DONE
-    (problem,) = problems_of(bench.sessions, bench.job_id)
-    assert problem.num_branches_finished == expected
-
-
 def rescued(batch: ClaimedBatch, *votes: tuple[str, int]) -> ClaimedBatch:
     """The batch as if the last of eight branches that started at once had ended like this."""
     finished = tuple(

@@ -1,12 +1,7 @@
-"""Batches of several jobs on one engine: what the others hold of it."""
+"""Batches of several jobs on one engine."""
 
 import threading
 
-import pytest
-from sqlalchemy import update
-
-from db.models import Job
-from db.session import transaction
 from tests.factories import answer_profile
 from tests.worker.bench import OWNER, Bench
 from tests.worker.recorded import plan_batch, problems_of, store_job, wait_until
@@ -15,10 +10,7 @@ from worker.outcomes import Outcome
 from worker.runner import BatchRunner
 
 
-@pytest.mark.parametrize(("is_promised", "expected"), [(True, 1), (False, 4)])
-def test_branches_follow_beside_a_best_effort_but_not_beside_a_promise(
-    bench: Bench, is_promised: bool, expected: int
-) -> None:
+def test_branches_follow_beside_those_of_another_job(bench: Bench) -> None:
     bench.job([[("7", 2000)] * 4, [("7", 20)] * 4], num_problems=1, rows=8)
     assert bench.engine is not None
     runner = BatchRunner(
@@ -31,8 +23,6 @@ def test_branches_follow_beside_a_best_effort_but_not_beside_a_promise(
         reserve_s=0.5,
         stopping=bench.stopping,
     )
-    with transaction(bench.sessions) as session:
-        session.execute(update(Job).values(is_promised=is_promised))
     beside = plan_batch(bench.sessions, bench.job_id, "w1", 1, num_branches=4, max_tokens=4000)
     thread = threading.Thread(target=runner.run_batch, args=(beside,))
     thread.start()
@@ -44,4 +34,4 @@ def test_branches_follow_beside_a_best_effort_but_not_beside_a_promise(
     thread.join()
     assert outcome is Outcome.DONE
     (problem,) = problems_of(bench.sessions, job_id)
-    assert problem.num_branches_finished == expected
+    assert problem.num_branches_finished == 4

@@ -122,7 +122,6 @@ class Controllers:
             batch.plan,
             profile,
             num_started=problem.num_started,
-            taken_share=self._taken_by_others(batch) / engine.worker.spec.max_num_seqs,
             time_left_s=self._time_left_s(batch),
             tpot_s=engine.tpot_s(batch.plan.num_speculative_tokens),
         )
@@ -145,16 +144,6 @@ class Controllers:
             ]
             batch.count(branches=-len(following))
             engine.submit(following, self._clock.now_s)
-
-    def _taken_by_others(self, batch: LiveBatch) -> int:
-        """Branches of other jobs on the engine of a batch, of best efforts only beside one."""
-        if not batch.plan.is_successive:
-            return 0
-        return sum(
-            other.num_open_branches
-            for other in self._batches[batch.worker_name]
-            if other.job is not batch.job and (other.job.is_promised or not batch.job.is_promised)
-        )
 
     def _time_left_s(self, batch: LiveBatch) -> float:
         """Until the guard takes the votes there are."""

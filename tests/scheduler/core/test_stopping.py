@@ -126,7 +126,6 @@ def test_more_running_branches_decide_nothing_earlier(counts: list[int], num_run
 def follows(plan_of_it: Plan | None = None, **overrides: Any) -> bool:
     values: dict[str, Any] = {
         "num_started": 8,
-        "taken_share": 0.2,
         "time_left_s": 1000.0,
         "tpot_s": 0.01,
     }
@@ -134,13 +133,12 @@ def follows(plan_of_it: Plan | None = None, **overrides: Any) -> bool:
     return may_follow(plan_of_it or plan(max_branches=16), ANSWERS, **values)
 
 
-def test_a_branch_follows_while_there_are_more_time_and_rows_for_it() -> None:
+def test_a_branch_follows_while_there_is_time_for_it_and_the_plan_has_more() -> None:
     assert follows()
     assert not follows(num_started=16)
     needed_s = float(ANSWERS.length_quantile(0.9)) * 0.01
     assert follows(time_left_s=needed_s + 0.01)
     assert not follows(time_left_s=needed_s - 0.01)
-    assert not follows(taken_share=0.3)
     assert not follows(plan())
 
 

@@ -50,7 +50,6 @@ def replay(branches: list[Branch], plan: Plan, horizon: float) -> tuple[bool, fl
             plan,
             ANSWERS,
             num_started=number,
-            taken_share=0.0,
             time_left_s=horizon - rows[row],
             tpot_s=1.0,
         )

@@ -15,7 +15,7 @@ from scheduler.core.simulation.policy import Production
 from scheduler.core.simulation.simulator import simulate
 from scheduler.core.simulation.views import instant
 from scheduler.core.simulation.world import SimulatedJob, SimulatedWorker
-from scheduler.core.snapshot import JobView, Snapshot
+from scheduler.core.snapshot import Snapshot
 from scheduler.core.stopping import plurality
 from tests.scheduler.core import worlds
 
@@ -143,25 +143,17 @@ def test_a_decided_vote_frees_its_rows() -> None:
     assert outcome.jobs[0].problems[0].num_branches == 2
 
 
-@pytest.mark.parametrize(("is_promised", "ends_before"), [(True, [1, 1]), (False, [0, 1])])
-def test_branches_follow_those_that_ended_while_no_promise_wants_the_rows(
-    is_promised: bool, ends_before: list[int]
-) -> None:
-    class Each(Everything):
-        def admit(self, *given: object) -> Admitted:
-            new = given[1]
-            assert isinstance(new, JobView)
-            return replace(super().admit(), is_promised=is_promised or new.id != "other")
-
-    # The other job is cut while the second branch runs.
+def test_branches_follow_those_that_ended_beside_another_job() -> None:
     other = job("other", *[recorded(5000, 5000)] * 2, deadline_s=3.5)
-    waiting = job("waiting", recorded(100, 300, 250, 100))
+    short = job("short", recorded(100, 300, 250, 100))
     plan = Plan(2, 0, 9999, 1, stop_gain=-1.0, max_branches=4)
-    outcome = simulate([other, waiting], [worker(rows=8)], Each(plan), CONFIG, keeps_branches=True)
+    outcome = simulate(
+        [other, short], [worker(rows=8)], Everything(plan), CONFIG, keeps_branches=True
+    )
     branches = outcome.jobs[1].problems[0].branches
     ends_s = [branch.finished_s for branch in branches]
-    assert ends_s[0] < outcome.jobs[0].finish_s < ends_s[1]
-    assert [branch.queued_s for branch in branches[2:]] == [ends_s[i] for i in ends_before]
+    assert ends_s[0] < outcome.jobs[0].finish_s
+    assert [branch.queued_s for branch in branches[2:]] == ends_s[:2]
 
 
 def test_the_same_arguments_give_the_same_outcome() -> None:
