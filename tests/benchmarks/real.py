@@ -15,14 +15,15 @@ interval explains.
 2. Policies: the jobs of `load.py` (1 to 50 problems, deadlines of 1, 2, 4 or 8 times a median
 branch on the fully busy engine) at 40, 80 and 120% of its capacity as defined there, computed from
 the latency profile that the worker measured; memoryless arrivals. Each policy gets the same
-problems at the same moments. Production is asked over HTTP and may refuse. The two others admit
-everything: first come, first served with majority voting over 8 branches without drafts, and
-nearest deadline first under the fixed split that a simulation of these jobs likes best. Their jobs
-are stored as the API stores them; engines keep taking waiting branches by deadline under every
-policy. A miss or a refusal counts as wrong.
+problems at the same moments. Production is asked over HTTP; as the others refuse nobody, its
+clients ask for `best_effort`, and what cannot be promised is answered as far as that goes. The
+others are first come, first served with majority voting over 8 branches without drafts, and nearest
+deadline first under the fixed split that a simulation of these jobs likes best. Their jobs are
+stored as the API stores them; engines keep taking waiting branches by deadline under every policy.
+A miss counts as wrong.
 
 Falsified when: production answers significantly fewer problems right in time than one of the
-others, or attains less than 99% of the jobs that it admitted.
+others, or attains less than 99% of the jobs that it promised.
 
 How much of the machine other programs used is measured and part of the result: the engine needs one
 core and the service's other processes a part of the second.

@@ -27,7 +27,7 @@ from infra.supervisor import Supervisor
 from scheduler.config import SchedulerSettings
 from scheduler.core.config import SchedulerConfig
 from scheduler.core.decide import decide
-from scheduler.core.decisions import Admitted, Decisions, Rejected
+from scheduler.core.decisions import Admitted, Decisions
 from scheduler.core.plan import Forecast
 from scheduler.core.simulation.policy import Policy, Production
 from scheduler.core.snapshot import Snapshot
@@ -69,8 +69,8 @@ class Service:
         options: SetOptions,
         problems: Sequence[Problem],
         deadline_at: datetime,
-    ) -> str | None:
-        """Store a job as the API does, but admitted by this policy; None when it refuses."""
+    ) -> str:
+        """Store a job as the API does, but admitted by this policy, which refuses nobody."""
         now = datetime.now(UTC)
         num_chars = sum(len(problem["prompt"]) for problem in problems)
         with transaction(self.sessions) as session:
@@ -85,8 +85,7 @@ class Service:
                 now=now,
             )
             verdict = policy.admit(snapshot, view_of(job, snapshot), self.settings.scheduler)
-            if isinstance(verdict, Rejected):
-                return None
+            assert isinstance(verdict, Admitted)
             insert_job(session, job, promised(verdict, (deadline_at - now).total_seconds()))
             insert_problems(
                 session,
