@@ -28,6 +28,7 @@ from scheduler.core.fleet import alive_workers, fleets_by_model
 from scheduler.core.forecast import pessimistic
 from scheduler.core.line import line_of
 from scheduler.core.losses import NO_LOSS, losses
+from scheduler.core.outlook import packed
 from scheduler.core.packing import Bounds, place, place_on_rows
 from scheduler.core.snapshot import JobView, Snapshot
 from scheduler.core.upgrades import upgrade
@@ -146,7 +147,7 @@ def _admitted(bounds: Bounds, job: JobView) -> Weighed:
     """The verdict on a job that is taken, with its plan among all others."""
     upgrade(bounds)
     index = bounds.jobs.index(job)
-    chosen = bounds.item(index, line_of(bounds).wait(index))
+    chosen = packed(bounds, index, line_of(bounds).wait(index))
     wanted = job.min_accuracy
     is_below = wanted is not None and chosen.forecast.accuracy < wanted
     admitted = Admitted(

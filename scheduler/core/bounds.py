@@ -19,15 +19,17 @@ from scheduler.core.columns import jobs_table
 from scheduler.core.commitments import Commitments
 from scheduler.core.config import SchedulerConfig
 from scheduler.core.deadline_order import in_deadline_order
-from scheduler.core.fallback import fallback
 from scheduler.core.fleet import Fleet
 from scheduler.core.forecast import pessimistic
 from scheduler.core.latency import FloatArray
-from scheduler.core.menus import SHARES_OF_ROWS, entries
-from scheduler.core.overtaking import Wait
-from scheduler.core.packed import Packed
-from scheduler.core.plan import Forecast, Plan
-from scheduler.core.snapshot import NO_ARRIVALS, Arrivals, BatchView, JobView
+from scheduler.core.menus import entries, shares_of
+from scheduler.core.snapshot import (
+    ARRIVAL_WINDOW_S,
+    NO_ARRIVALS,
+    Arrivals,
+    BatchView,
+    JobView,
+)
 from scheduler.core.stopping import CUT_SHARE
 
 IntArray = NDArray[np.int64]
@@ -44,6 +46,7 @@ class Bounds:
 
     Attributes:
         chosen: Candidate in force, `LATE` when none fits.
+        others: Branches of other jobs, at most all rows.
         row_share: Seconds of the fleet over row-seconds of the job's class.
         cost_s: Seconds for which its expected work keeps the fleet's rows.
         must_start_s: Seconds before which the rows must be free; infinite for late jobs.
@@ -91,9 +94,8 @@ class Bounds:
         self.stretch = pessimistic(fleet, 1.0)
         self.menus = self.jobs.owner.menus(fleet.pooled, config)
         busy = table["wanted"].sum() + self.held.open_branches + extra_branches
-        others = np.minimum(busy - table["wanted"], self.rows)
-        shares = np.ceil(others * (SHARES_OF_ROWS / self.rows)).astype(np.int64)
-        self.classes, self.stored = self.menus.places.of(table, shares)
+        self.others = np.minimum(busy - table["wanted"], self.rows)
+        self.classes, self.stored = self.menus.places.of(table, shares_of(self.others, self.rows))
         self.row_share = table["num_pending"] / table["num_rounded"] / self.rows
         self.chosen = np.full(len(self.jobs), LATE)
         self.cost_s = np.zeros(len(self.jobs))
@@ -112,7 +114,7 @@ class Bounds:
     def options(self, index: int) -> Candidates:
         """The candidates of a job, with costs at its own number of problems."""
         options = self.menus.options[self.classes[index]]
-        scaled: Candidates = replace(options, row_seconds=options.row_seconds * self._scale(index))
+        scaled: Candidates = replace(options, row_seconds=options.row_seconds * self.scale(index))
         return scaled
 
     def before_s(self) -> FloatArray:
@@ -130,15 +132,6 @@ class Bounds:
         """Which of the job's options finish in time behind this much work."""
         limit_s = self.limit_s[index] - ahead_s * self.stretch
         return np.asarray(self.menus.options[self.classes[index]].needed_s <= limit_s)
-
-    def finish_s(self, last_s: FloatArray) -> FloatArray:
-        """P95 finish of each job under its chosen plan, infinite if it is late.
-
-        Args:
-            last_s: As in `Wait`, of each job.
-        """
-        finish_s = last_s * self.stretch + entries(self.menus.p95_s, self.classes, self.chosen)
-        return np.asarray(np.where(self.chosen == LATE, np.inf, np.minimum(finish_s, self.cut_s)))
 
     def slack_s(self) -> FloatArray:
         """Seconds of further work that each job can let pass before it; infinite if it is late."""
@@ -202,44 +195,13 @@ class Bounds:
         self.cost_s[jobs] = cost_s
         self._before_s = None
 
-    def item(self, index: int, wait: Wait | None = None, stays: Plan | None = None) -> Packed:
-        """The chosen plan of one job with its forecast.
+    def others_per_s(self, jobs: IntArray) -> FloatArray:
+        """Problems that come per second, without those of each of these jobs."""
+        is_recent = self.now_s - self.table["created_s"][jobs] < ARRIVAL_WINDOW_S
+        own = np.where(is_recent, self.table["num_problems"][jobs], 0)
+        arrivals = self.arrivals
+        return np.asarray(np.maximum(arrivals.problems_per_s - own / arrivals.over_s, 0.0))
 
-        Args:
-            wait: For rows, as its place in line tells; by default for the jobs before it only.
-            stays: The plan itself, when that is known already.
-        """
-        job, chosen = self.jobs[index], int(self.chosen[index])
-        wait = wait or Wait(self.ahead_s(index))
-        if chosen == LATE:
-            left_s = float(self.time_left_s[index])
-            late = fallback(
-                self.fleet.pooled, job, self.config, time_left_s=left_s, ahead_s=wait.ahead_s
-            )
-            return Packed(job, *late, is_in_time=False)
-        number = self.classes[index]
-        original, options = int(self.menus.order[number, chosen]), self.menus.options[number]
-        forecast = self.forecast(index, original, wait, float(self.cut_s[index]))
-        return Packed(job, stays or options.plan(original), forecast, is_in_time=True)
-
-    def forecast(self, index: int, option: int, wait: Wait, limit_s: float) -> Forecast:
-        """What one of a job's options promises.
-
-        Args:
-            option: Position in `options`.
-            wait: For rows.
-            limit_s: Seconds until the deadline cuts what still runs.
-        """
-        options: Candidates = self.menus.options[self.classes[index]]
-        return options.forecast(
-            option,
-            wait.last_s,
-            wait.last_s * self.stretch,
-            limit_s,
-            self._scale(index),
-            wait.spread_s,
-        )
-
-    def _scale(self, index: int) -> float:
+    def scale(self, index: int) -> float:
         """Problems of the job over those that its class is forecast with."""
         return float(self.row_share[index] * self.rows)

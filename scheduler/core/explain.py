@@ -22,6 +22,7 @@ from scheduler.core.explanation import Considered, Explanation, Fate
 from scheduler.core.fleet import alive_workers, fleets_by_model
 from scheduler.core.line import line_of
 from scheduler.core.losses import NO_LOSS, losses
+from scheduler.core.outlook import forecast_of, packed
 from scheduler.core.plan import Forecast, Plan
 from scheduler.core.planning import plan_jobs
 from scheduler.core.snapshot import Snapshot
@@ -80,7 +81,7 @@ def explain(
         candidates=tuple(
             _considered(
                 options.plan(i),
-                bounds.forecast(index, i, wait, limit_s if fits[i] else math.inf),
+                forecast_of(bounds, index, i, wait, limit_s if fits[i] else math.inf),
                 float(options.accuracy[i]),
                 float(options.needed_s[i] + ahead_p95_s),
                 Fate.TOO_WIDE
@@ -116,7 +117,7 @@ def explain_live(snapshot: Snapshot, job_id: str, config: SchedulerConfig) -> Ex
     if planned.bounds is None or item is None:
         return None
     index = planned.bounds.jobs.index(job)
-    chosen = planned.bounds.item(index, planned.line.wait(index))
+    chosen = packed(planned.bounds, index, planned.line.wait(index))
     return explain(
         planned.bounds,
         job_id,

@@ -232,6 +232,11 @@ class Menus:
         self.branch_cost = blank(self.branch_cost[:, None], 0.0, 1)[:, 0]
 
 
+def shares_of(branches: FloatArray, rows: int) -> IntArray:
+    """These branches in sixteenths of the rows, rounded up."""
+    return np.asarray(np.ceil(branches * (SHARES_OF_ROWS / rows)).astype(np.int64))
+
+
 def entries(table: NDArray[Number], classes: IntArray, candidates: IntArray) -> NDArray[Number]:
     """`table[classes, candidates]`, for which NumPy takes three times as long."""
     return np.asarray(table.reshape(-1).take(classes * table.shape[1] + candidates))

@@ -24,7 +24,7 @@ from scheduler.core.snapshot import Arrivals
 
 FOREVER_S = 1e9
 LEAST_REST = 1e-9
-"""Share of the rows that arrivals leave at least, so that a wait has an end."""
+"""Share of the rows that arrivals leave at least, to divide by."""
 
 
 class Wait(NamedTuple):

@@ -19,6 +19,7 @@ from scheduler.core.config import SchedulerConfig
 from scheduler.core.decisions import JobPlanned, PlanFailure, PlanReason
 from scheduler.core.fleet import Fleet
 from scheduler.core.line import Line, line_of
+from scheduler.core.outlook import finishes_s, packed
 from scheduler.core.packed import Packed
 from scheduler.core.packing import place_on_rows
 from scheduler.core.plan_codes import is_similar
@@ -81,7 +82,7 @@ class Planned:
         assert self.bounds is not None
         bounds, config = self.bounds, self.bounds.config
         predicted_s = bounds.table["predicted_s"] - bounds.now_s
-        off_s = np.abs(predicted_s - bounds.finish_s(self.line.before_s + self.line.passing_s))
+        off_s = np.abs(predicted_s - finishes_s(bounds, self.line.before_s + self.line.passing_s))
         allowed_s = np.maximum(config.refresh_s, RELATIVE_REFRESH * bounds.time_left_s)
         is_stale = (off_s > allowed_s) & (bounds.chosen != LATE)
         return [int(index) for index in np.flatnonzero(is_stale)[: config.max_refreshed]]
@@ -94,7 +95,7 @@ class Planned:
             try:
                 # A plan like the stored one counts as it, wave size included.
                 stays = None if reason else job.plan
-                item = self.bounds.item(index, self.line.wait(index), stays)
+                item = packed(self.bounds, index, self.line.wait(index), stays)
             except Exception as error:
                 self.failures.append(_failure(job, error))
                 return None

@@ -21,7 +21,6 @@ from scheduler.core.hulls import LEAST_COST
 from scheduler.core.latency import FloatArray
 from scheduler.core.menus import SHARES_OF_ROWS, entries
 from scheduler.core.moves import Movers, Moves, is_offered
-from scheduler.core.snapshot import ARRIVAL_WINDOW_S
 
 IntArray = NDArray[np.int64]
 
@@ -32,7 +31,8 @@ CROWDED = 1.2
 earns at best: a little more than all, as votes are decided early and jobs come in bursts."""
 STEEPNESS = 6
 """Power by which the worth of rows falls where arrivals want less. With 1.0 and 4 two branches did
-not pay at 30% load on GPQA, where the best fixed split has two. Both are chosen by hand."""
+not pay at 30% load on GPQA, where the best fixed split has two. Both were chosen by hand and hold
+against `tests/benchmarks/prices.py`."""
 MAX_POLISHED = 32
 """Jobs whose plan is chosen anew among all candidates after the greedy pass."""
 
@@ -97,7 +97,7 @@ def _worth(bounds: Bounds, jobs: IntArray, hulls: _Hulls) -> FloatArray:
     known of arrivals somebody may come all the same, and tokens cost: a row-second is at least
     worth what makes a whole branch cost `branch_price`.
     """
-    arrivals, table, menus = bounds.arrivals, bounds.table, bounds.menus
+    table, menus = bounds.table, bounds.menus
     # New classes come before any table is read.
     crowded = menus.classes(table["kind"][jobs], np.full(len(jobs), SHARES_OF_ROWS))
     classes = bounds.classes[jobs]
@@ -105,11 +105,9 @@ def _worth(bounds: Bounds, jobs: IntArray, hulls: _Hulls) -> FloatArray:
     dense = menus.densest[classes]
     dense_cost, dense_accuracy = menus.row_seconds[classes, dense], menus.accuracy[classes, dense]
     density = dense_accuracy / np.maximum(dense_cost, LEAST_COST)
-    is_recent = bounds.now_s - table["created_s"][jobs] < ARRIVAL_WINDOW_S
-    own = np.where(is_recent, table["num_problems"][jobs], 0)
-    others_per_s = np.maximum(arrivals.problems_per_s - own / arrivals.over_s, 0.0)
     # Of one branch of each problem. Idle engines are several times as fast as busy ones.
-    wanted = others_per_s * menus.branch_cost[crowded] / table["num_rounded"][jobs] / bounds.rows
+    each_s = menus.branch_cost[crowded] / table["num_rounded"][jobs]
+    wanted = bounds.others_per_s(jobs) * each_s / bounds.rows
     vertex, cost, accuracy = hulls
     as_much = (wanted / branch_cost)[:, None] * cost[:, 1:]
     share = np.minimum(as_much / CROWDED, 1.0) ** STEEPNESS

@@ -20,7 +20,7 @@ clients ask for `best_effort`, and what cannot be promised is answered as far as
 others are first come, first served with majority voting over 8 branches without drafts, and nearest
 deadline first under the fixed split that a simulation of these jobs likes best. Their jobs are
 stored as the API stores them; engines keep taking waiting branches by deadline under every policy.
-A miss counts as wrong.
+A miss or a refusal counts as wrong.
 
 Falsified when: production answers significantly fewer problems right in time than one of the
 others, or attains less than 99% of the jobs that it promised.

@@ -82,7 +82,11 @@ def draw_policies(summary: dict[str, Any], path: Path) -> None:
     figure, axes = plt.subplots(1, 3, figsize=(12.6, 4.2))
     panels = (
         ("accuracy", "right in time, % of problems", 100),
-        ("attainment_of_promised", "promised jobs that met their deadline, %", 100),
+        (
+            "attainment_of_promised",
+            "deadlines met, % of jobs (production: of promised)",
+            100,
+        ),
         ("tokens_per_right", "tokens per right answer", 1),
     )
     loads = list(summary)
@@ -107,6 +111,6 @@ def draw_policies(summary: dict[str, Any], path: Path) -> None:
     figure.legend(*axes[0].get_legend_handles_labels(), loc="lower center", ncols=3, fontsize=8)
     used = [row["cores_of_others"] for runs in summary.values() for row in runs.values()]
     words = measured(sum(used) / len(used))
-    figure.suptitle(f"{words}; a miss is wrong", fontsize=10)
+    figure.suptitle(f"{words}; a miss or a refusal is wrong", fontsize=10)
     figure.tight_layout(rect=(0, 0.06, 1, 1))
     figure.savefig(path, dpi=130)

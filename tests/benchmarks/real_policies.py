@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from api.client import SlacklineError
 from api.schemas.submission import SetOptions
 from infra.demo_engines import DEMO_MODEL_DIR
 from scheduler.core.config import SchedulerConfig
@@ -144,15 +145,18 @@ def run(
             deadline_at = started_at + timedelta(seconds=job.deadline_s)
             record["job"] = submit(service, policy, len(job.problems), deadline_at, seed, number)
             records.append(record)
-        wait_for(service.client, [r["job"] for r in records], 120.0)
+        wait_for(service.client, [r["job"] for r in records if r["job"]], 120.0)
         wait_idle(service)
     ended_s = time.time()
     for record in records:
         record["run_s"] = ended_s - started_s
         record["cores_of_others"] = others.cores(started_s, ended_s)
-        job_now = service.client.job(record["job"])
-        record["is_promised"] = job_now["promised"]
-        yield record | outcome(service.client, job_now)
+        record["is_admitted"] = record["job"] is not None
+        record["is_promised"] = False
+        if record["is_admitted"]:
+            job_now = service.client.job(record["job"])
+            record |= outcome(service.client, job_now) | {"is_promised": job_now["promised"]}
+        yield record
 
 
 def submit(
@@ -162,27 +166,36 @@ def submit(
     deadline_at: datetime,
     seed: int,
     number: int,
-) -> str:
-    """Submit to production over HTTP, as a best effort if need be, to others through the store."""
+) -> str | None:
+    """Submit to production over HTTP, as a best effort if need be, to others through the store.
+
+    Returns:
+        None when not even a best effort is taken, as it would slow promised jobs too much.
+    """
     problems = fresh_problems(100_000 * (seed + 1) + number, size)
     if not isinstance(policy, Production):
         options = SetOptions.model_validate(
             {"model": MODEL, "family": FAMILY, "temperature": TEMPERATURE}
         )
         return service.insert(policy, options, problems, deadline_at)
-    job = service.client.submit(
-        problems,
-        model=MODEL,
-        family=FAMILY,
-        deadline=deadline_at,
-        temperature=TEMPERATURE,
-        best_effort=True,
-    )
+    try:
+        job = service.client.submit(
+            problems,
+            model=MODEL,
+            family=FAMILY,
+            deadline=deadline_at,
+            temperature=TEMPERATURE,
+            best_effort=True,
+        )
+    except SlacklineError as refusal:
+        if refusal.code != "deadline_infeasible":
+            raise
+        return None
     return job["id"]
 
 
 def summarize_runs(records: Sequence[Record]) -> dict[str, Any]:
-    """Figures by load and policy; a miss counts as wrong."""
+    """Figures by load and policy; a miss or a refusal counts as wrong."""
     keys = dict.fromkeys((record["load"], record["policy"]) for record in records)
     summary: dict[str, Any] = {}
     for load, label in keys:
@@ -199,7 +212,7 @@ def gains(records: Sequence[Record]) -> dict[str, Any]:
     right: dict[tuple[float, str], list[int]] = {}
     for record in records:
         mine = right.setdefault((record["load"], record["policy"]), [])
-        mine.append(record["num_right"])
+        mine.append(record["num_right"] if record["is_admitted"] else 0)
     sizes = {
         load: sum(r["num_problems"] for r in records if (r["load"], r["policy"]) == (load, label))
         for load, label in right
@@ -216,12 +229,13 @@ def gains(records: Sequence[Record]) -> dict[str, Any]:
 
 def figures(records: Sequence[Record]) -> dict[str, Any]:
     """The figures of one run."""
-    promised = [record for record in records if record["is_promised"]]
+    admitted = [record for record in records if record["is_admitted"]]
+    promised = [record for record in admitted if record["is_promised"]]
     total = sum(record["num_problems"] for record in records)
-    right = sum(record["num_right"] for record in records)
-    tokens = sum(record["tokens"] for record in records)
-    voted = sum(record["num_voted"] for record in records)
-    shares = [r["num_right"] / r["num_problems"] for r in records]
+    right = sum(record["num_right"] for record in admitted)
+    tokens = sum(record["tokens"] for record in admitted)
+    voted = sum(record["num_voted"] for record in admitted)
+    shares = [r["num_right"] / r["num_problems"] if r["is_admitted"] else 0.0 for r in records]
     sizes = np.array([record["num_problems"] for record in records], float)
     spread = (np.array(shares) - right / total) * sizes
     return {
@@ -234,7 +248,7 @@ def figures(records: Sequence[Record]) -> dict[str, Any]:
         "attainment_of_promised": float(np.mean([r["met_deadline"] for r in promised] or [0.0])),
         "voted_in_time": voted / total,
         "accuracy_of_voted": right / max(voted, 1),
-        "degraded_problems": sum(record["num_degraded"] for record in records) / total,
+        "degraded_problems": sum(record["num_degraded"] for record in admitted) / total,
         "tokens_per_problem": tokens / total,
         "tokens_per_right": tokens / max(right, 1),
         "tokens_per_s": tokens / records[0]["run_s"],

@@ -43,10 +43,16 @@ def test_a_policy_without_a_promise_promises_the_deadline() -> None:
     assert (forecast.finish_p50_s, forecast.finish_p95_s) == (12.0, 12.0)
 
 
-def test_gains_are_points_of_all_problems() -> None:
-    def record(policy: str, right: int) -> dict[str, object]:
-        return {"load": 0.4, "policy": policy, "num_problems": 10, "num_right": right}
+def test_a_refused_job_counts_as_wrong() -> None:
+    def record(policy: str, right: int | None) -> dict[str, object]:
+        return {
+            "load": 0.4,
+            "policy": policy,
+            "num_problems": 10,
+            "is_admitted": right is not None,
+            "num_right": right,
+        }
 
-    records = [record("production", 9), record("production", 0)]
+    records = [record("production", 9), record("production", None)]
     records += [record("fifo", 5), record("fifo", 2)]
     assert gains(records)["0.4"]["over_fifo"][0] == pytest.approx(100 * (9 - 7) / 20)

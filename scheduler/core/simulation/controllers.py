@@ -44,7 +44,6 @@ class Controllers:
         self._on_problem_end = on_problem_end
         self._on_batch_end = on_batch_end
         self._engines = {worker.name: EngineModel(worker) for worker in workers}
-        self._batches: dict[str, set[LiveBatch]] = {worker.name: set() for worker in workers}
         self._batch_of: dict[LiveProblem, LiveBatch] = {}
         self._entries: dict[str, int] = {}
 
@@ -78,7 +77,6 @@ class Controllers:
         if not batch.num_open_problems:
             return
         batch.claim()
-        self._batches[batch.worker_name].add(batch)
         job, plan = batch.job.job, batch.plan
         priority = self._policy.priority(instant(job.arrival_s), instant(job.deadline_s))
         # Breadth first: every problem gets its first vote before any gets its second.
@@ -164,7 +162,6 @@ class Controllers:
         del self._batch_of[problem]
         batch.count(branches=num_open, problems=1)
         if not batch.num_open_problems:
-            self._batches[batch.worker_name].discard(batch)
             self._on_batch_end(batch)
         self._on_problem_end(batch.job)
 

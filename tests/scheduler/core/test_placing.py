@@ -10,6 +10,7 @@ from scheduler.core.candidates import WIDEST
 from scheduler.core.config import SchedulerConfig
 from scheduler.core.decide import decide
 from scheduler.core.fleet import Fleet
+from scheduler.core.outlook import packed
 from scheduler.core.placing import place
 from scheduler.core.settling import settle
 from scheduler.core.snapshot import JobView, Snapshot
@@ -99,7 +100,7 @@ def test_behind_other_work_no_job_is_saved_by_a_wide_plan() -> None:
     for deadline_s in np.arange(2.0, 12.0, 0.5).tolist():
         jobs = [job(deadline_s=deadline_s, num_pending=4)]
         bounds = place(Bounds(fleet, jobs, held, NOW, CONFIG))
-        now = bounds.item(0)
+        now = packed(bounds, 0)
         assert now.plan.num_branches <= (WIDEST if now.is_in_time else 1)
         found.append((now.is_in_time, bool(bounds.fits(0, bounds.ahead_s(0)).any())))
     assert (False, True) in found, "some wide plan would fit where no narrow one does"

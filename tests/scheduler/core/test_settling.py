@@ -13,6 +13,7 @@ from scheduler.core.config import SchedulerConfig
 from scheduler.core.decide import decide
 from scheduler.core.decisions import PlanReason
 from scheduler.core.fleet import Fleet
+from scheduler.core.outlook import packed
 from scheduler.core.placing import place
 from scheduler.core.plan import Plan
 from scheduler.core.settling import settle
@@ -168,7 +169,7 @@ def test_a_plan_is_chosen_by_all_that_it_counts_and_kept_by_its_p95() -> None:
         )
         upgrade(bounds)
         settle(bounds)
-        return bounds.item(0).plan
+        return packed(bounds, 0).plan
 
     assert plan_within(0.5 * (kept_s + needed_s), plan) == plan
     assert plan_within(0.9 * kept_s, plan) != plan
