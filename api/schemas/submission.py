@@ -79,8 +79,7 @@ class RunOptions(BranchOptionsIn):
     best_effort: bool = Field(
         False,
         description="Accept the job without a promise where it would be refused with"
-        " `deadline_infeasible`: it gets what promised jobs leave, those soon to come included,"
-        " and its deadline may cut"
+        " `deadline_infeasible`: it gets what promised jobs leave, and its deadline may cut"
         " problems off. Quotes are of promises whatever this says.",
     )
     weight: float = Field(

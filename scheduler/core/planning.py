@@ -23,7 +23,6 @@ from scheduler.core.outlook import finishes_s, packed
 from scheduler.core.packed import Packed
 from scheduler.core.packing import place_on_rows
 from scheduler.core.plan_codes import is_similar
-from scheduler.core.prices import pays
 from scheduler.core.settling import REASONS, settle
 from scheduler.core.snapshot import NO_ARRIVALS, Arrivals, BatchView, JobView
 from scheduler.core.upgrades import upgrade
@@ -48,15 +47,12 @@ class Planned:
         return line_of(self.bounds)
 
     def in_line(self) -> Iterator[Packed]:
-        """Jobs in the order in which they get rows, built as they are asked for.
-
-        Best efforts that do not pay for their rows wait until they do.
-        """
+        """Jobs in the order in which they get rows, built as they are asked for."""
         if self.bounds is None:
             return
         for index in self.line.order.tolist():
             item = self._item(index)
-            if item is not None and (item.job.is_promised or pays(self.bounds, index, item)):
+            if item is not None:
                 yield item
 
     def decisions(self) -> list[JobPlanned]:

@@ -1,7 +1,7 @@
 """Which prices of rows answer most problems right in time, over all recorded models and loads?
 
 The price of a row-second under load has four numbers that no formula gives: `row_price` and
-`branch_price` of the configuration, and `CROWDED` and `STEEPNESS` of `scheduler/core/prices.py`.
+`branch_price` of the configuration, and `CROWDED` and `STEEPNESS` of `scheduler/core/upgrades.py`.
 They were chosen by hand; this is the procedure that they must hold against: one at a time is
 changed, every pair of model and data set is run
 under every load of the simulated world of `load.py` (one half of the problems is learned from, jobs
@@ -30,7 +30,7 @@ from unittest.mock import patch
 
 import numpy as np
 
-from scheduler.core import prices
+from scheduler.core import upgrades
 from scheduler.core.config import SchedulerConfig
 from scheduler.core.latency import FloatArray
 from scheduler.core.simulation.simulator import simulate
@@ -103,7 +103,7 @@ def run(args: argparse.Namespace, change: str, pair: tuple[str, str]) -> dict[st
     with ExitStack() as stack:
         config = SchedulerConfig()
         if name.isupper():
-            stack.enter_context(patch.object(prices, name, float(value)))
+            stack.enter_context(patch.object(upgrades, name, float(value)))
         else:
             config = replace(config, **{name: float(value)})  # type: ignore[arg-type]
         for load in args.loads:

@@ -14,9 +14,9 @@ from scheduler.core.decide import decide
 from scheduler.core.decisions import Admitted, PlanReason, Rejected, RejectReason, Verdict
 from scheduler.core.fleet import Fleet
 from scheduler.core.packing import Bounds, place
-from scheduler.core.snapshot import ARRIVAL_WINDOW_S, Arrivals, JobView
+from scheduler.core.snapshot import JobView
 from scheduler.core.upgrades import upgrade
-from tests.scheduler.core.worlds import MODEL, NOW, job, snapshot, worker
+from tests.scheduler.core.worlds import NOW, job, snapshot, worker
 
 CONFIG = SchedulerConfig()
 
@@ -44,27 +44,6 @@ def test_a_job_that_can_be_promised_is_promised_whatever_was_asked() -> None:
 def test_without_workers_there_is_no_effort_to_make() -> None:
     result = admit(snapshot(workers=()), job(), CONFIG, best_effort=True)
     assert result == Rejected(RejectReason.NO_CAPACITY, None)
-
-
-@pytest.mark.parametrize(
-    ("share", "is_run"),
-    [
-        pytest.param(0.0, True, id="nobody comes"),
-        pytest.param(0.5, True, id="rows stay free"),
-        pytest.param(2.0, False, id="all rows are wanted"),
-    ],
-)
-def test_a_best_effort_pays_for_rows_that_jobs_to_come_will_want(
-    share: float, is_run: bool
-) -> None:
-    short = replace(effort(deadline_s=2.0, num_pending=30), created_at=NOW - timedelta(hours=1))
-    bounds = place(Bounds(Fleet.of([worker()]), [short], [], NOW, CONFIG))
-    number = int(bounds.classes[0])
-    each_s = bounds.menus.branch_cost[number] / bounds.table["num_rounded"][0]
-    coming = round(share * ARRIVAL_WINDOW_S * bounds.rows / each_s)
-    arrivals = Arrivals(ARRIVAL_WINDOW_S, ((60.0, coming),))
-    world = replace(snapshot((short,)), arrivals=((MODEL, arrivals),))
-    assert bool(decide(world, CONFIG).new_batches) == is_run
 
 
 def test_best_efforts_do_not_keep_others_out() -> None:
