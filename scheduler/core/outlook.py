@@ -74,8 +74,8 @@ def forecast_of(bounds: Bounds, index: int, option: int, wait: Wait, limit_s: fl
     same = later.find(plan)
     if same is None:
         return now
-    finishes_s = waits_s[0] + float(later.p50_s[same]), waits_s[1] + float(later.p95_s[same])
-    p50_s, p95_s = (min(finish_s, limit_s) for finish_s in finishes_s)
+    p50_s = min(waits_s[0] + float(later.p50_s[same]), limit_s)
+    p95_s = min(waits_s[1] + float(later.p95_s[same]), limit_s)
     return replace(now, finish_p50_s=p50_s, finish_p95_s=p95_s)
 
 
