@@ -69,23 +69,33 @@ def recorded_pairs(path: Path) -> dict[tuple[str, str], list[RecordedProblem]]:
 
 
 def read_serving(path: Path) -> list[ServingRow]:
-    """Rows of `gpu_serving_latency.csv`, gzip or not."""
+    """Rows of `gpu_serving_latency.csv`, gzip or not.
+
+    Raises:
+        ValueError: A row lacks a column, or has no number where one belongs.
+    """
     with _open_csv(path) as lines:
-        return [
-            ServingRow(
-                backend=row["backend"],
-                model=row["model_path"],
-                system=row["system"],
-                precision=row["precision"],
-                tensor_parallel=int(row["tp_size"]),
-                isl=float(row["isl"]),
-                osl=float(row["osl"]),
-                batch_size=float(row["batch_size"]),
-                ttft_s=float(row["silicon_ttft_ms"]) / 1e3,
-                tpot_s=float(row["silicon_tpot_ms"]) / 1e3,
-            )
-            for row in csv.DictReader(lines)
-        ]
+        rows = csv.DictReader(lines)
+        try:
+            return [_serving_row(row) for row in rows]
+        except (KeyError, TypeError, ValueError) as error:
+            number = rows.line_num
+            raise ValueError(f"{path} line {number} is no serving latency: {error!r}") from error
+
+
+def _serving_row(row: dict[str, str]) -> ServingRow:
+    return ServingRow(
+        backend=row["backend"],
+        model=row["model_path"],
+        system=row["system"],
+        precision=row["precision"],
+        tensor_parallel=int(row["tp_size"]),
+        isl=float(row["isl"]),
+        osl=float(row["osl"]),
+        batch_size=float(row["batch_size"]),
+        ttft_s=float(row["silicon_ttft_ms"]) / 1e3,
+        tpot_s=float(row["silicon_tpot_ms"]) / 1e3,
+    )
 
 
 def measurement_of(row: ServingRow) -> StepMeasurement:

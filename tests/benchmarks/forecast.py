@@ -110,7 +110,11 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def measure(args: argparse.Namespace) -> Iterator[Record]:
-    """Yields one record per admitted job."""
+    """Yields one record per admitted job.
+
+    Raises:
+        ValueError: No pair that is asked for has enough problems.
+    """
     pairs = [
         Pair(model, dataset, problems)
         for (model, dataset), problems in sorted(recorded_pairs(args.recordings).items())
@@ -126,10 +130,19 @@ def measure(args: argparse.Namespace) -> Iterator[Record]:
         num_engines=args.engines,
         num_jobs=args.jobs,
     )
-    for pair in pairs:
-        is_asked = args.model in (None, pair.model) and args.dataset in (None, pair.dataset)
-        if not is_asked or len(pair.problems) < ENOUGH_PROBLEMS:
-            continue
+    judged_pairs = [
+        pair
+        for pair in pairs
+        if args.model in (None, pair.model)
+        and args.dataset in (None, pair.dataset)
+        and len(pair.problems) >= ENOUGH_PROBLEMS
+    ]
+    if not judged_pairs:
+        raise ValueError(
+            f"{args.recordings} has no such model and data set with {ENOUGH_PROBLEMS} problems or"
+            " more; half of fewer says little"
+        )
+    for pair in judged_pairs:
         others = [profile for profile in profiles if profile.model != pair.model]
         for regime in ("learned", "warm"):
             for run in range(args.runs):
