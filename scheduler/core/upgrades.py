@@ -29,10 +29,12 @@ ROUNDING = 1e-9
 CROWDED = 1.2
 """Rows that arrivals want, over all rows, from which on a row is worth `row_price` times what it
 earns at best: a little more than all, as votes are decided early and jobs come in bursts."""
-STEEPNESS = 6
-"""Power by which the worth of rows falls where arrivals want less. With 1.0 and 4 two branches did
-not pay at 30% load on GPQA, where the best fixed split has two. Both were chosen by hand and hold
-against `tests/benchmarks/prices.py`."""
+STEEPNESS = 12
+"""Power by which the worth of rows falls where arrivals want less: they find free ones then."""
+SLOWING = 0.05
+"""Share of what it earns at best that a row-second takes from others by slowing their steps, where
+those who come fill all rows with a branch for each problem. All three numbers hold against changes
+in `tests/benchmarks/prices.py`."""
 MAX_POLISHED = 32
 """Jobs whose plan is chosen anew among all candidates after the greedy pass."""
 
@@ -92,8 +94,10 @@ def _worth(bounds: Bounds, jobs: IntArray, hulls: _Hulls) -> FloatArray:
     """No better plan for a job than what pays for its row-seconds, given what arrives later.
 
     Rows that are free now will be wanted by jobs to come, and busy rows slow each other. So a
-    row-second is priced as a share of what the job's densest plan earns with it: by the part of all
-    rows, all of them busy, that arrivals would fill if they took the same plan. Where nothing is
+    row-second is priced as a share of what the job's densest plan earns with it. One part is for
+    those who would find no row, and rises steeply with the part of all rows, all of them busy, that
+    arrivals would fill if they took the same plan. The other is for those whose branches run at the
+    same time and are slowed: as many as arrive, whatever this job does. Where nothing is
     known of arrivals somebody may come all the same, and tokens cost: a row-second is at least
     worth what makes a whole branch cost `branch_price`.
     """
@@ -110,7 +114,9 @@ def _worth(bounds: Bounds, jobs: IntArray, hulls: _Hulls) -> FloatArray:
     wanted = bounds.others_per_s(jobs) * each_s / bounds.rows
     vertex, cost, accuracy = hulls
     as_much = (wanted / branch_cost)[:, None] * cost[:, 1:]
-    share = np.minimum(as_much / CROWDED, 1.0) ** STEEPNESS
+    crowding = np.minimum(as_much / CROWDED, 1.0) ** STEEPNESS
+    slowing = SLOWING * np.minimum(wanted, 1.0)[:, None]
+    share = np.minimum(crowding + slowing, 1.0)
     price = bounds.config.row_price * density[:, None] * share
     least = bounds.config.branch_price / branch_cost
     added = np.maximum(np.diff(cost, axis=1), LEAST_COST)
