@@ -100,7 +100,7 @@ def forecast_plans(
         num_problems: One job or several, as the prompts and other branches: (...).
         widths: Successive ones last.
     """
-    table = occupancy_of(fleet.answers, widths)
+    table = occupancy_of(fleet.answers, widths, float(caps[-1]))
     at_cap = capped(fleet.answers, widths, tuple(caps.tolist()))
     number, prompt, others = (
         np.asarray(value, dtype=np.float64)[..., None, None]

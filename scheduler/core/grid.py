@@ -13,6 +13,7 @@ from scheduler.core.forecast import ForecastGrid, forecast_plans
 from scheduler.core.occupancy import occupancy_of
 from scheduler.core.plan import Width
 from scheduler.core.snapshot import JobView
+from scheduler.core.successive import whole_tokens
 from scheduler.core.votes import MAX_BRANCHES
 
 NUM_CAPS = 20
@@ -21,12 +22,14 @@ time is half a step at most, and candidates cost time."""
 CAP_QUANTILES = (0.003, 0.999)
 """The shortest and the longest cap, as shares of branches that finish. Cutting many branches lets
 more of them run, of which the shortest finish."""
-WHOLE_QUANTILE = 0.99
-"""Successive branches are offered where so many of all branches end within the bound on tokens."""
+RETRY = (1, 2)
+"""Branches at once, and in all, that every job is offered: two votes settle no more than one, so a
+second branch follows only where the first gave no answer."""
 FEW = 4.0
-"""They are offered where a problem takes no more than so many mean branches, or votes leave at most
-`ERRORS_LEFT`. Where votes stay open and settle little (multiple choice), branches side by side, of
-which the first to end are right more often, were as accurate for fewer tokens."""
+"""More that follow one another are offered where the bound on tokens cuts hardly any, and a problem
+takes no more than so many mean branches or votes leave at most `ERRORS_LEFT`. Where votes stay open
+and settle little (multiple choice), branches side by side, of which the first to end are right more
+often, were as accurate for fewer tokens."""
 ERRORS_LEFT = 0.5
 """Share of the errors of one branch; on recordings of multiple choice 0.77 to 0.96 are left, else
 0.33 to 0.69, of the demo model 0.39."""
@@ -50,8 +53,7 @@ class Grid(NamedTuple):
         """The grid of a job."""
         informed = fleet.informed(job.answers)
         caps, bound = _caps_of(informed.answers), token_bound(fleet, job)
-        # The forecast of successive branches knows no caps.
-        is_whole = bound >= _whole_tokens(informed.answers)
+        is_whole = bound >= whole_tokens(informed.answers)
         in_turn = is_whole and _settles(informed.answers, config)
         widths = _widths_of(config, job.max_branches, in_turn)
         if bound < caps[-1]:
@@ -83,12 +85,6 @@ def token_bound(fleet: Fleet, job: JobView) -> float:
 
 
 @lru_cache(maxsize=256)
-def _whole_tokens(answers: AnswerProfile) -> float:
-    """Bound on tokens that cuts hardly any branch."""
-    return float(answers.length_quantile(WHOLE_QUANTILE))
-
-
-@lru_cache(maxsize=256)
 def _settles(answers: AnswerProfile, config: SchedulerConfig) -> bool:
     """Whether branches that follow one another settle most problems, or soon."""
     most = max((most for _, most in config.successive_grid), default=0)
@@ -105,10 +101,10 @@ def _widths_of(config: SchedulerConfig, max_branches: int, in_turn: bool) -> tup
     """Widths of at most so many branches.
 
     Args:
-        in_turn: Whether with successive ones.
+        in_turn: Whether with all successive ones.
     """
     at_once = [number for number in config.branch_grid if number <= max_branches] or [1]
-    offered = config.successive_grid if in_turn else ()
+    offered = (RETRY, *(config.successive_grid if in_turn else ()))
     pairs = dict.fromkeys((rows, min(most, max_branches, MAX_BRANCHES)) for rows, most in offered)
     return (
         *(Width(number, config.stop_gain) for number in at_once),

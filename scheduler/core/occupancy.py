@@ -13,6 +13,7 @@ come in only with an engine. Widths of successive branches are sampled instead (
 horizons that are `Width.rounds` times as long.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -24,7 +25,7 @@ from scheduler.core.curves import SHARE_GRID, interpolate_share
 from scheduler.core.early_stops import Stops, stops_of
 from scheduler.core.latency import FloatArray
 from scheduler.core.plan import Width
-from scheduler.core.successive import Course, course_of
+from scheduler.core.successive import Course, course_of, cut_tokens
 from scheduler.core.votes import binomial
 
 GRID_POINTS = 96
@@ -107,9 +108,20 @@ class Capped:
     duration: FloatArray
 
 
+def occupancy_of(
+    profile: AnswerProfile, widths: tuple[Width, ...], bound: float = math.inf
+) -> Occupancy:
+    """Tabulate a profile for these widths, successive ones last.
+
+    Args:
+        bound: Most tokens of a branch; those that start all at once are cut by their caps only.
+    """
+    is_successive = bool(widths) and widths[-1].is_successive
+    return _tabulate(profile, widths, cut_tokens(profile, bound) if is_successive else math.inf)
+
+
 @lru_cache(maxsize=256)
-def occupancy_of(profile: AnswerProfile, widths: tuple[Width, ...]) -> Occupancy:
-    """Tabulate a profile for these widths, successive ones last."""
+def _tabulate(profile: AnswerProfile, widths: tuple[Width, ...], cut: float) -> Occupancy:
     tokens = _token_grid(profile)
     at_once = [width for width in widths if not width.is_successive]
     parts = [_at_once(profile, at_once, tokens)] if at_once else []
@@ -118,8 +130,8 @@ def occupancy_of(profile: AnswerProfile, widths: tuple[Width, ...]) -> Occupancy
     context = float(np.trapezoid(tokens * running, tokens) / np.trapezoid(running, tokens))
     for width in widths[len(at_once) :]:
         horizons = width.rounds * tokens
-        course = course_of(profile, width, tuple(horizons.tolist()))
-        answered = profile.answered_grid((width.num_branches,), horizons)[0]
+        course = course_of(profile, width, tuple(horizons.tolist()), cut)
+        answered = profile.answered_grid((width.num_branches,), np.minimum(horizons, cut))[0]
         parts.append(_in_turn(course, answered, np.minimum(context, horizons), horizons))
     tables = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     variance, work = tables["work_variance"][0, -1], tables["work"][0, -1]
@@ -186,7 +198,7 @@ def _in_turn(
 @lru_cache(maxsize=256)
 def capped(profile: AnswerProfile, widths: tuple[Width, ...], caps: tuple[float, ...]) -> Capped:
     """Interpolate the tables of a profile at these caps; jobs of one model share them."""
-    table = occupancy_of(profile, widths)
+    table = occupancy_of(profile, widths, caps[-1])
     tokens = table.tokens
     left = np.clip(np.searchsorted(tokens, caps, side="right") - 1, 0, len(tokens) - 2)
     part = np.clip((np.asarray(caps) - tokens[left]) / (tokens[left + 1] - tokens[left]), 0.0, 1.0)

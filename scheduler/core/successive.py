@@ -11,11 +11,14 @@ What that costs is sampled too. Every sampled problem gets lengths for its branc
 The problem ends at a *horizon* at the latest, the tokens that a row can decode in all until the
 deadline. A horizon means to a successive plan what a cap means to one that starts all at once.
 
+A branch that would be longer than the model or the client allows is cut and gives no answer.
+
 The share of sampled answers that are right is scaled to the exact one of all branches: both have
-the same sampled problems, so that most of the chance in the sample cancels. Limits: no cap cuts a
-branch, and what a branch that the horizon leaves no time for would have cost is counted.
+the same sampled problems, so that most of the chance in the sample cancels. Limit: what a branch
+that the horizon leaves no time for would have cost is counted.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -30,6 +33,10 @@ from scheduler.core.sampled_votes import TINY, sampled_problems, tally
 
 FOLLOWING_QUANTILE = 0.9
 """A further branch is started if this share of all branches would end in the time left."""
+WHOLE_QUANTILE = 0.99
+"""Where so many of all branches end within the bound on tokens, they count as uncut."""
+CUT_STEP = 1.05
+"""Bounds on tokens are rounded down to powers of this, as each has tables of its own."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -71,6 +78,19 @@ def tokens_to_follow(profile: AnswerProfile) -> float:
 
 
 @lru_cache(maxsize=256)
+def whole_tokens(profile: AnswerProfile) -> float:
+    """Bound on tokens that cuts hardly any branch."""
+    return float(profile.length_quantile(WHOLE_QUANTILE))
+
+
+def cut_tokens(profile: AnswerProfile, bound: float) -> float:
+    """Tokens at which branches are cut under this bound, rounded; infinite if hardly any is."""
+    if bound >= whole_tokens(profile):
+        return math.inf
+    return float(CUT_STEP ** math.floor(math.log(max(bound, 1.0)) / math.log(CUT_STEP)))
+
+
+@lru_cache(maxsize=256)
 def enough_lead(profile: AnswerProfile, stop_gain: float, max_branches: int) -> tuple[int, ...]:
     """The lead that is enough after so many votes, from 0 votes to `max_branches`."""
     problems = sampled_problems(profile)
@@ -95,18 +115,22 @@ def enough_lead(profile: AnswerProfile, stop_gain: float, max_branches: int) -> 
 
 
 @lru_cache(maxsize=256)
-def course_of(profile: AnswerProfile, width: Width, horizons: tuple[float, ...]) -> Course:
+def course_of(
+    profile: AnswerProfile, width: Width, horizons: tuple[float, ...], cut: float = math.inf
+) -> Course:
     """Tabulate what becomes of problems under a successive width.
 
     Args:
         horizons: Ascending from 0.
+        cut: Tokens at which a branch that did not end is cut.
     """
     rows, most = width.num_branches, width.max_branches
     problems, number = sampled_problems(profile), np.arange(most)
     grid, weight = np.asarray(horizons), problems.weight
-    is_answered = problems.is_answered[:, :most]
+    tokens = np.minimum(problems.tokens[:, :most], cut)
+    is_answered = problems.is_answered[:, :most] & (problems.tokens[:, :most] <= cut)
     classes = np.where(is_answered, problems.classes[:, :most], -1).astype(np.int16)
-    ends, order = _ends(problems.tokens[:, :most], rows)
+    ends, order = _ends(tokens, rows)
     votes = tally(np.take_along_axis(classes, order, axis=1))
     num_votes = np.take_along_axis(is_answered, order, axis=1).cumsum(axis=1)
     enough = np.array(enough_lead(profile, width.stop_gain, most))[num_votes]
@@ -115,8 +139,9 @@ def course_of(profile: AnswerProfile, width: Width, horizons: tuple[float, ...])
     last = is_last.argmax(axis=1)[:, None]  # the branch after which a problem ends
     stop = np.take_along_axis(ends, last, axis=1)
     # Of those that follow only what there was time for counts.
-    lengths = np.take_along_axis(problems.tokens[:, :most], order, axis=1)
-    spare = np.where(order < rows, 0.0, np.maximum(tokens_to_follow(profile) - lengths, 0.0))
+    lengths = np.take_along_axis(tokens, order, axis=1)
+    needed = min(tokens_to_follow(profile), cut)
+    spare = np.where(order < rows, 0.0, np.maximum(needed - lengths, 0.0))
     counted = np.maximum.accumulate(ends + spare, axis=1)
 
     def steps(at: FloatArray, by: FloatArray) -> FloatArray:
@@ -130,7 +155,7 @@ def course_of(profile: AnswerProfile, width: Width, horizons: tuple[float, ...])
         return grid * steps(at, by) - steps(at, by * at)
 
     gained = np.diff(votes.is_right.astype(np.float64), axis=1) * (number <= last)
-    exact = float(profile.accuracy_grid((most,), np.array([np.inf]))[0, 0])
+    exact = float(profile.accuracy_grid((most,), np.array([cut]))[0, 0])
     sampled = float(weight @ tally(classes).is_right[:, -1])
     accuracy = steps(counted, gained * weight[:, None]) * exact / max(sampled, TINY)
     # Rows whose branch ends after the last one has begun stay free.
