@@ -1,5 +1,6 @@
 """Successive branches: the lead that is enough, and the course of problems against a replay."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +10,13 @@ from hypothesis import strategies as st
 
 from scheduler.core.plan import Plan, Width
 from scheduler.core.stopping import may_follow, plurality, should_stop
-from scheduler.core.successive import course_of, enough_lead, lead_of
+from scheduler.core.successive import (
+    course_of,
+    cut_tokens,
+    enough_lead,
+    lead_of,
+    whole_tokens,
+)
 from tests.scheduler.core.drawn import Branch, sample_problems
 from tests.scheduler.core.worlds import answers
 
@@ -39,6 +46,15 @@ def test_a_cheaper_branch_asks_for_a_longer_lead() -> None:
     assert leads == sorted(leads, reverse=True)
     assert enough_lead(ANSWERS, 0.5, 16)[1] <= 1
     assert enough_lead(ANSWERS, 0.001, 16)[1] > 1
+
+
+def test_branches_are_cut_where_a_bound_is_shorter_than_they_are() -> None:
+    assert cut_tokens(ANSWERS, whole_tokens(ANSWERS)) == math.inf
+    assert 950 < cut_tokens(ANSWERS, 1000.0) <= 1000
+    uncut, cut = (course_of(ANSWERS, Width(1, 0.008, 2), HORIZONS, c) for c in (math.inf, 800.0))
+    once = ANSWERS.accuracy_grid((1,), np.array([800.0, np.inf]))[0]
+    assert once[0] < cut.accuracy[-1] < uncut.accuracy[-1]
+    assert uncut.accuracy[-1] == pytest.approx(once[1], abs=0.05)
 
 
 def replay(branches: list[Branch], plan: Plan, horizon: float) -> tuple[bool, float, float]:
@@ -79,11 +95,21 @@ def replay(branches: list[Branch], plan: Plan, horizon: float) -> tuple[bool, fl
     return leader == 0, work, end
 
 
-@pytest.mark.parametrize("width", [Width(1, 0.01, 8), Width(2, 0.01, 8), Width(3, 0.03, 12)])
-def test_the_course_agrees_with_a_replay(width: Width) -> None:
-    course = course_of(ANSWERS, width, HORIZONS)
-    plan = Plan(width.num_branches, 0, 20_000, 1, width.stop_gain, width.max_branches)
-    drawn = sample_problems(ANSWERS, 1500, width.max_branches, 1e9, np.random.default_rng(3))
+@pytest.mark.parametrize(
+    ("width", "cut"),
+    [
+        (Width(1, 0.01, 8), 1e9),
+        (Width(2, 0.01, 8), 1e9),
+        (Width(3, 0.03, 12), 1e9),
+        (Width(1, 0.008, 2), 800.0),
+        (Width(2, 0.01, 8), 800.0),
+    ],
+)
+def test_the_course_agrees_with_a_replay(width: Width, cut: float) -> None:
+    course = course_of(ANSWERS, width, HORIZONS, cut)
+    tokens = int(min(cut, 20_000))
+    plan = Plan(width.num_branches, 0, tokens, 1, width.stop_gain, width.max_branches)
+    drawn = sample_problems(ANSWERS, 1500, width.max_branches, cut, np.random.default_rng(3))
     problems = [drawn[i : i + width.max_branches] for i in range(0, len(drawn), width.max_branches)]
     for place, horizon in enumerate(HORIZONS):
         replayed = np.array([replay(branches, plan, horizon) for branches in problems])
