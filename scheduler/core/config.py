@@ -10,7 +10,8 @@ class SchedulerConfig:
 
     Attributes:
         branch_grid: Candidate values of `num_branches`.
-        successive_grid: Candidates of branches at once and in all that follow one another.
+        successive_grid: Candidates of branches at once and in all that follow one another while a
+            vote is open; a second branch where the first gave no answer is offered besides.
         worker_timeout_s: A worker silent this long is gone (heartbeats come every second).
         resend_after_s: A sent but unclaimed batch is sent again after this long.
         reserve_s: Kept free before a deadline for voting, grading and committing.
