@@ -22,8 +22,8 @@ class SchedulerConfig:
             to 64. A batch lasts as long as its slowest branch, so few of them leave rows idle.
         min_answered: Share of problems that get at least one vote under a plan that is promised.
         row_price: What a row-second is worth to problems that arrive later, as a multiple of what
-            it earns at best, if arrivals want all rows; next to nothing when they leave rows free.
-            An upgrade must earn more.
+            it earns at best, if arrivals want all rows; little when they leave rows free. An
+            upgrade must earn more.
         branch_price: What the row-seconds of a whole branch must be worth at least, also on idle
             engines: a rise of the probability that an answer is right. Three times as much saved
             few tokens more and cost a lone job with time a point.

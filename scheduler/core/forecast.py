@@ -115,7 +115,8 @@ def forecast_plans(
     queued = wanted > rows
     throughput = np.where(queued, np.maximum(number * work / rows - age, 0.0), 0.0)
     in_turn = np.array([[width.is_successive] for width in widths])
-    unseen = np.where(in_turn, UNSEEN / max(fleet.answers.num_problems_seen, 1), 0.0)
+    may_stay_open = np.array([[width.may_stay_open] for width in widths])
+    unseen = np.where(may_stay_open, UNSEEN / max(fleet.answers.num_problems_seen, 1), 0.0)
     drain50, drain95 = (
         _drain_tokens(
             table, at_cap, caps, quantile, number, open_problems, queued, throughput, unseen

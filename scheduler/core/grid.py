@@ -11,7 +11,7 @@ from scheduler.core.config import SchedulerConfig
 from scheduler.core.fleet import Fleet
 from scheduler.core.forecast import ForecastGrid, forecast_plans
 from scheduler.core.occupancy import occupancy_of
-from scheduler.core.plan import Width
+from scheduler.core.plan import MOST_FOR_ONE_VOTE, Width
 from scheduler.core.snapshot import JobView
 from scheduler.core.successive import whole_tokens
 from scheduler.core.votes import MAX_BRANCHES
@@ -22,9 +22,9 @@ time is half a step at most, and candidates cost time."""
 CAP_QUANTILES = (0.003, 0.999)
 """The shortest and the longest cap, as shares of branches that finish. Cutting many branches lets
 more of them run, of which the shortest finish."""
-RETRY = (1, 2)
-"""Branches at once, and in all, that every job is offered: two votes settle no more than one, so a
-second branch follows only where the first gave no answer."""
+RETRY = (1, MOST_FOR_ONE_VOTE)
+"""Branches at once, and in all, that every job is offered if one branch is: a second one follows
+only where the first gave no answer."""
 FEW = 4.0
 """More that follow one another are offered where the bound on tokens cuts hardly any, and a problem
 takes no more than so many mean branches or votes leave at most `ERRORS_LEFT`. Where votes stay open
@@ -108,7 +108,11 @@ def _widths_of(config: SchedulerConfig, max_branches: int, in_turn: bool) -> tup
     pairs = dict.fromkeys((rows, min(most, max_branches, MAX_BRANCHES)) for rows, most in offered)
     return (
         *(Width(number, config.stop_gain) for number in at_once),
-        *(Width(rows, config.branch_gain, most) for rows, most in pairs if rows < most),
+        *(
+            Width(rows, config.branch_gain, most)
+            for rows, most in pairs
+            if at_once[0] <= rows < most
+        ),
     )
 
 

@@ -123,10 +123,10 @@ def occupancy_of(
 @lru_cache(maxsize=256)
 def _tabulate(profile: AnswerProfile, widths: tuple[Width, ...], cut: float) -> Occupancy:
     tokens = _token_grid(profile)
-    at_once = [width for width in widths if not width.is_successive]
-    parts = [_at_once(profile, at_once, tokens)] if at_once else []
+    at_once = tuple(width for width in widths if not width.is_successive)
+    parts = [_at_once(profile, at_once)] if at_once else []
     # What a branch has decoded at a random moment, wherever in line it stands.
-    running = 1.0 - profile.finished_share(tokens)
+    running = (1.0 - profile.finished_share(tokens)) * (tokens <= cut)
     context = float(np.trapezoid(tokens * running, tokens) / np.trapezoid(running, tokens))
     for width in widths[len(at_once) :]:
         horizons = width.rounds * tokens
@@ -140,10 +140,10 @@ def _tabulate(profile: AnswerProfile, widths: tuple[Width, ...], cut: float) -> 
     )
 
 
-def _at_once(
-    profile: AnswerProfile, widths: Sequence[Width], tokens: FloatArray
-) -> dict[str, FloatArray]:
-    """Tables of widths whose branches all start at once."""
+@lru_cache(maxsize=256)
+def _at_once(profile: AnswerProfile, widths: tuple[Width, ...]) -> dict[str, FloatArray]:
+    """Tables of widths whose branches all start at once, whatever cuts those of others."""
+    tokens = _token_grid(profile)
     branches = tuple(width.num_branches for width in widths)
     stops = [stops_of(profile, width.num_branches, width.stop_gain) for width in widths]
     ended = profile.finished_share_by_type(tokens)  # (difficulties, scales, tokens)

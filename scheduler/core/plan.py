@@ -1,5 +1,6 @@
 """What the planner chooses and what it promises: plans, forecasts and engine limits."""
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -69,9 +70,12 @@ class Plan:
         return self.width.is_successive
 
 
-ROUNDS = 4.0
-"""Horizon of successive branches over the cap in whose place it stands: the longest is time for
-four of the longest branches, or a dozen typical ones, one after another."""
+ROUNDS = 4
+"""Horizon of successive branches over the cap in whose place it stands, at most: the longest is
+time for four of the longest branches, or a dozen typical ones, one after another."""
+
+MOST_FOR_ONE_VOTE = 2
+"""Of two branches the first vote wins whatever the second says."""
 
 
 class Width(NamedTuple):
@@ -89,7 +93,12 @@ class Width(NamedTuple):
     @property
     def rounds(self) -> float:
         """Tokens that a row is given in all, as a multiple of the cap that is looked up."""
-        return ROUNDS if self.is_successive else 1.0
+        return float(min(ROUNDS, math.ceil(self.max_branches / self.num_branches) or 1))
+
+    @property
+    def may_stay_open(self) -> bool:
+        """Whether branches may follow while votes disagree, and not only until there is one."""
+        return self.is_successive and self.max_branches > MOST_FOR_ONE_VOTE
 
 
 @dataclass(frozen=True, slots=True)

@@ -177,6 +177,15 @@ def test_branches_follow_one_another_while_the_vote_is_open(bench: Bench) -> Non
         assert most_at_once([one for one in kept if one.problem_id == problem.id]) <= 2
 
 
+def test_a_second_branch_follows_only_where_the_first_gave_no_answer(bench: Bench) -> None:
+    bench.job([[("7", 300), ("8", 20)], [("7", 20), ("8", 20)]], rows=8)
+    plan = {"num_branches": 1, "max_tokens": 200, "stop_gain": 0.008, "max_branches": 2}
+    assert bench.solve(**plan) is Outcome.DONE
+    cut, answered = problems_of(bench.sessions, bench.job_id)
+    assert (cut.answer, cut.num_branches_finished) == ("8", 2)
+    assert (answered.answer, answered.num_branches_finished) == ("7", 1)
+
+
 def rescued(batch: ClaimedBatch, *votes: tuple[str, int]) -> ClaimedBatch:
     """The batch as if the last of eight branches that started at once had ended like this."""
     finished = tuple(

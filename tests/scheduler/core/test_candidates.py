@@ -99,6 +99,16 @@ def test_only_a_missing_answer_is_followed_where_a_bound_cuts_or_votes_stay_open
     open_for_long = candidates_of(FLEET, job(max_branches=16), CONFIG)
     assert set(open_for_long.plans[:, 3]) == {0, 2}
     assert (candidates_of(FLEET, job(max_branches=1), CONFIG).plans[:, 3] == 0).all()
+    wide = candidates_of(FLEET, job(max_branches=16), replace(CONFIG, branch_grid=(2, 4)))
+    assert (wide.plans[:, 0] >= 2).all()
+
+
+def test_a_second_branch_for_a_missing_answer_ends_about_when_one_does() -> None:
+    few = replace(ANSWERS, num_problems_seen=15)
+    options = candidates_of(Fleet.of([worker(answers=few)]), job(num_pending=20), CONFIG)
+    of_one = options.plans[:, 0] == 1
+    once, again = (of_one & (options.plans[:, 3] == most) for most in (0, 2))
+    assert options.p95_s[again].max() < 1.5 * options.p95_s[once].max()
 
 
 def test_branches_follow_one_another_for_long_where_votes_settle_most() -> None:
@@ -295,7 +305,7 @@ def test_a_job_whose_rows_come_free_one_by_one_is_more_accurate() -> None:
 
 
 @pytest.mark.parametrize("pairs", [(), ((1, 200),)])
-def test_a_grid_without_successive_plans_or_with_very_long_ones_works(
+def test_a_grid_of_only_a_second_branch_or_with_very_long_plans_works(
     pairs: tuple[tuple[int, int], ...],
 ) -> None:
     config = replace(CONFIG, successive_grid=pairs)

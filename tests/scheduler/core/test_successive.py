@@ -53,8 +53,8 @@ def test_branches_are_cut_where_a_bound_is_shorter_than_they_are() -> None:
     assert 950 < cut_tokens(ANSWERS, 1000.0) <= 1000
     uncut, cut = (course_of(ANSWERS, Width(1, 0.008, 2), HORIZONS, c) for c in (math.inf, 800.0))
     once = ANSWERS.accuracy_grid((1,), np.array([800.0, np.inf]))[0]
-    assert once[0] < cut.accuracy[-1] < uncut.accuracy[-1]
-    assert uncut.accuracy[-1] == pytest.approx(once[1], abs=0.05)
+    assert once[0] + 0.05 < cut.accuracy[-1] < uncut.accuracy[-1]
+    assert once[1] < uncut.accuracy[-1]
 
 
 def replay(branches: list[Branch], plan: Plan, horizon: float) -> tuple[bool, float, float]:
