@@ -31,10 +31,11 @@ CROWDED = 1.2
 earns at best: a little more than all, as votes are decided early and jobs come in bursts."""
 STEEPNESS = 12
 """Power by which the worth of rows falls where arrivals want less: they find free ones then."""
-SLOWING = 0.05
+SLOWING = 0.12
 """Share of what it earns at best that a row-second takes from others by slowing their steps, where
-those who come fill all rows with a branch for each problem. All three numbers hold against changes
-in `tests/benchmarks/prices.py`."""
+those who come fill all rows with a branch for each problem. It falls with the square of what they
+fill: there are fewer of them, and with less to do they have time left. The three numbers are chosen
+by `tests/benchmarks/prices.py` and the like, see `LOG.md` there."""
 MAX_POLISHED = 32
 """Jobs whose plan is chosen anew among all candidates after the greedy pass."""
 
@@ -115,7 +116,7 @@ def _worth(bounds: Bounds, jobs: IntArray, hulls: _Hulls) -> FloatArray:
     vertex, cost, accuracy = hulls
     as_much = (wanted / branch_cost)[:, None] * cost[:, 1:]
     crowding = np.minimum(as_much / CROWDED, 1.0) ** STEEPNESS
-    slowing = SLOWING * np.minimum(wanted, 1.0)[:, None]
+    slowing = SLOWING * np.minimum(wanted, 1.0)[:, None] ** 2
     share = np.minimum(crowding + slowing, 1.0)
     price = bounds.config.row_price * density[:, None] * share
     least = bounds.config.branch_price / branch_cost

@@ -50,8 +50,8 @@ CHANGES = (
     "STEEPNESS=6",
     "STEEPNESS=24",
     "SLOWING=0.0",
-    "SLOWING=0.025",
-    "SLOWING=0.1",
+    "SLOWING=0.06",
+    "SLOWING=0.24",
     "branch_price=0.0",
     "branch_price=0.003",
 )
