@@ -58,10 +58,14 @@ class Candidates:
         return np.asarray(width <= WIDEST * width[densest])
 
     @property
+    def most_branches(self) -> NDArray[np.int64]:
+        """Branches that a problem gets in all at most."""
+        return np.asarray(self.plans[:, [0, 3]].max(axis=1))
+
+    @property
     def is_narrowest(self) -> NDArray[np.bool_]:
         """Plans of fewest branches, of which none follow others."""
-        most = self.plans[:, [0, 3]].max(axis=1)
-        return np.asarray(most == most.min())
+        return np.asarray(self.most_branches == self.most_branches.min())
 
     @property
     def branch_cost(self) -> float:

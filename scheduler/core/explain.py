@@ -171,7 +171,7 @@ def extract(
     in_time = [int(i) for i in line if fits[i]]
     late = [int(i) for i in line if not fits[i]]
     rivals = (
-        options.best(fits & (options.plans[:, [0, 3]].max(axis=1) == 1), config),
+        options.best(fits & (options.most_branches == 1), config),
         options.best(fits & (options.plans[:, 1] == 0), config),
     )
     shown.update(in_time[-1:], late[:1])
