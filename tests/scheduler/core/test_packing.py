@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from scheduler.core import upgrades
 from scheduler.core.bounds import LATE
 from scheduler.core.config import SchedulerConfig
 from scheduler.core.fleet import Fleet
@@ -155,6 +156,22 @@ def test_arrivals_put_a_price_on_upgrades_and_none_costs_nothing() -> None:
     widths = [branches(number) for number in (0, 60, 300, 1500)]
     assert widths == sorted(widths, reverse=True)
     assert widths[0] > widths[-1]
+
+
+def test_arrivals_that_leave_rows_free_cost_what_slows_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def branches(num_problems: int, slowing: float) -> int:
+        monkeypatch.setattr(upgrades, "SLOWING", slowing)
+        arrivals = Arrivals(ARRIVAL_WINDOW_S, ((600.0, num_problems),))
+        jobs = [job(deadline_s=600.0, num_pending=10)]
+        (item,) = pack(Bounds(FLEET, jobs, [], NOW, CONFIG, arrivals=arrivals))
+        return item.plan.num_branches
+
+    shares = 0.0, upgrades.SLOWING, 1000.0
+    free, priced, dear = (branches(300, share) for share in shares)
+    assert free > priced > dear == 1
+    assert len({branches(0, share) for share in shares}) == 1
 
 
 def test_idle_rows_are_not_spent_on_branches_worth_less_than_their_price() -> None:
