@@ -26,7 +26,7 @@ from db.models import OpenaiBatch
 from db.openai_batches import get_openai_batch, insert_openai_batch, list_openai_batches
 from db.openai_endings import request_batch_cancel
 from db.refusals import insert_refusal
-from db.session import transaction
+from db.session import think_longer, transaction
 from scheduler.core.states import OpenaiBatchState
 
 router = APIRouter(prefix="/v1/batches", tags=["batches"])
@@ -87,6 +87,7 @@ def create_batch(
                 )
             if stored.id == batch.id:
                 check_rate(session, stored, settings)
+                think_longer(session)
                 check_feasible(session, stored, settings, now=now)
             (view,) = batch_views(session, [stored])
     except RefusedError as refused:

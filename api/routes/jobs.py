@@ -200,6 +200,7 @@ def explain(
     now = utc_now()
     with transaction(sessions) as session:
         session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
+        think_longer(session)
         job = own_job(session, caller, job_id)
         return explanation_of(session, job, settings.scheduler, now=now)
 

@@ -22,8 +22,10 @@ from db import keys
 from db import session as db_session
 from db.admission import hold_admission
 from db.session import SessionFactory, transaction
-from scheduler.core.admission import Weighed, weigh, weigh_again
+from scheduler.core.admission import weigh, weigh_again
+from scheduler.core.explain import explain_live
 from tests.api.live import error_of, job_body
+from tests.api.openai.batch_files import chat_line, run
 from tests.factories import stored_worker
 
 
@@ -124,20 +126,27 @@ def test_an_admission_may_think_for_longer_than_what_holds_rows(
 ) -> None:
     assert worker
 
-    def slowly(weighing: Callable[..., Weighed]) -> Callable[..., Weighed]:
-        def slow(*args: Any, **options: Any) -> Weighed:
+    def slowly(thought: Callable[..., Any]) -> Callable[..., Any]:
+        def slow(*args: Any, **options: Any) -> Any:
             time.sleep(0.6)
-            return weighing(*args, **options)
+            return thought(*args, **options)
 
         return slow
 
     monkeypatch.setattr(db_session, "IDLE_LIMIT_S", 0.3)
-    monkeypatch.setattr("api.verdicts.weigh", slowly(weigh))
-    monkeypatch.setattr("api.changes.weigh_again", slowly(weigh_again))
+    for name, thought in {
+        "api.verdicts.weigh": weigh,
+        "api.openai.preview.weigh": weigh,
+        "api.explanations.explain_live": explain_live,
+        "api.changes.weigh_again": weigh_again,
+    }.items():
+        monkeypatch.setattr(name, slowly(thought))
     api = serve()
     response = api.post("/v1/jobs", json=job_body())
     assert response.status_code == 201
     job = response.json()
+    assert api.get(f"/v1/jobs/{job['id']}/explain").json()["now"] is not None
+    assert run(api, chat_line())["status"] == "in_progress"
 
     response = api.patch(f"/v1/jobs/{job['id']}", json={"deadline": "30m"})
 
