@@ -12,12 +12,12 @@ from sqlalchemy.orm import Session
 
 from api.deadlines import deadline_at
 from api.errors import invalid
+from api.new_jobs import new_job, view_of
 from api.problem_rows import Loaded
 from api.prompts import check_fit, prompt_tokens
 from api.quota import check_quota
 from api.refusals import RefusedError
 from api.replays import BY_CONTENT, BY_KEY, replayed_by_content, replayed_by_key
-from api.schemas.submission import SetOptions
 from api.settings import ApiSettings
 from api.verdicts import traced_weigh
 from db import jobs, keys, wake, workers
@@ -29,8 +29,7 @@ from scheduler.core.config import SchedulerConfig
 from scheduler.core.decisions import Rejected, Verdict
 from scheduler.core.explain import explain
 from scheduler.core.planned_tokens import planned_tokens
-from scheduler.core.snapshot import JobView, Snapshot, most_branches
-from scheduler.core.states import JobState
+from scheduler.core.snapshot import Snapshot
 
 _UNSOLVED = {"max_branches": 1, "max_tokens": 1, "min_accuracy": None}
 """What a job that samples nothing is planned as: it needs a worker, and next to no time of it."""
@@ -126,36 +125,6 @@ def store(
     return Stored(job.id)
 
 
-def new_job(
-    options: SetOptions,
-    *,
-    tenant_id: str,
-    due_at: datetime,
-    num_problems: int,
-    mean_prompt_tokens: float,
-    now: datetime,
-) -> jobs.NewJob:
-    """The job that a submission with these options would be."""
-    return jobs.NewJob(
-        id=jobs.new_job_id(),
-        tenant_id=tenant_id,
-        name=options.name,
-        model=options.model,
-        family=options.family,
-        deadline_at=due_at,
-        weight=options.weight,
-        max_branches=options.max_branches,
-        max_tokens=options.max_tokens,
-        min_accuracy=options.min_accuracy,
-        temperature=options.temperature,
-        top_p=options.top_p,
-        branch_options=options.branch_options(),
-        num_problems=num_problems,
-        mean_prompt_tokens=mean_prompt_tokens,
-        created_at=now,
-    )
-
-
 def admit(
     session: Session,
     job: jobs.NewJob,
@@ -230,24 +199,3 @@ def check_model(session: Session, model: str) -> None:
             f"No worker serves the model '{model}'. Known models: {', '.join(known)}.",
             code="model_not_found",
         )
-
-
-def view_of(job: jobs.NewJob, snapshot: Snapshot) -> JobView:
-    """The job as the planner sees it, not stored yet."""
-    return JobView(
-        id=job.id,
-        tenant_id=job.tenant_id,
-        model=job.model,
-        state=JobState.QUEUED,
-        created_at=job.created_at,
-        deadline_at=job.deadline_at,
-        weight=job.weight,
-        max_branches=most_branches(job.max_branches, job.temperature),
-        max_tokens=job.max_tokens,
-        min_accuracy=job.min_accuracy,
-        mean_prompt_tokens=job.mean_prompt_tokens,
-        num_pending=job.num_problems,
-        num_in_flight=0,
-        answers=snapshot.answers_of(job.model, job.family),
-        tenant_share=snapshot.share_of(job.tenant_id),
-    )

@@ -3,10 +3,11 @@
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 
-from api.admission import check_model, new_job, view_of
+from api.admission import check_model
 from api.body import Body
 from api.deadlines import check_form, deadline_at
 from api.errors import invalid
+from api.new_jobs import new_job, view_of
 from api.problem_set import ProblemSet, check
 from api.prompts import check_fit, check_mean_fits, prompt_tokens
 from api.refusals import no_capacity

@@ -17,8 +17,9 @@ from opentelemetry.context import Context
 from sqlalchemy.orm import Session
 from structlog.contextvars import bound_contextvars
 
-from api.admission import Inserted, insert_admitted, new_job
+from api.admission import Inserted, insert_admitted
 from api.dependencies import utc_now
+from api.new_jobs import new_job
 from api.openai.limits import PromptLimit
 from api.openai.requests import stored_file
 from api.openai.retries import retry_wait

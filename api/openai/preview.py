@@ -11,8 +11,8 @@ from typing import Any
 import orjson
 from sqlalchemy.orm import Session
 
-from api.admission import new_job, view_of
 from api.errors import ApiError, retry_after
+from api.new_jobs import new_job, view_of
 from api.openai.bodies import prompt_of
 from api.prompts import prompt_tokens
 from api.refusals import RefusedError

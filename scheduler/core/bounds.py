@@ -22,7 +22,8 @@ from scheduler.core.deadline_order import in_deadline_order
 from scheduler.core.fleet import Fleet
 from scheduler.core.forecast import pessimistic
 from scheduler.core.latency import FloatArray
-from scheduler.core.menus import entries, shares_of
+from scheduler.core.lookup import entries
+from scheduler.core.menus import shares_of
 from scheduler.core.snapshot import (
     ARRIVAL_WINDOW_S,
     NO_ARRIVALS,

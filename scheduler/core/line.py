@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from scheduler.core.bounds import LATE, ROUNDING_S, Bounds
 from scheduler.core.latency import FloatArray
-from scheduler.core.menus import entries
+from scheduler.core.lookup import entries
 from scheduler.core.overtaking import Wait, passing_s
 
 MAX_EFFORTS = 64

@@ -12,7 +12,7 @@ Everything here is a cache of pure functions of (pooled fleet, config, class), f
 
 from collections.abc import Sequence
 from threading import Lock
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,12 +23,12 @@ from scheduler.core.fleet import Fleet
 from scheduler.core.hulls import LEAST_COST, MAX_HULL, useful, walk_hulls
 from scheduler.core.kinds import Kind
 from scheduler.core.latency import FloatArray
+from scheduler.core.lookup import bisect
 from scheduler.core.offers import all_candidates
 from scheduler.core.places import Places
 from scheduler.core.plan_codes import NO_CODE, plan_code
 
 IntArray = NDArray[np.int64]
-Number = TypeVar("Number", np.float64, np.int64)
 
 SHARES_OF_ROWS = 16
 """Steps in which the branches of other jobs are counted."""
@@ -110,13 +110,13 @@ class Menus:
 
     def num_fitting(self, classes: IntArray, limit_s: FloatArray) -> IntArray:
         """How many candidates of these classes finish within these limits with 95%."""
-        return _bisect(self.needed_s, classes, limit_s)
+        return bisect(self.needed_s, classes, limit_s)
 
     def find(self, classes: IntArray, codes: IntArray) -> IntArray:
         """Candidates with these plans, -1 where a plan is none."""
         if not classes.size:
             return classes
-        spot = np.maximum(_bisect(self._codes, classes, codes) - 1, 0)
+        spot = np.maximum(bisect(self._codes, classes, codes) - 1, 0)
         is_found = self._codes[classes, spot] == codes
         return np.asarray(np.where(is_found, self._code_order[classes, spot], -1))
 
@@ -235,19 +235,3 @@ class Menus:
 def shares_of(branches: FloatArray, rows: int) -> IntArray:
     """These branches in sixteenths of the rows, rounded up."""
     return np.asarray(np.ceil(branches * (SHARES_OF_ROWS / rows)).astype(np.int64))
-
-
-def entries(table: NDArray[Number], classes: IntArray, candidates: IntArray) -> NDArray[Number]:
-    """`table[classes, candidates]`, for which NumPy takes three times as long."""
-    return np.asarray(table.reshape(-1).take(classes * table.shape[1] + candidates))
-
-
-def _bisect(table: NDArray[Any], rows: IntArray, values: NDArray[Any]) -> IntArray:
-    """How many entries of these rows of an ascending table are up to these values."""
-    width = table.shape[1]
-    flat, start = table.reshape(-1), rows * width - 1
-    count = np.zeros(len(rows), dtype=np.int64)
-    for power in range(width.bit_length() - 1, -1, -1):
-        longer = np.minimum(count + (1 << power), width)
-        count = np.where(flat[start + longer] <= values, longer, count)
-    return count

@@ -21,7 +21,8 @@ from scheduler.core.candidates import Candidates
 from scheduler.core.fallback import fallback
 from scheduler.core.kinds import Kind
 from scheduler.core.latency import FloatArray
-from scheduler.core.menus import entries, shares_of
+from scheduler.core.lookup import entries
+from scheduler.core.menus import shares_of
 from scheduler.core.overtaking import Wait
 from scheduler.core.packed import Packed
 from scheduler.core.plan import Forecast, Plan

@@ -19,7 +19,8 @@ from scheduler.core.bounds import LATE, ROUNDING_S, Bounds
 from scheduler.core.frontier import MAX_JOBS, improve
 from scheduler.core.hulls import LEAST_COST
 from scheduler.core.latency import FloatArray
-from scheduler.core.menus import SHARES_OF_ROWS, entries
+from scheduler.core.lookup import entries
+from scheduler.core.menus import SHARES_OF_ROWS
 from scheduler.core.moves import Movers, Moves, is_offered
 
 IntArray = NDArray[np.int64]

@@ -134,12 +134,13 @@ def test_an_admission_may_think_for_longer_than_what_holds_rows(
         return slow
 
     monkeypatch.setattr(db_session, "IDLE_LIMIT_S", 0.3)
-    for name, thought in {
+    thoughts: dict[str, Callable[..., Any]] = {
         "api.verdicts.weigh": weigh,
         "api.openai.preview.weigh": weigh,
         "api.explanations.explain_live": explain_live,
         "api.changes.weigh_again": weigh_again,
-    }.items():
+    }
+    for name, thought in thoughts.items():
         monkeypatch.setattr(name, slowly(thought))
     api = serve()
     response = api.post("/v1/jobs", json=job_body())

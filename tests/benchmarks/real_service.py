@@ -9,10 +9,10 @@ from datetime import UTC, datetime
 from math import isnan
 from pathlib import Path
 
-from api.admission import new_job, view_of
 from api.client import Client
 from api.client.shapes import Problem
 from api.client.transport import DEFAULT_API_KEY
+from api.new_jobs import new_job, view_of
 from api.prompts import prompt_tokens
 from api.schemas.submission import SetOptions
 from db import keys, migrate, wake
