@@ -40,8 +40,8 @@ from scheduler.core.occupancy import Capped, Occupancy, capped, occupancy_of
 from scheduler.core.plan import Width
 
 UNSEEN = 0.5
-"""Problems besides those seen whose votes stay open until the end, where branches follow one
-another (estimator of Krichevsky and Trofimov): problems tell how often that is, not branches."""
+"""Problems besides those seen that go on until the end, where branches follow one another
+(estimator of Krichevsky and Trofimov): problems tell how often that is, not branches."""
 RUN_ON = 4
 """Steps of caps, about twice as long together, by which branches that the deadline cuts run on."""
 Z95 = 1.6449
@@ -116,12 +116,13 @@ def forecast_plans(
     throughput = np.where(queued, np.maximum(number * work / rows - age, 0.0), 0.0)
     in_turn = np.array([[width.is_successive] for width in widths])
     may_stay_open = np.array([[width.may_stay_open] for width in widths])
-    unseen = np.where(may_stay_open, UNSEEN / max(fleet.answers.num_problems_seen, 1), 0.0)
+    unseen = UNSEEN / max(fleet.answers.num_problems_seen, 1)
     drain50, drain95 = (
         _drain_tokens(
-            table, at_cap, caps, quantile, number, open_problems, queued, throughput, unseen
+            table, at_cap, caps, quantile, number, open_problems, queued, throughput, runs_on
         )
-        for quantile in (0.5, 0.95)
+        # A second branch after the first one's end is rare where it is for want of an answer.
+        for quantile, runs_on in ((0.5, may_stay_open * unseen), (0.95, in_turn * unseen))
     )
     deviation = np.sqrt(number * at_cap.work_variance) / rows
 

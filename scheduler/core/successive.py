@@ -34,7 +34,10 @@ from scheduler.core.sampled_votes import TINY, sampled_problems, tally
 FOLLOWING_QUANTILE = 0.9
 """A further branch is started if this share of all branches would end in the time left."""
 WHOLE_QUANTILE = 0.99
-"""Where so many of all branches end within the bound on tokens, they count as uncut."""
+"""Where so many of all branches end within the bound on tokens, it cuts hardly any."""
+UNCUT_QUANTILE = 0.9995
+"""Where so many do, none is expected to be cut. With one in a hundred a third of the jobs of 40
+problems would end late, as a second branch follows the longest there can be."""
 CUT_STEP = 1.05
 """Bounds on tokens are rounded down to powers of this, as each has tables of its own."""
 
@@ -83,9 +86,15 @@ def whole_tokens(profile: AnswerProfile) -> float:
     return float(profile.length_quantile(WHOLE_QUANTILE))
 
 
+@lru_cache(maxsize=256)
+def uncut_tokens(profile: AnswerProfile) -> float:
+    """Bound on tokens that is expected to cut none."""
+    return float(profile.length_quantile(UNCUT_QUANTILE))
+
+
 def cut_tokens(profile: AnswerProfile, bound: float) -> float:
-    """Tokens at which branches are cut under this bound, rounded; infinite if hardly any is."""
-    if bound >= whole_tokens(profile):
+    """Tokens at which branches are cut under this bound, rounded; infinite if none is."""
+    if bound >= uncut_tokens(profile):
         return math.inf
     return float(CUT_STEP ** math.floor(math.log(max(bound, 1.0)) / math.log(CUT_STEP)))
 

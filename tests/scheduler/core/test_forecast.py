@@ -161,3 +161,22 @@ def test_a_profile_learned_from_few_problems_widens_the_spread() -> None:
     sure = forecast_one(many, 50, 4, 0, 1000.0, 100.0)
     assert unsure.p50_s.item() == pytest.approx(sure.p50_s.item())
     assert unsure.p95_s.item() > sure.p95_s.item()
+
+
+def test_few_problems_say_little_of_second_branches_after_the_longest() -> None:
+    def finishes(num_seen: int) -> tuple[float, float]:
+        fleet = Fleet.of([worker(answers=replace(ANSWERS, num_problems_seen=num_seen))])
+        grid = forecast_plans(
+            fleet,
+            num_problems=30,
+            prompt_tokens=100.0,
+            widths=(Width(1), Width(1, 0.008, 2)),
+            draft_lengths=(0,),
+            caps=np.array([4000.0]),
+        )
+        once, again = grid.p95_s[:, 0, 0] - grid.p50_s[:, 0, 0]
+        return float(again - once), float(grid.p50_s[1, 0, 0])
+
+    few, many = finishes(100), finishes(100_000)
+    assert few[0] > 2.0 * many[0] > 0.0
+    assert few[1] == many[1]

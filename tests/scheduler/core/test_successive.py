@@ -15,7 +15,7 @@ from scheduler.core.successive import (
     cut_tokens,
     enough_lead,
     lead_of,
-    whole_tokens,
+    uncut_tokens,
 )
 from tests.scheduler.core.drawn import Branch, sample_problems
 from tests.scheduler.core.worlds import answers
@@ -49,7 +49,7 @@ def test_a_cheaper_branch_asks_for_a_longer_lead() -> None:
 
 
 def test_branches_are_cut_where_a_bound_is_shorter_than_they_are() -> None:
-    assert cut_tokens(ANSWERS, whole_tokens(ANSWERS)) == math.inf
+    assert cut_tokens(ANSWERS, uncut_tokens(ANSWERS)) == math.inf
     assert 950 < cut_tokens(ANSWERS, 1000.0) <= 1000
     uncut, cut = (course_of(ANSWERS, Width(1, 0.008, 2), HORIZONS, c) for c in (math.inf, 800.0))
     once = ANSWERS.accuracy_grid((1,), np.array([800.0, np.inf]))[0]
