@@ -117,12 +117,13 @@ def forecast_plans(
     in_turn = np.array([[width.is_successive] for width in widths])
     may_stay_open = np.array([[width.may_stay_open] for width in widths])
     unseen = UNSEEN / max(fleet.answers.num_problems_seen, 1)
+    # In most jobs no second branch follows the longest for want of an answer, but in some.
+    odds = {0.5: may_stay_open * unseen, 0.95: in_turn * unseen}
     drain50, drain95 = (
         _drain_tokens(
-            table, at_cap, caps, quantile, number, open_problems, queued, throughput, runs_on
+            table, at_cap, caps, quantile, number, open_problems, queued, throughput, odds[quantile]
         )
-        # A second branch after the first one's end is rare where it is for want of an answer.
-        for quantile, runs_on in ((0.5, may_stay_open * unseen), (0.95, in_turn * unseen))
+        for quantile in odds
     )
     deviation = np.sqrt(number * at_cap.work_variance) / rows
 
