@@ -33,7 +33,7 @@ import json
 import tempfile
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -43,12 +43,13 @@ from scheduler.core.accuracy import AnswerProfile
 from scheduler.core.config import SchedulerConfig
 from scheduler.core.fit_answers import RecordedProblem, fit_answers
 from scheduler.core.latency import FloatArray
+from scheduler.core.plan import EngineSpec
 from scheduler.core.shrinkage import prior_of
 from scheduler.core.simulation.policy import Production
 from scheduler.core.simulation.simulator import simulate
-from tests.benchmarks.data import h100_tp4_latency, read_arrivals, recorded_pairs
+from tests.benchmarks.data import H100_TP4, h100_tp4_latency, read_arrivals, recorded_pairs
 from tests.benchmarks.forecast_summary import Record, line_of, summarize
-from tests.benchmarks.load_world import World
+from tests.benchmarks.load_world import PROMPT_TOKENS, World
 
 LOAD = 0.6
 WARM_PROBLEMS = 50
@@ -64,6 +65,13 @@ class Pair:
     model: str
     dataset: str
     problems: Sequence[RecordedProblem]
+
+    @property
+    def spec(self) -> EngineSpec:
+        """Engines that cut branches where the recordings were cut, if they were."""
+        cuts = [t for p in self.problems for t, cut in zip(p.tokens, p.is_cut, strict=True) if cut]
+        longest = max(cuts) + PROMPT_TOKENS if cuts else H100_TP4.max_model_len
+        return replace(H100_TP4, max_model_len=longest)
 
     def split(self, seed: int, run: int, size: int) -> tuple[list[RecordedProblem], ...]:
         """Problems to learn from, `size` of them, and the others; runs go through all parts."""
@@ -155,7 +163,7 @@ def measure(args: argparse.Namespace) -> Iterator[Record]:
                     "chance": right_share(learned).mean() - right_share(judged).mean(),
                     "floor": right_share(pair.problems).std() / len(learned) ** 0.5,
                 }
-                world = world_of(judged, answers, seed=args.seed + run)
+                world = world_of(judged, answers, seed=args.seed + run, spec=pair.spec)
                 for record in run_once(world):
                     yield {
                         "model": pair.model,

@@ -4,8 +4,7 @@ Replays an arrival trace as jobs of 1 to 50 problems with mixed deadlines on eng
 class (H100, tensor parallel 4) in virtual time: the production code decides, recorded branches and
 a fitted latency stand in for the model. All numbers are simulated. Half of the problems are learned
 from, the jobs draw from the other half. Every engine is off from its profile by a factor that is
-drawn once with the profile's own spread, so that forecasts are tested and not confirmed. Engines
-cut branches where the recordings were cut, if they were.
+drawn once with the profile's own spread, so that forecasts are tested and not confirmed.
 
 Capacity (100% load) is the rate of problems per second at which one branch for each keeps all rows
 of all engines busy that the KV cache holds, at the draft length that is best then. So 150% cannot

@@ -88,14 +88,11 @@ class World:
         num_engines: int,
         num_jobs: int,
         seed: int,
+        spec: EngineSpec = H100_TP4,
     ) -> "World":
         """A world in which the scheduler believes these profiles of answers and latency."""
         rng = np.random.default_rng((seed, 1))
-        spec = replace(H100_TP4, model=answers.model)
-        # What cut the recorded branches cuts those of the engines.
-        cuts = [t for p in judged for t, cut in zip(p.tokens, p.is_cut, strict=True) if cut]
-        if cuts:
-            spec = replace(spec, max_model_len=max(cuts) + PROMPT_TOKENS)
+        spec = replace(spec, model=answers.model)
         workers = tuple(
             SimulatedWorker(
                 name=f"w{number:04}",
