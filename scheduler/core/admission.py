@@ -11,6 +11,9 @@ it may use all the rest.
 
 Best effort: a job that cannot be promised may be taken without a promise. It gets what the others
 leave, and is refused only where its branches in free rows would slow one of them beyond its bound.
+
+Limits: until it has a plan, a new job slows the others by one branch for each problem. If it gets
+more and little time is left, they may need some of its rows back, and it less accurate a plan.
 """
 
 from bisect import bisect_right
@@ -20,6 +23,7 @@ from datetime import datetime, timedelta
 
 import numpy as np
 
+from scheduler.core.bounds import Bounds
 from scheduler.core.columns import batches_table, jobs_table
 from scheduler.core.config import SchedulerConfig
 from scheduler.core.decide import is_to_plan, serving
@@ -29,7 +33,8 @@ from scheduler.core.forecast import pessimistic
 from scheduler.core.line import line_of
 from scheduler.core.losses import NO_LOSS, losses
 from scheduler.core.outlook import packed
-from scheduler.core.packing import Bounds, place, place_on_rows
+from scheduler.core.packing import place_on_rows
+from scheduler.core.placing import place
 from scheduler.core.snapshot import JobView, Snapshot
 from scheduler.core.upgrades import upgrade
 

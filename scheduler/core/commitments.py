@@ -13,10 +13,10 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from numpy.typing import NDArray
 
+from scheduler.core.capped import capped_by
 from scheduler.core.columns import Batches, batches_table
 from scheduler.core.fleet import Fleet
 from scheduler.core.latency import FloatArray
-from scheduler.core.occupancy import capped
 from scheduler.core.plan import Plan
 from scheduler.core.snapshot import BatchView
 
@@ -100,7 +100,7 @@ _known_branches: WeakKeyDictionary[object, tuple[Fleet, FloatArray]] = WeakKeyDi
 @lru_cache(maxsize=4096)
 def _branch_of(fleet: Fleet, plan: Plan) -> tuple[float, float, float, float]:
     """Mean tokens of a row of this plan, mean age of a busy one, context of it, s per token."""
-    at_cap = capped(fleet.answers, (plan.width,), (float(plan.max_tokens),))
+    at_cap = capped_by(fleet.answers, plan)
     age, context = at_cap.age.item(), at_cap.context.item()
     tpot_s = float(fleet.tpot_s(fleet.rows, plan.num_speculative_tokens, context))
     return at_cap.work.item() / plan.num_branches, age, context, tpot_s

@@ -35,8 +35,8 @@ class Considered:
     """One candidate with its forecast; units as in `Forecast`.
 
     Attributes:
-        finish_p50_s, finish_p95_s: With the work ahead, and that which is expected to come and go
-            first as it delays the chosen plan.
+        finish_p50_s, finish_p95_s: With the work ahead, that which is expected to come and go first
+            as it delays the chosen plan, and that which will slow the engine beside this one.
         needed_s: Seconds that must be left for it to be chosen: of queues those of its P95 finish,
             else those until which its accuracy counts. A finish may be earlier, and is unbounded by
             the deadline if it is too late.

@@ -28,15 +28,17 @@ Limits: prompts count with their mean length, workers are pooled (one queue, no 
 batch boundaries cost nothing.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from scheduler.core.capped import Capped, capped
 from scheduler.core.fleet import Fleet
 from scheduler.core.latency import FloatArray
-from scheduler.core.occupancy import Capped, Occupancy, capped, occupancy_of
+from scheduler.core.occupancy import Occupancy, occupancy_of
 from scheduler.core.plan import Width
 
 UNSEEN = 0.5
@@ -92,6 +94,7 @@ def forecast_plans(
     widths: tuple[Width, ...],
     draft_lengths: tuple[int, ...],
     caps: FloatArray,
+    cut: float = math.inf,
     other_branches: ArrayLike = 0.0,
 ) -> ForecastGrid:
     """Forecast jobs of `num_problems` problems, at least 1, under every plan of a grid.
@@ -99,9 +102,10 @@ def forecast_plans(
     Args:
         num_problems: One job or several, as the prompts and other branches: (...).
         widths: Successive ones last.
+        cut: Tokens at which branches that follow one another are cut, see `cut_tokens`.
     """
-    table = occupancy_of(fleet.answers, widths, float(caps[-1]))
-    at_cap = capped(fleet.answers, widths, tuple(caps.tolist()))
+    table = occupancy_of(fleet.answers, widths, cut)
+    at_cap = capped(fleet.answers, widths, tuple(caps.tolist()), cut)
     number, prompt, others = (
         np.asarray(value, dtype=np.float64)[..., None, None]
         for value in (num_problems, prompt_tokens, other_branches)

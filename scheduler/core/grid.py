@@ -13,7 +13,7 @@ from scheduler.core.forecast import ForecastGrid, forecast_plans
 from scheduler.core.occupancy import occupancy_of
 from scheduler.core.plan import MOST_FOR_ONE_VOTE, Width
 from scheduler.core.snapshot import JobView
-from scheduler.core.successive import whole_tokens
+from scheduler.core.successive import cut_tokens, whole_tokens
 from scheduler.core.votes import MAX_BRANCHES
 
 NUM_CAPS = 20
@@ -42,11 +42,13 @@ class Grid(NamedTuple):
         fleet: Workers with the profile of its task family.
         widths: Successive ones last.
         caps: Ascending.
+        cut: Tokens at which the engines or the client cut branches that follow one another.
     """
 
     fleet: Fleet
     widths: tuple[Width, ...]
     caps: tuple[float, ...]
+    cut: float
 
     @classmethod
     def of(cls, fleet: Fleet, job: JobView, config: SchedulerConfig) -> "Grid":
@@ -58,7 +60,7 @@ class Grid(NamedTuple):
         widths = _widths_of(config, job.max_branches, in_turn)
         if bound < caps[-1]:
             caps = tuple(np.unique(np.floor(np.minimum(caps, bound))).tolist())
-        return cls(informed, widths, caps)
+        return cls(informed, widths, caps, cut_tokens(informed.answers, bound))
 
     def forecast(
         self,
@@ -73,6 +75,7 @@ class Grid(NamedTuple):
             widths=self.widths,
             draft_lengths=self.fleet.draft_lengths,
             caps=np.array(self.caps),
+            cut=self.cut,
             # More than all rows make no difference.
             other_branches=np.minimum(other_branches or 0.0, self.fleet.rows),
         )
@@ -104,15 +107,14 @@ def _widths_of(config: SchedulerConfig, max_branches: int, in_turn: bool) -> tup
         in_turn: Whether with all successive ones.
     """
     at_once = [number for number in config.branch_grid if number <= max_branches] or [1]
-    offered = (RETRY, *(config.successive_grid if in_turn else ()))
+    offered = (
+        *((RETRY,) if 1 in at_once else ()),
+        *(config.successive_grid if in_turn else ()),
+    )
     pairs = dict.fromkeys((rows, min(most, max_branches, MAX_BRANCHES)) for rows, most in offered)
     return (
         *(Width(number, config.stop_gain) for number in at_once),
-        *(
-            Width(rows, config.branch_gain, most)
-            for rows, most in pairs
-            if at_once[0] <= rows < most
-        ),
+        *(Width(rows, config.branch_gain, most) for rows, most in pairs if rows < most),
     )
 
 

@@ -25,7 +25,7 @@ from scheduler.core.curves import SHARE_GRID, interpolate_share
 from scheduler.core.early_stops import Stops, stops_of
 from scheduler.core.latency import FloatArray
 from scheduler.core.plan import Width
-from scheduler.core.successive import Course, course_of, cut_tokens
+from scheduler.core.successive import Course, course_of
 from scheduler.core.votes import binomial
 
 GRID_POINTS = 96
@@ -95,29 +95,16 @@ class Occupancy:
         return np.asarray(flat.reshape(shifted.shape) * self.rounds)
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class Capped:
-    """Tables of an `Occupancy` at given caps; (widths, caps)."""
-
-    accuracy: FloatArray
-    answered: FloatArray
-    work: FloatArray
-    work_variance: FloatArray
-    age: FloatArray
-    context: FloatArray
-    duration: FloatArray
-
-
 def occupancy_of(
-    profile: AnswerProfile, widths: tuple[Width, ...], bound: float = math.inf
+    profile: AnswerProfile, widths: tuple[Width, ...], cut: float = math.inf
 ) -> Occupancy:
     """Tabulate a profile for these widths, successive ones last.
 
     Args:
-        bound: Most tokens of a branch; those that start all at once are cut by their caps only.
+        cut: As `cut_tokens` tells; branches that start all at once are cut by their caps only.
     """
     is_successive = bool(widths) and widths[-1].is_successive
-    return _tabulate(profile, widths, cut_tokens(profile, bound) if is_successive else math.inf)
+    return _tabulate(profile, widths, cut if is_successive else math.inf)
 
 
 @lru_cache(maxsize=256)
@@ -193,28 +180,6 @@ def _in_turn(
         "duration": course.duration,
     }
     return {name: values[None] for name, values in tables.items()}
-
-
-@lru_cache(maxsize=256)
-def capped(profile: AnswerProfile, widths: tuple[Width, ...], caps: tuple[float, ...]) -> Capped:
-    """Interpolate the tables of a profile at these caps; jobs of one model share them."""
-    table = occupancy_of(profile, widths, caps[-1])
-    tokens = table.tokens
-    left = np.clip(np.searchsorted(tokens, caps, side="right") - 1, 0, len(tokens) - 2)
-    part = np.clip((np.asarray(caps) - tokens[left]) / (tokens[left + 1] - tokens[left]), 0.0, 1.0)
-
-    def read(values: FloatArray) -> FloatArray:
-        return np.asarray(values[:, left] * (1.0 - part) + values[:, left + 1] * part)
-
-    return Capped(
-        accuracy=read(table.accuracy),
-        answered=read(table.answered),
-        work=np.maximum(read(table.work), 1e-9),
-        work_variance=read(table.work_variance),
-        age=read(table.age),
-        context=read(table.context),
-        duration=read(table.duration),
-    )
 
 
 def _token_grid(profile: AnswerProfile) -> FloatArray:

@@ -4,8 +4,9 @@ Theory of operation: accuracy and cost are those of the job's class, beside the 
 there. But a job that lasts is joined by problems that come, and the more rows of an engine are busy
 the longer each token takes. By Little's law `rate * row-seconds of a problem` rows are busy with
 what comes, if it takes the plan that this job has. So finishes are those of the class beside so
-many more branches. Like `overtaking` that moves forecasts only: admission and plans rest on the
-work that is there.
+many more branches. Like `overtaking` that moves forecasts only: what is admitted and planned rests
+on the work that is there. The finish promised at submit is such a forecast, so what it forbids to
+the upgrades of others (`upgrades._promised_limit_s`) is less than it would be without.
 
 Limits: accuracy counts the branches that end at the speed of now; bursts are left out; what comes
 is there at once.

@@ -7,20 +7,9 @@ from scheduler.core.bounds import Bounds
 from scheduler.core.columns import batches_table, jobs_table
 from scheduler.core.config import SchedulerConfig
 from scheduler.core.fleet import Fleet
-from scheduler.core.outlook import packed
-from scheduler.core.packed import Packed
 from scheduler.core.placing import place
 from scheduler.core.row_limit import limited
 from scheduler.core.snapshot import NO_ARRIVALS, Arrivals, BatchView, JobView
-from scheduler.core.upgrades import upgrade
-
-__all__ = ["Bounds", "Packed", "pack", "place", "place_on_rows"]
-
-
-def pack(bounds: Bounds) -> list[Packed]:
-    """Upgrade from the first plans while every bound holds; plans in order of deadline."""
-    upgrade(place(bounds))
-    return [packed(bounds, index) for index in range(len(bounds.jobs))]
 
 
 def place_on_rows(

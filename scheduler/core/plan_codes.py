@@ -1,4 +1,4 @@
-"""Plans as integers: which are the same, alike, or successive, for many at once."""
+"""Plans as integers: which are the same or alike, for many at once."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,11 +23,6 @@ def code_of(plan: Plan) -> int:
     """`plan_code` of one plan."""
     high = plan.max_branches << 16 | plan.num_branches << 8 | plan.num_speculative_tokens
     return high << 32 | plan.max_tokens
-
-
-def is_successive(codes: IntArray) -> NDArray[np.bool_]:
-    """Whether these are the codes of plans whose branches follow one another."""
-    return np.asarray(codes >> 48 > 0)
 
 
 def are_similar(stored: IntArray, today: IntArray) -> NDArray[np.bool_]:

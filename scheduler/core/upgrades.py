@@ -35,8 +35,8 @@ STEEPNESS = 12
 SLOWING = 0.12
 """Share of what it earns at best that a row-second takes from others by slowing their steps, where
 those who come fill all rows with a branch for each problem. It falls with the square of what they
-fill: there are fewer of them, and with less to do they have time left. The three numbers are chosen
-by `tests/benchmarks/prices.py` and the like, see `LOG.md` there."""
+fill: there are fewer of them, and with less to do they have time left. The three numbers are the
+best of some tried, see `tests/benchmarks/LOG.md`; `prices.py` there holds them against others."""
 MAX_POLISHED = 32
 """Jobs whose plan is chosen anew among all candidates after the greedy pass."""
 

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scheduler.core.accuracy import AnswerProfile
+from scheduler.core.capped import capped
 from scheduler.core.latency import FloatArray
-from scheduler.core.occupancy import capped
 from scheduler.core.plan import Width
 from scheduler.core.recorded import RecordedProblem
 

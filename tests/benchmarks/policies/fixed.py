@@ -11,7 +11,7 @@ from scheduler.core.decide import is_to_plan, serving
 from scheduler.core.decisions import Admitted, Decisions, NewBatch, Rejected, RejectReason
 from scheduler.core.dispatching import hand_out
 from scheduler.core.fleet import Fleet, alive_workers, fleets_by_model
-from scheduler.core.packing import Packed
+from scheduler.core.packed import Packed
 from scheduler.core.plan import Forecast, Plan
 from scheduler.core.snapshot import JobView, Snapshot
 

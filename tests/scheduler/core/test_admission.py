@@ -7,12 +7,12 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from scheduler.core.admission import admit
-from scheduler.core.bounds import LATE
+from scheduler.core.bounds import LATE, Bounds
 from scheduler.core.config import SchedulerConfig
 from scheduler.core.decide import decide
 from scheduler.core.decisions import Admitted, Rejected, RejectReason
 from scheduler.core.fleet import Fleet
-from scheduler.core.packing import Bounds, place
+from scheduler.core.placing import place
 from scheduler.core.planning import plan_jobs
 from scheduler.core.snapshot import NO_ARRIVALS, Arrivals, JobView
 from scheduler.core.states import JobState
@@ -140,11 +140,13 @@ def test_the_first_tick_plans_what_admission_promised(
         stored = replace(new, plan=promise.plan, promised_at=finish_at, predicted_at=finish_at)
         world = replace(world, jobs=(*world.jobs, stored))
         for planned in decide(world, CONFIG).plans:
-            if planned.job_id == new.id:
+            is_alone = len(world.jobs) == 1
+            # Others see more branches than one for each problem only once the plan is stored.
+            if planned.job_id == new.id and (is_alone or promise.plan.num_branches == 1):
                 # Among plans that are nearly equal, what is stored may tip the scales.
                 gain = planned.forecast.accuracy - promise.forecast.accuracy
                 assert planned.plan == promise.plan or gain >= -2 * CONFIG.replan_gain
-                if planned.plan == promise.plan and len(world.jobs) == 1:
+                if planned.plan == promise.plan and is_alone:
                     assert planned.forecast == promise.forecast
 
 

@@ -8,12 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scheduler.core.admission import admit
-from scheduler.core.bounds import LATE
+from scheduler.core.bounds import LATE, Bounds
 from scheduler.core.config import SchedulerConfig
 from scheduler.core.decide import decide
 from scheduler.core.decisions import Admitted, PlanReason, Rejected, RejectReason, Verdict
 from scheduler.core.fleet import Fleet
-from scheduler.core.packing import Bounds, place
+from scheduler.core.placing import place
 from scheduler.core.snapshot import JobView
 from scheduler.core.upgrades import upgrade
 from tests.scheduler.core.worlds import NOW, job, snapshot, worker

@@ -1,5 +1,6 @@
 """The candidates of one job, and the split that it would get alone."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -10,11 +11,12 @@ from hypothesis import strategies as st
 from scheduler.core.config import SchedulerConfig
 from scheduler.core.fallback import fallback
 from scheduler.core.fleet import Fleet
-from scheduler.core.grid import NUM_CAPS
+from scheduler.core.grid import NUM_CAPS, Grid
 from scheduler.core.latency import LatencyProfile
 from scheduler.core.offers import all_candidates, candidates_of
 from scheduler.core.plan import Plan
 from scheduler.core.stopping import CUT_SHARE
+from scheduler.core.successive import uncut_tokens
 from tests.scheduler.core.alone import best_plan
 from tests.scheduler.core.worlds import ANSWERS, LATENCY, job, worker
 
@@ -99,8 +101,31 @@ def test_only_a_missing_answer_is_followed_where_a_bound_cuts_or_votes_stay_open
     open_for_long = candidates_of(FLEET, job(max_branches=16), CONFIG)
     assert set(open_for_long.plans[:, 3]) == {0, 2}
     assert (candidates_of(FLEET, job(max_branches=1), CONFIG).plans[:, 3] == 0).all()
-    wide = candidates_of(FLEET, job(max_branches=16), replace(CONFIG, branch_grid=(2, 4)))
-    assert (wide.plans[:, 0] >= 2).all()
+
+
+def test_second_branches_are_forecast_as_cut_only_where_something_cuts() -> None:
+    def grid_of(bound: int) -> Grid:
+        engine = worker()
+        spec = replace(engine.spec, max_model_len=100_000)
+        return Grid.of(Fleet.of([replace(engine, spec=spec)]), job(max_tokens=bound), CONFIG)
+
+    # Longer than the longest cap, which is no bound on what runs under the deadline.
+    whole = grid_of(2 * int(ANSWERS.length_quantile(1.0)))
+    assert whole.caps[-1] < uncut_tokens(ANSWERS)
+    assert whole.cut == math.inf
+    short = int(ANSWERS.length_quantile(0.95))
+    assert 0.9 * short < grid_of(short).cut <= short
+    again = [grid.forecast([job()]) for grid in (whole, whole._replace(cut=float(short)))]
+    assert again[0].widths[-1].max_branches == 2
+    assert (again[0].accuracy[0, -1] > again[1].accuracy[0, -1]).any()
+
+
+def test_no_single_branch_is_followed_where_none_is_to_be_offered() -> None:
+    wide = replace(CONFIG, branch_grid=(4, 2))
+    assert set(candidates_of(FLEET, job(max_branches=16), wide).plans[:, 0]) == {2, 4}
+    # What the operator asks for is offered all the same.
+    in_turn = replace(wide, successive_grid=((1, 16),))
+    assert set(candidates_of(EASY, job(max_branches=16), in_turn).plans[:, 3]) == {0, 16}
 
 
 def test_a_second_branch_for_a_missing_answer_ends_about_when_one_does() -> None:
@@ -119,7 +144,7 @@ def test_branches_follow_one_another_for_long_where_votes_settle_most() -> None:
     scattered[:, -1] = by_difficulty  # wrong answers hardly ever agree
     weights = tuple(map(tuple, scattered.tolist()))
     fleet = Fleet.of([worker(answers=replace(ANSWERS, weights=weights))])
-    assert (candidates_of(fleet, job(max_branches=16), CONFIG).plans[:, 3] > 0).any()
+    assert (candidates_of(fleet, job(max_branches=16), CONFIG).plans[:, 3] > 2).any()
 
 
 def test_drafts_shrink_as_rows_fill() -> None:
@@ -270,7 +295,7 @@ def test_what_the_deadline_cuts_is_as_accurate_as_the_time_left_lets_it_be() -> 
         assert gains == sorted(gains)
         # By then it is as accurate as told, and beyond the longer cap nothing is gained.
         assert gains[1] == pytest.approx(0.0, abs=1e-9)
-        alike = options.plans[:, 0] == options.plans[index, 0]
+        alike = (options.plans[:, [0, 3]] == options.plans[index, [0, 3]]).all(axis=1)
         longer = alike & (options.caps > options.caps[index])
         assert (gains[-1] > 0.0) == bool((options.accuracy[longer] > options.accuracy[index]).any())
         # A plan's cap is some tokens less than the cap of which it is the longer one.
@@ -306,11 +331,12 @@ def test_a_job_whose_rows_come_free_one_by_one_is_more_accurate() -> None:
     assert spread.finish_p95_s == late.finish_p95_s
 
 
-@pytest.mark.parametrize("pairs", [(), ((1, 200),)])
+@pytest.mark.parametrize(("pairs", "most"), [((), {0, 2}), (((1, 200),), {0, 2, 64})])
 def test_a_grid_of_only_a_second_branch_or_with_very_long_plans_works(
-    pairs: tuple[tuple[int, int], ...],
+    pairs: tuple[tuple[int, int], ...], most: set[int]
 ) -> None:
     config = replace(CONFIG, successive_grid=pairs)
+    assert set(candidates_of(EASY, job(max_branches=64), config).plans[:, 3]) == most
     assert best_plan(EASY, job(max_branches=64), config, time_left_s=3000.0) is not None
 
 

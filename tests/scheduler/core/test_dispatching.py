@@ -9,7 +9,7 @@ from scheduler.core.config import SchedulerConfig
 from scheduler.core.decisions import NewBatch
 from scheduler.core.dispatching import hand_out
 from scheduler.core.fleet import Fleet
-from scheduler.core.packing import Packed
+from scheduler.core.packed import Packed
 from scheduler.core.plan import Forecast, Plan
 from tests.scheduler.core.worlds import LATENCY, batch, job, worker
 

@@ -66,6 +66,7 @@ def test_each_fate_follows_from_the_numbers(
     place = options.find(found.plan)
     assert place is not None
     is_as_wide = options.plans[:, 0] == found.plan.num_branches
+    is_as_wide &= options.plans[:, 3] == found.plan.max_branches
     longer = options.accuracy[is_as_wide & (options.caps <= found.plan.max_tokens + NUM_CAPS)].max()
     assert chosen.accuracy - 1e-9 <= found.forecast.accuracy <= longer + 1e-9
     assert chosen.finish_p95_s == pytest.approx(found.forecast.finish_p95_s)

@@ -19,10 +19,11 @@ from scheduler.core.commitments import held_tokens
 from scheduler.core.config import SchedulerConfig
 from scheduler.core.dispatching import hand_out
 from scheduler.core.fleet import Fleet
-from scheduler.core.packing import pack, place
+from scheduler.core.placing import place
 from scheduler.core.planning import plan_jobs
 from scheduler.core.snapshot import BatchView, JobView, WorkerView
 from scheduler.core.upgrades import upgrade
+from tests.scheduler.core.together import pack
 from tests.scheduler.core.worlds import LATENCY, NOW, batch, job, worker
 
 CONFIG = SchedulerConfig()

@@ -11,7 +11,7 @@ from scheduler.core.bounds import LATE, Bounds
 from scheduler.core.config import SchedulerConfig
 from scheduler.core.fleet import Fleet
 from scheduler.core.outlook import finishes_s, packed
-from scheduler.core.packing import place
+from scheduler.core.placing import place
 from scheduler.core.plan import Plan
 from scheduler.core.snapshot import ARRIVAL_WINDOW_S, NO_ARRIVALS, Arrivals, JobView
 from scheduler.core.upgrades import upgrade

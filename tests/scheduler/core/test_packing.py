@@ -8,10 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scheduler.core import upgrades
-from scheduler.core.bounds import LATE
+from scheduler.core.bounds import LATE, Bounds
 from scheduler.core.config import SchedulerConfig
 from scheduler.core.fleet import Fleet
-from scheduler.core.packing import Bounds, Packed, pack, place
+from scheduler.core.packed import Packed
+from scheduler.core.placing import place
 from scheduler.core.snapshot import (
     ARRIVAL_WINDOW_S,
     NO_ARRIVALS,
@@ -21,6 +22,7 @@ from scheduler.core.snapshot import (
 )
 from scheduler.core.stopping import CUT_SHARE
 from tests.scheduler.core.alone import best_plan
+from tests.scheduler.core.together import pack
 from tests.scheduler.core.worlds import NOW, batch, job, worker
 
 CONFIG = SchedulerConfig()
