@@ -112,12 +112,12 @@ class Candidates:
     def _run_on_accuracy(self, index: int, left_s: FloatArray) -> float:
         """Mean accuracy of problems that start with so much time left until the deadline."""
         width, _, longest, most = self.plans[index].tolist()
-        is_alike = (self.plans[:, 0] == width) & (self.plans[:, 3] == most)
-        cap, caps, accuracy = float(self.caps[index]), self.caps[is_alike], self.accuracy[is_alike]
-        tokens = left_s * cap / float(self.cap_s[index])
-        order = caps.argsort()
-        reached = np.interp(np.minimum(tokens, max(longest, cap)), caps[order], accuracy[order])
-        return float(reached.mean())
+        alike = np.flatnonzero((self.plans[:, 0] == width) & (self.plans[:, 3] == most))
+        alike = alike[self.caps[alike].argsort()]
+        cap = float(self.caps[index])
+        tokens = np.minimum(left_s * (cap / float(self.cap_s[index])), max(longest, cap))
+        reached = np.interp(tokens, self.caps[alike], self.accuracy[alike])
+        return float(reached.sum()) / len(reached)
 
     def best(self, is_allowed: NDArray[np.bool_], config: SchedulerConfig) -> int | None:
         """The most accurate of the allowed; of near equals the cheapest, then the earliest."""

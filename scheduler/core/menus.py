@@ -132,13 +132,16 @@ class Menus:
                 width = self._hull_of.shape[1]
                 pairs = np.unique((classes * width + num_fitting)[found < 0])
                 row, fitting = divmod(pairs, width)
-                # Few candidates are useful, the cheapest of any first so many among them.
+                # Not all candidates are useful; the cheapest of any first so many is.
                 useful = self._useful[row, : max(1, fitting.max())]
+                is_there = (useful >= 0) & (useful < fitting[:, None])
+                most = max(1, int(is_there.sum(axis=1).max()))
+                useful, is_there = useful[:, :most], is_there[:, :most]
                 start = (useful == self.cheapest[row, fitting][:, None]).argmax(axis=1)
                 made = walk_hulls(
                     self.row_seconds[row[:, None], useful],
                     self.accuracy[row[:, None], useful],
-                    (useful >= 0) & (useful < fitting[:, None]),
+                    is_there,
                     np.where(fitting > 0, start, -1),
                     self._config.accuracy_tie,
                 )
