@@ -51,8 +51,8 @@ class AnswerProfile:
         concentrations: Grid of theta, ascending.
         weights: Probability of each type, one row per difficulty, one column per concentration.
         early_correlation: How much the votes of the branches that end first repeat each other, 0 as
-            independent votes do, 1 as one vote would; see `posterior`. The default is the middle:
-            not known.
+            independent votes do, 1 as one vote would; see `posterior`. By default not known.
+        right_first: Of a right and a wrong branch of a problem, how often the right one ends first.
     """
 
     model: str
@@ -70,6 +70,7 @@ class AnswerProfile:
     weights: tuple[tuple[float, ...], ...]
     early_correlation: float = 0.5
     upper_spreads: tuple[tuple[float, ...], ...] = ()
+    right_first: float = 0.5
 
     def __post_init__(self) -> None:
         size = len(self.difficulty)
@@ -84,8 +85,8 @@ class AnswerProfile:
             raise ValueError("difficulty and answer_rates must be equally long")
         if any(not 0 <= p <= 1 for p in (*self.difficulty, *self.answer_rates)):
             raise ValueError("difficulty and answer_rates must be probabilities")
-        if not 0 <= self.early_correlation <= 1:
-            raise ValueError("early_correlation must be within 0 and 1")
+        if not 0 <= self.early_correlation <= 1 or not 0 < self.right_first < 1:
+            raise ValueError("early_correlation and right_first must be within 0 and 1")
         if not self.concentrations or any(theta <= 0 for theta in self.concentrations):
             raise ValueError("concentrations must be positive")
         kinds = len(self.length_scales[0]) if self.length_scales else 0
@@ -99,8 +100,8 @@ class AnswerProfile:
             raise ValueError("length_scales, length_spreads and upper_spreads must be positive")
         if not self.wrong_length_ratio > 0:
             raise ValueError("wrong_length_ratio must be positive")
-        flat = [weight for row in self.weights for weight in row]
-        if any(weight < 0 for weight in flat) or not math.isclose(sum(flat), 1, abs_tol=1e-6):
+        flat = np.ravel(self.weights)
+        if (flat < 0).any() or not math.isclose(flat.sum(), 1, abs_tol=1e-6):
             raise ValueError("weights must not be negative and must add up to 1")
 
     def __hash__(self) -> int:
@@ -167,7 +168,8 @@ class AnswerProfile:
         p = np.asarray(self.difficulty)[:, None, None]
         effective = np.where(finished > 0, right / np.maximum(finished, 1e-300), p)
         voting = finished * np.asarray(self.answer_rates)[:, None, None]
-        curves = right_curves(self.difficulty, self.concentrations, self.weights, branches)
+        types = self.difficulty, self.concentrations, self.weights
+        curves = right_curves(*types, branches, self.right_first)
         votes_right = interpolate_type(curves, self.difficulty, effective, voting)
         mixed = np.einsum("p,bpsc->bc", self._shares(), votes_right)
         return np.asarray(mixed / votes_right.shape[2])
@@ -201,9 +203,7 @@ class AnswerProfile:
         Raises:
             ValueError: A field is missing, unknown, of the wrong type or out of range.
         """
-        values: dict[str, Any] = {
-            k: tuple(v) if isinstance(v, list) else v for k, v in data.items()
-        }
+        values: Any = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
         try:
             for name in _TABLES:
                 values[name] = tuple(tuple(row) for row in data.get(name, ()))

@@ -18,11 +18,13 @@ def right_curves(
     concentrations: tuple[float, ...],
     weights: tuple[tuple[float, ...], ...],
     branches: tuple[int, ...],
+    right_first: float = 0.5,
 ) -> FloatArray:
     """P(the plurality is right) by the share of branches that vote.
 
     Args:
         weights: Probability of each type; (difficulties, concentrations).
+        right_first: As in `AnswerProfile`.
 
     Returns:
         (branches, difficulties, `SHARE_GRID`).
@@ -33,7 +35,7 @@ def right_curves(
     if any(not 1 <= count <= MAX_BRANCHES for count in branches):
         raise ValueError(f"num_branches must be within 1 and {MAX_BRANCHES}, got {branches}")
     shares = np.asarray(weights)
-    right = vote_table(difficulty, concentrations).right
+    right = vote_table(difficulty, concentrations, right_first).right
     # A difficulty without weight is still read from, between its neighbors.
     shares = shares + 1e-9 * shares.sum(axis=0)
     by_votes = np.einsum("pt,ptv->pv", shares, right) / shares.sum(axis=1)[:, None]

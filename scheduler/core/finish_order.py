@@ -1,4 +1,5 @@
-"""Fitting how much the votes of the branches that end first repeat each other.
+"""Fitting the order in which branches end: how much the first votes repeat each other, and whether
+right ones come first.
 
 Theory of operation: branches that run together end in the order of their lengths, so the first
 votes are those of the shortest branches and agree more than votes drawn at random; `posterior`
@@ -28,6 +29,12 @@ POINTS = (2, 3, 4, 6, 8, 12, 16, 24)
 WIDTH = 32
 """Branches of a problem taken as started together: few plans are wider."""
 
+RIGHT_FIRST_PROBLEMS = 12.0
+"""Weight of the prior of `right_first`, in problems with right and wrong branches: their shares
+deviate by 0.23, the means of recorded models and data sets by 0.07."""
+RIGHT_FIRST_STEP = 0.05
+"""Tables of votes are made for steps of `right_first`, which many profiles share."""
+
 
 def fit_early_correlation(profile: AnswerProfile, recordings: Iterable[RecordedProblem]) -> float:
     """The correlation under which the recorded leaders are foretold best.
@@ -40,6 +47,31 @@ def fit_early_correlation(profile: AnswerProfile, recordings: Iterable[RecordedP
     total = sum((_score(types, r) for r in recordings if r.is_labeled), np.zeros(len(GRID)))
     likelihood = np.exp(total - total.max())
     return float(GRID @ likelihood / likelihood.sum())
+
+
+def fit_right_first(recordings: Iterable[RecordedProblem], prior: float) -> float:
+    """How often a right branch ends before a wrong one of the same problem, in steps.
+
+    Args:
+        recordings: Those whose right answer is not known are left out.
+        prior: The same before them.
+    """
+    shares = [share for r in recordings if r.is_labeled for share in _right_before_wrong(r)]
+    mean = (sum(shares) + RIGHT_FIRST_PROBLEMS * prior) / (len(shares) + RIGHT_FIRST_PROBLEMS)
+    step = RIGHT_FIRST_STEP * round(mean / RIGHT_FIRST_STEP)
+    return float(np.clip(round(step, 2), RIGHT_FIRST_STEP, 1.0 - RIGHT_FIRST_STEP))
+
+
+def _right_before_wrong(record: RecordedProblem) -> list[float]:
+    """Share of pairs of a right and a wrong branch whose right one is shorter; none, or one."""
+    ended = [(c, t) for c, t in zip(record.votes, record.tokens, strict=True) if c is not None]
+    right = np.sort([tokens for vote, tokens in ended if vote == 0])
+    wrong = np.array([tokens for vote, tokens in ended if vote != 0])
+    if not len(right) or not len(wrong):
+        return []
+    # Of equal lengths half.
+    before = sum(np.searchsorted(right, wrong, side=side).mean() for side in ("left", "right"))
+    return [float(before) / (2 * len(right))]
 
 
 def _score(types: TypeGrid, record: RecordedProblem) -> FloatArray:

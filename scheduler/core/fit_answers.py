@@ -12,7 +12,7 @@ from dataclasses import asdict, replace
 import numpy as np
 
 from scheduler.core.accuracy import AnswerProfile
-from scheduler.core.finish_order import fit_early_correlation
+from scheduler.core.finish_order import fit_early_correlation, fit_right_first
 from scheduler.core.latency import FloatArray
 from scheduler.core.lengths import fit_lengths
 from scheduler.core.mixture import Mixture, fit_mixture
@@ -33,7 +33,7 @@ def fit_answers(
     prior: AnswerProfile | None = None,
     prior_problems: float = PRIOR_PROBLEMS,
 ) -> AnswerProfile:
-    """Fit difficulty, collisions of wrong answers, answer rates and lengths.
+    """Fit difficulty, collisions of wrong answers, answer rates, lengths and who ends first.
 
     Args:
         source: Where the recordings come from, kept in the profile.
@@ -58,6 +58,7 @@ def fit_answers(
         num_branches_seen=sum(len(r.tokens) for r in recordings),
         answer_rates=tuple(np.clip(rates, 0.0, 1.0).tolist()),
         weights=tuple(tuple(row) for row in mixture.weights.tolist()),
+        right_first=fit_right_first(recordings, prior.right_first),
         **asdict(lengths),
     )
     return replace(fitted, early_correlation=fit_early_correlation(fitted, recordings))

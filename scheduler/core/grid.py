@@ -22,9 +22,10 @@ time is half a step at most, and candidates cost time."""
 CAP_QUANTILES = (0.003, 0.999)
 """The shortest and the longest cap, as shares of branches that finish. Cutting many branches lets
 more of them run, of which the shortest finish."""
-RETRY = (1, MOST_FOR_ONE_VOTE)
-"""Branches at once, and in all, that every job is offered if one branch is: a second one follows
-only where the first gave no answer."""
+SPARING = ((1, MOST_FOR_ONE_VOTE), (2, 3), (3, 5))
+"""Branches at once, and in all, that every job is offered if the first number of them is. A second
+branch follows only where the first gave no answer; those that could not change a unanimous vote
+follow only where it is none."""
 FEW = 4.0
 """More that follow one another are offered where the bound on tokens cuts hardly any, and a problem
 takes no more than so many mean branches or votes leave at most `ERRORS_LEFT`. Where votes stay open
@@ -107,10 +108,8 @@ def _widths_of(config: SchedulerConfig, max_branches: int, in_turn: bool) -> tup
         in_turn: Whether with all successive ones.
     """
     at_once = [number for number in config.branch_grid if number <= max_branches] or [1]
-    offered = (
-        *((RETRY,) if 1 in at_once else ()),
-        *(config.successive_grid if in_turn else ()),
-    )
+    sparing = (pair for pair in SPARING if pair[0] in at_once)
+    offered = (*sparing, *(config.successive_grid if in_turn else ()))
     pairs = dict.fromkeys((rows, min(most, max_branches, MAX_BRANCHES)) for rows, most in offered)
     return (
         *(Width(number, config.stop_gain) for number in at_once),

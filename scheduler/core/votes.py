@@ -10,9 +10,11 @@ theta (the Chinese restaurant process). Its generating function gives closed for
     P(largest = m, shared by t groups)       = (theta / m)^t / t! * h_{m-1}(n - t m) / h_n(n)
     P(one group of m, all others <= m - L)   = (theta / m) * h_{m-L}(n - m) / h_n(n)      (L >= 1)
 
-(Pitman, Combinatorial Stochastic Processes, section 1.5). Branches are exchangeable, so of t + 1
-classes with equally many votes each is equally likely to have the earliest one. All terms are
-positive sums: there is no cancellation. The one approximation is in `decided`, see there.
+(Pitman, Combinatorial Stochastic Processes, section 1.5). Of classes with equally many votes the
+one with the earliest wins. Right branches tend to end first: if one does before a wrong one with
+the odds f to 1 - f, the right class is taken to win against t others with f / (f + t (1 - f)), the
+model of Bradley and Terry; where f is 1/2 each is as likely. All terms are positive sums: there is
+no cancellation. The other approximation is in `decided`, see there.
 """
 
 from dataclasses import dataclass
@@ -42,16 +44,22 @@ class VoteTable:
     lead: FloatArray
 
 
-@lru_cache(maxsize=8)
-def vote_table(difficulty: tuple[float, ...], concentrations: tuple[float, ...]) -> VoteTable:
-    """Tabulate the odds for every type of the two grids."""
+@lru_cache(maxsize=32)
+def vote_table(
+    difficulty: tuple[float, ...], concentrations: tuple[float, ...], right_first: float = 0.5
+) -> VoteTable:
+    """Tabulate the odds for every type of the two grids.
+
+    Args:
+        right_first: As in `AnswerProfile`.
+    """
     size = MAX_BRANCHES + 1
     counts = binomial(np.arange(size), np.asarray(difficulty))  # (V, difficulties, C)
     rights, leads = [], []
     for theta in concentrations:
         bounded = _bounded_partitions(theta)
         total = np.diagonal(bounded)
-        right_of = _right_given_counts(theta, bounded, total)
+        right_of = _right_given_counts(theta, bounded, total, right_first)
         lead_of = _lead_given_counts(theta, bounded, total)
         votes, right_votes = np.indices((size, size))
         wrong_votes = np.maximum(votes - right_votes, 0)
@@ -102,7 +110,9 @@ def _bounded_partitions(theta: float) -> FloatArray:
     return h
 
 
-def _right_given_counts(theta: float, bounded: FloatArray, total: FloatArray) -> FloatArray:
+def _right_given_counts(
+    theta: float, bounded: FloatArray, total: FloatArray, right_first: float
+) -> FloatArray:
     """P(right wins) given C right and W wrong votes; (C, W)."""
     size = MAX_BRANCHES + 1
     result = np.zeros((size, size))
@@ -113,7 +123,8 @@ def _right_given_counts(theta: float, bounded: FloatArray, total: FloatArray) ->
         for ties in range(1, MAX_BRANCHES // right + 1):
             weight *= theta / right / ties
             rest = wrong - ties * right
-            odds = weight * bounded[right - 1][np.maximum(rest, 0)] / total / (ties + 1)
+            wins = right_first / (right_first + ties * (1.0 - right_first))
+            odds = weight * bounded[right - 1][np.maximum(rest, 0)] / total * wins
             result[right] += np.where(rest >= 0, odds, 0.0)
     return result
 

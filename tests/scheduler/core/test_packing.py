@@ -163,17 +163,18 @@ def test_arrivals_put_a_price_on_upgrades_and_none_costs_nothing() -> None:
 def test_arrivals_that_leave_rows_free_cost_what_slows_them(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def branches(num_problems: int, slowing: float) -> int:
+    def row_seconds(num_problems: int, slowing: float) -> float:
         monkeypatch.setattr(upgrades, "SLOWING", slowing)
         arrivals = Arrivals(ARRIVAL_WINDOW_S, ((600.0, num_problems),))
-        jobs = [job(deadline_s=600.0, num_pending=10)]
+        jobs = [job(deadline_s=600.0, num_pending=40)]
         (item,) = pack(Bounds(FLEET, jobs, [], NOW, CONFIG, arrivals=arrivals))
-        return item.plan.num_branches
+        return item.forecast.row_seconds
 
-    shares = 0.0, upgrades.SLOWING, 1000.0
-    free, priced, dear = (branches(300, share) for share in shares)
-    assert free > priced > dear == 1
-    assert len({branches(0, share) for share in shares}) == 1
+    shares = 0.0, 1.0, 1000.0
+    free, priced, dear = (row_seconds(300, share) for share in shares)
+    assert free > 1.05 * priced
+    assert priced > 1.05 * dear
+    assert len({row_seconds(0, share) for share in shares}) == 1
 
 
 def test_idle_rows_are_not_spent_on_branches_worth_less_than_their_price() -> None:

@@ -89,3 +89,14 @@ def test_a_vote_is_decided_at_the_latest_when_all_branches_ended() -> None:
 def test_binomial_odds_add_up_to_one() -> None:
     odds = binomial([0, 1, 7, 64], np.array([0.0, 0.2, 1.0]))
     np.testing.assert_allclose(odds.sum(axis=-1), 1.0)
+
+
+def test_a_right_answer_that_tends_to_come_first_wins_more_ties() -> None:
+    p = 0.4
+    even, ahead = (vote_table((p,), (10.0,), first).right[0, 0] for first in (0.5, 0.7))
+    # Of two branches that disagree the first counts; one vote, and odd ones of two classes, do not.
+    assert ahead[1] == even[1] == pytest.approx(p)
+    assert even[2] == pytest.approx(p)
+    assert ahead[2] == pytest.approx(p * p + 2 * p * (1 - p) * 0.7)
+    assert (ahead[2:] >= even[2:]).all()
+    assert ahead[3] - even[3] < ahead[2] - even[2]
