@@ -39,7 +39,7 @@ class SchedulerConfig:
         raise_share: A job gets a better plan only while this share of its open problems is still
             to be handed out, so that its last problems are not treated better than its first.
         num_reviewed: Stored plans that a tick holds against others, on average; see `placing`. So
-            many take few milliseconds; of ten thousand jobs half have their turn within 30 s.
+            many take few milliseconds; of ten thousand jobs half have their turn within 40 s.
         refresh_s: A stored P95 finish is written anew when it is off by this much, or by a
             twentieth of the time left when that is more.
         max_refreshed: Bound on such writes in one tick, and on jobs told to be at risk or not.
@@ -69,7 +69,7 @@ class SchedulerConfig:
     accuracy_tie: float = 0.002
     replan_gain: float = 0.01
     raise_share: float = 0.5
-    num_reviewed: int = 128
+    num_reviewed: int = 100
     refresh_s: float = 1.0
     max_refreshed: int = 64
     recovery_share: float = 0.1
