@@ -71,7 +71,7 @@ class SchedulerConfig:
     raise_share: float = 0.5
     num_reviewed: int = 100
     refresh_s: float = 1.0
-    max_refreshed: int = 64
+    max_refreshed: int = 32
     recovery_share: float = 0.1
     tenant_headroom: float = 0.2
     max_losses: int = 5
