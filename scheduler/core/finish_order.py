@@ -58,7 +58,12 @@ def fit_right_first(recordings: Iterable[RecordedProblem], prior: float) -> floa
     """
     shares = [share for r in recordings if r.is_labeled for share in _right_before_wrong(r)]
     mean = (sum(shares) + RIGHT_FIRST_PROBLEMS * prior) / (len(shares) + RIGHT_FIRST_PROBLEMS)
-    step = RIGHT_FIRST_STEP * round(mean / RIGHT_FIRST_STEP)
+    return stepped(mean)
+
+
+def stepped(right_first: float) -> float:
+    """The nearest step, neither 0 nor 1."""
+    step = RIGHT_FIRST_STEP * round(right_first / RIGHT_FIRST_STEP)
     return float(np.clip(round(step, 2), RIGHT_FIRST_STEP, 1.0 - RIGHT_FIRST_STEP))
 
 

@@ -2,8 +2,8 @@
 
 Theory of operation: types of problems come first (`mixture`), lengths follow given the types
 (`lengths`). Each quantity is a mean over what was seen and over `prior_problems` further problems
-that look like the prior, so that the prior rules few problems and fades with many. See `shrinkage`
-for where a prior comes from.
+that look like the prior, so that the prior rules few problems and fades with many; who ends first
+has a weight of its own (`finish_order`). See `shrinkage` for where a prior comes from.
 """
 
 from collections.abc import Sequence

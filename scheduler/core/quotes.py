@@ -18,7 +18,6 @@ from scheduler.core.admission import MARGIN_S, Weighed, weigh
 from scheduler.core.config import SchedulerConfig
 from scheduler.core.decisions import Admitted, Rejected
 from scheduler.core.snapshot import JobView, Snapshot
-from scheduler.core.stopping import CUT_SHARE
 
 GRID_POINTS = 16
 """Steps from the earliest finish to the end of growth; most gain something."""
@@ -124,9 +123,9 @@ class _Asked:
         at = np.array([job.id for job in bounds.jobs].index(self._job.id), ndmin=1)
         slack_s = bounds.fitting_starts_s(at, bounds.chosen[at]) - bounds.before_s()[at]
         to_choose_s = deadline_s - float(slack_s[0]) * bounds.stretch
-        finish_p95_s, reserve_s = verdict.forecast.finish_p95_s, self._config.reserve_s
-        if finish_p95_s < deadline_s - CUT_SHARE * reserve_s:
-            to_choose_s = max(to_choose_s, finish_p95_s + reserve_s)
+        finish_p95_s = verdict.forecast.finish_p95_s
+        if finish_p95_s < float(bounds.cut_s[at[0]]):
+            to_choose_s = max(to_choose_s, finish_p95_s + self._config.reserve_s)
         return to_choose_s + MARGIN_S
 
     def _weighed(self, deadline_s: float) -> Weighed:

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from scheduler.core.accuracy import AnswerProfile
+from scheduler.core.finish_order import stepped
 from scheduler.core.fit_answers import PRIOR_PROBLEMS
 from scheduler.core.latency import FloatArray
 
@@ -119,7 +120,7 @@ def pooled(groups: Sequence[AnswerProfile], base: AnswerProfile) -> AnswerProfil
         upper_spreads=_rows(log_mean(m.upper_spreads for m in members)),
         wrong_length_ratio=float(log_mean(m.wrong_length_ratio for m in members)),
         answer_rates=tuple(mean(m.answer_rates for m in members).tolist()),
-        right_first=round(float(mean(m.right_first for m in members)), 2),
+        right_first=stepped(float(mean(m.right_first for m in members))),
         weights=_rows(weights / weights.sum()),
     )
 

@@ -20,7 +20,7 @@ that the horizon leaves no time for would have cost is counted.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -164,7 +164,9 @@ def course_of(
         return grid * steps(at, by) - steps(at, by * at)
 
     gained = np.diff(votes.is_right.astype(np.float64), axis=1) * (number <= last)
-    exact = float(profile.accuracy_grid((most,), np.array([cut]))[0, 0])
+    # In the sample the right answer of a tie is as likely as others to be the first.
+    even = replace(profile, right_first=0.5)
+    exact = float(even.accuracy_grid((most,), np.array([cut]))[0, 0])
     sampled = float(weight @ tally(classes).is_right[:, -1])
     accuracy = steps(counted, gained * weight[:, None]) * exact / max(sampled, TINY)
     # Rows whose branch ends after the last one has begun stay free.

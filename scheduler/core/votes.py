@@ -44,7 +44,7 @@ class VoteTable:
     lead: FloatArray
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=8)
 def vote_table(
     difficulty: tuple[float, ...], concentrations: tuple[float, ...], right_first: float = 0.5
 ) -> VoteTable:

@@ -57,6 +57,14 @@ def test_branches_are_cut_where_a_bound_is_shorter_than_they_are() -> None:
     assert once[1] < uncut.accuracy[-1]
 
 
+def test_who_ends_first_changes_nothing_where_branches_run_one_after_another() -> None:
+    even, ahead = (
+        course_of(replace(ANSWERS, right_first=first), Width(1, 0.008, 2), HORIZONS)
+        for first in (0.5, 0.8)
+    )
+    assert (even.accuracy == ahead.accuracy).all()
+
+
 def replay(branches: list[Branch], plan: Plan, horizon: float) -> tuple[bool, float, float]:
     """Whether the answer is right, row-tokens, and tokens until the end."""
     rows, begun = [0.0] * plan.num_branches, []
