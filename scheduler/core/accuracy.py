@@ -185,7 +185,7 @@ class AnswerProfile:
 
     def decided_after(self, num_branches: int) -> FloatArray:
         """P(vote decided after n branches ended); (difficulties, n from 0 to `num_branches`)."""
-        lead = vote_table(self.difficulty, self.concentrations, self.right_first).lead
+        lead = vote_table(self.difficulty, self.concentrations).lead
         given_difficulty = np.asarray(self.weights) / np.maximum(self._shares(), 1e-300)[:, None]
         return decided(np.einsum("pt,ptvl->pvl", given_difficulty, lead), num_branches)
 

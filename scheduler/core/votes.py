@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy.special import gammaln, xlogy
 
 from scheduler.core.latency import FloatArray
@@ -53,19 +53,35 @@ def vote_table(
     Args:
         right_first: As in `AnswerProfile`.
     """
-    size = MAX_BRANCHES + 1
-    counts = binomial(np.arange(size), np.asarray(difficulty))  # (V, difficulties, C)
-    rights, leads = [], []
+    counts, right_votes, wrong_votes = _votes(difficulty)
+    rights = []
     for theta in concentrations:
         bounded = _bounded_partitions(theta)
-        total = np.diagonal(bounded)
-        right_of = _right_given_counts(theta, bounded, total, right_first)
-        lead_of = _lead_given_counts(theta, bounded, total)
-        votes, right_votes = np.indices((size, size))
-        wrong_votes = np.maximum(votes - right_votes, 0)
+        right_of = _right_given_counts(theta, bounded, np.diagonal(bounded), right_first)
         rights.append(np.einsum("vpc,vc->pv", counts, right_of[right_votes, wrong_votes]))
+    return VoteTable(right=np.stack(rights, axis=1), lead=_lead_table(difficulty, concentrations))
+
+
+@lru_cache(maxsize=8)
+def _lead_table(difficulty: tuple[float, ...], concentrations: tuple[float, ...]) -> FloatArray:
+    """`VoteTable.lead`, the same whoever ends first."""
+    counts, right_votes, wrong_votes = _votes(difficulty)
+    leads = []
+    for theta in concentrations:
+        bounded = _bounded_partitions(theta)
+        lead_of = _lead_given_counts(theta, bounded, np.diagonal(bounded))
         leads.append(np.einsum("vpc,vcl->pvl", counts, lead_of[right_votes, wrong_votes]))
-    return VoteTable(right=np.stack(rights, axis=1), lead=np.stack(leads, axis=1))
+    return np.stack(leads, axis=1)
+
+
+def _votes(
+    difficulty: tuple[float, ...],
+) -> tuple[FloatArray, NDArray[np.int64], NDArray[np.int64]]:
+    """Odds of C right of V votes; (V, difficulties, C). How many are right, and wrong; (V, C)."""
+    size = MAX_BRANCHES + 1
+    votes, right_votes = np.indices((size, size))
+    counts = binomial(np.arange(size), np.asarray(difficulty))
+    return counts, right_votes, np.maximum(votes - right_votes, 0)
 
 
 def decided(lead: FloatArray, num_branches: int) -> FloatArray:

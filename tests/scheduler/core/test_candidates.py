@@ -106,7 +106,7 @@ def test_only_few_branches_follow_where_a_bound_cuts_or_votes_stay_open() -> Non
     assert pairs(FLEET, 1) == set()
 
 
-def test_a_third_branch_only_after_two_that_disagree_costs_less() -> None:
+def test_a_third_branch_that_is_stopped_where_two_agree_costs_less() -> None:
     options = candidates_of(FLEET, job(num_pending=4), CONFIG)
 
     def best(width: int, most: int) -> tuple[float, float]:
