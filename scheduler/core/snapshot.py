@@ -19,9 +19,10 @@ from scheduler.core.states import BatchState, JobState
 ARRIVAL_WINDOW_S = 300.0
 """Time over which arrivals are counted: several bursts, and soon forgotten. With 120 s or 60 s the
 lulls between bursts were taken for an idle system."""
-LEAST_WINDOW_S = 60.0
-"""Rates count over the time since the first submission of the window, at least this: while a system
-fills, those over the whole window are far too low."""
+LEAST_WINDOW_S = 10.0, 60.0
+"""Rates count over the time since the first submission of the window: while a system fills, those
+over the whole window are far too low. Two jobs at once are no rate, so they count over the mean
+time given until the deadline at least, within these limits."""
 
 
 def most_branches(max_branches: int, temperature: float) -> int:
@@ -39,7 +40,7 @@ class Arrivals:
         promised: The same of those among them whose deadline was promised.
     """
 
-    over_s: float = LEAST_WINDOW_S
+    over_s: float = LEAST_WINDOW_S[1]
     numbers: tuple[tuple[float, int], ...] = ()
     promised: tuple[tuple[float, int], ...] = ()
 
@@ -55,8 +56,10 @@ class Arrivals:
         Args:
             numbers, promised: (seconds given until the deadline, problems), in any order.
         """
-        over_s = min(max(first_s, LEAST_WINDOW_S), ARRIVAL_WINDOW_S)
-        return cls(over_s, _by_octaves(numbers), _by_octaves(promised))
+        counted = _by_octaves(numbers)
+        least_s = min(max(_mean_given_s(counted), LEAST_WINDOW_S[0]), LEAST_WINDOW_S[1])
+        over_s = min(max(first_s, least_s), ARRIVAL_WINDOW_S)
+        return cls(over_s, counted, _by_octaves(promised))
 
     def and_one(self, given_s: float, num_problems: int) -> "Arrivals":
         """These and a job that comes now."""
@@ -69,6 +72,12 @@ class Arrivals:
 
 
 NO_ARRIVALS = Arrivals()
+
+
+def _mean_given_s(numbers: tuple[tuple[float, int], ...]) -> float:
+    """Mean over problems of the seconds given until the deadline; infinite without problems."""
+    total = sum(number for _, number in numbers)
+    return sum(given_s * number for given_s, number in numbers) / total if total else math.inf
 
 
 def _by_octaves(numbers: Iterable[tuple[float, int]]) -> tuple[tuple[float, int], ...]:

@@ -255,7 +255,7 @@ def test_arrivals_count_recent_problems_refused_ones_too(sessions: SessionFactor
     ((model, arrivals),) = first.arrivals
     assert arrivals.numbers == ((60.0, 24), (700.0, 5))
     assert arrivals.promised == ((60.0, 6),)
-    assert arrivals.problems_per_s == 29 / LEAST_WINDOW_S
+    assert arrivals.problems_per_s == 29 / LEAST_WINDOW_S[1]
     assert soon.arrivals_of(model).problems_per_s == pytest.approx(29 / (ARRIVAL_WINDOW_S / 2))
     assert first.arrivals_of("another") == NO_ARRIVALS
     assert later.arrivals == ()
