@@ -15,6 +15,7 @@ from api.feed import Feed
 from api.openai.clerk import Clerk
 from api.page import routes as page
 from api.rate_limits import RateLimits
+from api.rehearsal import rehearsing
 from api.routes import (
     batches,
     changes,
@@ -83,7 +84,8 @@ def create_app(settings: ApiSettings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         deliverer = Deliverer(app.state.sessions, settings.webhooks, deliveries)
-        async with deliverer.running():
+        rehearsals = rehearsing(app.state.sessions, settings.scheduler)
+        async with deliverer.running(), rehearsals:
             with app.state.clerk.running(), app.state.feed.running():
                 yield
         # A cancelled task leaves its thread behind, whose connection must find its pool.

@@ -25,6 +25,7 @@ from scheduler.core.snapshot import (
     BatchView,
     JobView,
     Snapshot,
+    WorkerView,
     most_branches,
 )
 from scheduler.core.states import BatchState, JobState
@@ -134,11 +135,6 @@ def read_snapshot(session: Session, now: datetime) -> Snapshot:
     """
     jobs = session.execute(_LIVE_JOBS)
     batches = session.execute(_LIVE_BATCHES, {"finished": list(COUNTED_REASONS)})
-    workers = session.scalars(
-        select(Worker)
-        .where(Worker.stopped_at.is_(None), Worker.heartbeat_at > now - _FORGET_WORKER_AFTER)
-        .order_by(Worker.name)
-    )
     learned = learned_profiles(session)
 
     @cache
@@ -158,8 +154,18 @@ def read_snapshot(session: Session, now: datetime) -> Snapshot:
         learned=learned,
         tenant_shares=tenant_shares,
         arrivals=_arrivals(session, now),
-        workers=_WORKERS.views(workers),
+        workers=read_workers(session, now),
     )
+
+
+def read_workers(session: Session, now: datetime) -> tuple[WorkerView, ...]:
+    """Present workers, in order of name."""
+    workers = session.scalars(
+        select(Worker)
+        .where(Worker.stopped_at.is_(None), Worker.heartbeat_at > now - _FORGET_WORKER_AFTER)
+        .order_by(Worker.name)
+    )
+    return _WORKERS.views(workers)
 
 
 def _arrivals(session: Session, now: datetime) -> tuple[tuple[str, Arrivals], ...]:

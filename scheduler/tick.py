@@ -33,6 +33,7 @@ from scheduler import metrics
 from scheduler.core.config import SchedulerConfig
 from scheduler.core.decide import decide
 from scheduler.core.decisions import Decisions, NewBatch
+from scheduler.core.rehearsal import rehearse
 from scheduler.core.snapshot import Snapshot
 from scheduler.dispatch import Send
 from scheduler.spans import job_span, plan_span
@@ -84,6 +85,7 @@ class Scheduler:
             batch = given[batch_id]
             messages.append(_Message(batch.job_id, batch.worker_name, batch_id))
         self._deliver(messages, now)
+        rehearse(snapshot.workers, now, self._config)
         return decisions
 
     def _read(self, now: datetime) -> tuple[Snapshot, list[str]]:

@@ -5,9 +5,9 @@ work due before it, and every job due after it still finishes with its own cheap
 new one. Jobs that are already late bind nobody.
 
 Tenants: a part of the time until any deadline, `tenant_headroom`, is kept for tenants below their
-share. A tenant whose own work fills more than its share of the time is refused what would reach
-into it, so one that submits without end cannot keep the others out; alone, or while there is room,
-it may use all the rest.
+share. A tenant whose own work, pending and under way, fills more than its share of the time is
+refused what would reach into it, so one that submits without end cannot keep the others out; alone,
+or while there is room, it may use all the rest.
 
 Best effort: a job that cannot be promised may be taken without a promise. It gets what the others
 leave, and is refused only where its branches in free rows would slow one of them beyond its bound.
@@ -35,7 +35,7 @@ from scheduler.core.losses import NO_LOSS, losses
 from scheduler.core.outlook import packed
 from scheduler.core.packing import place_on_rows
 from scheduler.core.placing import place
-from scheduler.core.snapshot import JobView, Snapshot
+from scheduler.core.snapshot import BatchView, JobView, Snapshot
 from scheduler.core.upgrades import upgrade
 
 MARGIN_S = 0.01
@@ -102,10 +102,11 @@ def _weigh(
     without_job, with_job = placed(others), placed(everyone)
     # It fits, and no other that fits without it stops to fit.
     if with_job.late <= without_job.late:
-        earliest_s = _until_headroom_s(with_job, job)
+        own_share = _own_share(batches, snapshot.jobs, job.tenant_id)
+        earliest_s = _until_headroom_s(with_job, job, own_share)
         if earliest_s is not None and with_job.rows < fleet.rows:
             # Rows left unused for the sake of speed are headroom too.
-            earliest_s = _until_headroom_s(on_all_rows(everyone), job)
+            earliest_s = _until_headroom_s(on_all_rows(everyone), job, own_share)
         if earliest_s is None:
             return _admitted(with_job, job)
     else:
@@ -164,11 +165,23 @@ def _admitted(bounds: Bounds, job: JobView) -> Weighed:
     return Weighed(admitted, bounds)
 
 
-def _until_headroom_s(bounds: Bounds, job: JobView) -> float | None:
-    """None when the job leaves the headroom of other tenants, else a deadline by which it would."""
+def _own_share(batches: Sequence[BatchView], jobs: Sequence[JobView], tenant_id: str) -> float:
+    """Share of the open branches of live batches that are a tenant's."""
+    own_jobs = {job.id for job in jobs if job.tenant_id == tenant_id}
+    own = sum(batch.num_open_branches for batch in batches if batch.job_id in own_jobs)
+    return own / max(sum(batch.num_open_branches for batch in batches), 1)
+
+
+def _until_headroom_s(bounds: Bounds, job: JobView, own_share: float) -> float | None:
+    """None when the job leaves the headroom of other tenants, else a deadline by which it would.
+
+    Args:
+        own_share: Of the work that live batches hold, what is its tenant's.
+    """
     config, index = bounds.config, bounds.jobs.index(job)
     is_own = bounds.table["tenant"] == bounds.table["tenant"][index]
-    own_s = np.where(is_own, bounds.cost_s, 0.0).cumsum()[index:]
+    pending_s = np.where(is_own, bounds.cost_s, 0.0).cumsum()
+    own_s = (own_share * bounds.running_s + pending_s)[index:]
     all_s = (bounds.before_s() + bounds.cost_s)[index:]
     # Work that may be done until each job's deadline, its own included, so that it is in time.
     room_s = (bounds.must_start_s + bounds.cost_s)[index:]

@@ -35,12 +35,12 @@ class Arrivals:
     """Problems submitted for one model of late, those of refused jobs included.
 
     Attributes:
-        over_s: Time over which they came, as rates see it.
+        first_s: Seconds since the first of them.
         numbers: (mean seconds given until the deadline, problems), by octaves of the first.
         promised: The same of those among them whose deadline was promised.
     """
 
-    over_s: float = LEAST_WINDOW_S[1]
+    first_s: float = 0.0
     numbers: tuple[tuple[float, int], ...] = ()
     promised: tuple[tuple[float, int], ...] = ()
 
@@ -56,14 +56,17 @@ class Arrivals:
         Args:
             numbers, promised: (seconds given until the deadline, problems), in any order.
         """
-        counted = _by_octaves(numbers)
-        least_s = min(max(_mean_given_s(counted), LEAST_WINDOW_S[0]), LEAST_WINDOW_S[1])
-        over_s = min(max(first_s, least_s), ARRIVAL_WINDOW_S)
-        return cls(over_s, counted, _by_octaves(promised))
+        return cls(first_s, _by_octaves(numbers), _by_octaves(promised))
 
     def and_one(self, given_s: float, num_problems: int) -> "Arrivals":
         """These and a job that comes now."""
         return replace(self, numbers=_by_octaves([*self.numbers, (given_s, num_problems)]))
+
+    @property
+    def over_s(self) -> float:
+        """Time over which they came, as rates see it."""
+        least_s = min(max(_mean_given_s(self.numbers), LEAST_WINDOW_S[0]), LEAST_WINDOW_S[1])
+        return min(max(self.first_s, least_s), ARRIVAL_WINDOW_S)
 
     @property
     def problems_per_s(self) -> float:

@@ -129,10 +129,13 @@ earlier_arrivals = st.lists(
 def test_the_first_tick_plans_what_admission_promised(
     wanted: tuple[JobView, ...], earlier: Arrivals
 ) -> None:
-    world = replace(snapshot(), arrivals=((MODEL, earlier),))
+    world, given = replace(snapshot(), arrivals=((MODEL, earlier),)), list(earlier.numbers)
     for new in wanted:
         promise = admit(world, new, CONFIG)
-        world = world.with_arrival(new)
+        # As the next tick reads them.
+        given.append(((new.deadline_at - new.created_at).total_seconds(), new.num_pending))
+        arrivals = Arrivals.since(earlier.first_s, given)
+        world = replace(world, arrivals=((MODEL, arrivals),))
         if isinstance(promise, Rejected):
             continue
         # Stored in whole microseconds, as a database does.

@@ -28,5 +28,12 @@ def test_the_time_given_is_the_mean_over_problems() -> None:
 
 
 def test_no_arrivals_have_no_rate() -> None:
-    assert Arrivals.since(5.0, []) == NO_ARRIVALS
-    assert NO_ARRIVALS.problems_per_s == 0.0
+    assert Arrivals.since(5.0, []).problems_per_s == NO_ARRIVALS.problems_per_s == 0.0
+
+
+def test_one_more_counts_as_if_it_had_come_with_the_others() -> None:
+    before = [(40.0, 10), (20.0, 5)]
+    assert Arrivals.since(2.0, before).and_one(10.0, 30) == Arrivals.since(
+        2.0, [*before, (10.0, 30)]
+    )
+    assert Arrivals.since(2.0, before).and_one(10.0, 30).over_s == pytest.approx(800 / 45)

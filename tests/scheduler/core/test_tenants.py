@@ -13,10 +13,10 @@ from scheduler.core.config import SchedulerConfig
 from scheduler.core.decisions import Admitted, Rejected
 from scheduler.core.fleet import Fleet
 from scheduler.core.placing import place
-from scheduler.core.snapshot import JobView
+from scheduler.core.snapshot import BatchView, JobView
 from scheduler.core.upgrades import upgrade
 from tests.scheduler.core.slack import holds
-from tests.scheduler.core.worlds import NOW, job, snapshot, worker
+from tests.scheduler.core.worlds import NOW, batch, job, snapshot, worker
 
 CONFIG = SchedulerConfig()
 FLEET = Fleet.of([worker(rows=64)])
@@ -83,9 +83,14 @@ def test_what_one_tenant_leaves_goes_to_the_others() -> None:
     assert beside["heavy"] > 0.9 * alone["heavy"]
 
 
-def admitted_until_refused(share: float) -> tuple[JobView, ...]:
-    """As many jobs of one tenant as it is granted."""
+def admitted_until_refused(share: float, *batches: BatchView) -> tuple[JobView, ...]:
+    """As many jobs of one tenant as it is granted beside its job that these batches are of."""
     admitted: tuple[JobView, ...] = ()
+    if batches:
+        running = job(
+            tenant_id="heavy", tenant_share=share, deadline_s=60.0, num_pending=0, num_in_flight=40
+        )
+        admitted = (running,)
     for number in range(200):
         new = job(
             f"h{number:03d}",
@@ -94,7 +99,7 @@ def admitted_until_refused(share: float) -> tuple[JobView, ...]:
             deadline_s=60.0,
             num_pending=40,
         )
-        if isinstance(admit(snapshot(admitted), new, CONFIG), Rejected):
+        if isinstance(admit(snapshot(admitted, batches), new, CONFIG), Rejected):
             return admitted
         admitted = (*admitted, new)
     raise AssertionError("the fleet has no bounds")
@@ -104,6 +109,14 @@ def test_a_tenant_that_submits_without_end_leaves_room_for_another() -> None:
     greedy = admitted_until_refused(0.5)
     light = job("l", tenant_id="light", tenant_share=0.5, deadline_s=60.0, num_pending=10)
     assert isinstance(admit(snapshot(greedy), light, CONFIG), Admitted)
+
+
+def test_what_a_tenant_has_under_way_counts_for_its_share() -> None:
+    # About half of what is done until the deadline.
+    under_way = batch(num_open_problems=300, num_open_branches=300)
+    greedy = admitted_until_refused(0.5, under_way)
+    light = job("l", tenant_id="light", tenant_share=0.5, deadline_s=60.0, num_pending=80)
+    assert isinstance(admit(snapshot(greedy, (under_way,)), light, CONFIG), Admitted)
 
 
 def test_a_tenant_alone_may_fill_everything() -> None:
