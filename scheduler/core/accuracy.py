@@ -26,7 +26,7 @@ from scipy.special import ndtri
 
 from scheduler.core.curves import interpolate_type, right_curves
 from scheduler.core.latency import FloatArray
-from scheduler.core.votes import decided, vote_table
+from scheduler.core.votes import decided, lead_table
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +185,7 @@ class AnswerProfile:
 
     def decided_after(self, num_branches: int) -> FloatArray:
         """P(vote decided after n branches ended); (difficulties, n from 0 to `num_branches`)."""
-        lead = vote_table(self.difficulty, self.concentrations).lead
+        lead = lead_table(self.difficulty, self.concentrations)
         given_difficulty = np.asarray(self.weights) / np.maximum(self._shares(), 1e-300)[:, None]
         return decided(np.einsum("pt,ptvl->pvl", given_difficulty, lead), num_branches)
 

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from scheduler.core.latency import FloatArray
-from scheduler.core.votes import MAX_BRANCHES, binomial, vote_table
+from scheduler.core.votes import MAX_BRANCHES, binomial, right_table
 
 SHARE_GRID: FloatArray = 0.5 - 0.5 * np.cos(np.pi * np.arange(65) / 64)
 """Shares in [0, 1] at which curves are tabulated, dense at both ends where they bend most."""
@@ -35,7 +35,7 @@ def right_curves(
     if any(not 1 <= count <= MAX_BRANCHES for count in branches):
         raise ValueError(f"num_branches must be within 1 and {MAX_BRANCHES}, got {branches}")
     shares = np.asarray(weights)
-    right = vote_table(difficulty, concentrations, right_first).right
+    right = right_table(difficulty, concentrations, right_first)
     # A difficulty without weight is still read from, between its neighbors.
     shares = shares + 1e-9 * shares.sum(axis=0)
     by_votes = np.einsum("pt,ptv->pv", shares, right) / shares.sum(axis=1)[:, None]

@@ -75,7 +75,7 @@ def _needed_lead(
     profile: AnswerProfile, stop_gain: float, votes: NDArray[np.int64], to_come: NDArray[np.int64]
 ) -> FloatArray:
     """Smallest lead that stops, bilinear in the logarithms of votes and of branches to come."""
-    table = _lead_table(profile, stop_gain)
+    table = _stop_table(profile, stop_gain)
     row, down = _position(np.log(VOTES), np.log(votes))
     column, right = _position(np.log(TO_COME), np.log(to_come))
     upper = table[row, column] * (1.0 - right) + table[row, column + 1] * right
@@ -89,7 +89,7 @@ def _position(grid: FloatArray, values: FloatArray) -> tuple[NDArray[np.int64], 
 
 
 @lru_cache(maxsize=64)
-def _lead_table(profile: AnswerProfile, stop_gain: float) -> FloatArray:
+def _stop_table(profile: AnswerProfile, stop_gain: float) -> FloatArray:
     """(VOTES, TO_COME)."""
     table = np.zeros((len(VOTES), len(TO_COME)))
     for row, votes in enumerate(VOTES):

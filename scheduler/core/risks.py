@@ -62,7 +62,7 @@ def risks_of_others(
     left_s = columns["deadline_s"] - now.timestamp()
     is_open = columns["num_pending"] + columns["num_in_flight"] > 0
     counts = columns["is_live"] & columns["is_promised"] & is_open & (left_s > config.reserve_s)
-    is_served = np.isin(np.arange(len(names)), names.of_all(fleets))[columns["model"]]
+    is_served = np.isin(columns["model"], names.of_all(fleets))
     allowed_s = np.maximum(config.refresh_s, RELATIVE_REFRESH * left_s)
     is_over = now.timestamp() > columns["predicted_s"] + allowed_s
     is_handed_out = is_served & (columns["num_pending"] == 0)

@@ -1,4 +1,4 @@
-"""Exact odds of a plurality vote for each type of problem, tabulated once per pair of grids.
+"""Exact odds of a plurality vote for each type of problem, tabulated once per grid.
 
 Theory of operation: of V voting branches C ~ Binomial(V, p) are right; the other W = V - C votes
 form groups of equal wrong answers, a random partition with the Ewens distribution of parameter
@@ -17,7 +17,6 @@ model of Bradley and Terry; where f is 1/2 each is as likely. All terms are posi
 no cancellation. The other approximation is in `decided`, see there.
 """
 
-from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -30,48 +29,37 @@ MAX_BRANCHES = 64
 """Votes tabulated; also the widest plan."""
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class VoteTable:
-    """Odds by difficulty and concentration.
-
-    Attributes:
-        right: P(the plurality of V votes is right); (difficulties, concentrations, V).
-        lead: P(the leading class is at least L votes ahead of every other after V votes);
-            (difficulties, concentrations, V, L), L up to V + 1.
-    """
-
-    right: FloatArray
-    lead: FloatArray
-
-
 @lru_cache(maxsize=8)
-def vote_table(
+def right_table(
     difficulty: tuple[float, ...], concentrations: tuple[float, ...], right_first: float = 0.5
-) -> VoteTable:
-    """Tabulate the odds for every type of the two grids.
+) -> FloatArray:
+    """P(the plurality of V votes is right); (difficulties, concentrations, V).
 
     Args:
         right_first: As in `AnswerProfile`.
     """
     counts, right_votes, wrong_votes = _votes(difficulty)
-    rights = []
+    tables = []
     for theta in concentrations:
         bounded = _bounded_partitions(theta)
         right_of = _right_given_counts(theta, bounded, np.diagonal(bounded), right_first)
-        rights.append(np.einsum("vpc,vc->pv", counts, right_of[right_votes, wrong_votes]))
-    return VoteTable(right=np.stack(rights, axis=1), lead=_lead_table(difficulty, concentrations))
+        tables.append(np.einsum("vpc,vc->pv", counts, right_of[right_votes, wrong_votes]))
+    return np.stack(tables, axis=1)
 
 
 @lru_cache(maxsize=8)
-def _lead_table(difficulty: tuple[float, ...], concentrations: tuple[float, ...]) -> FloatArray:
-    """`VoteTable.lead`, the same whoever ends first."""
+def lead_table(difficulty: tuple[float, ...], concentrations: tuple[float, ...]) -> FloatArray:
+    """P(the leading class is at least L votes ahead of every other after V votes).
+
+    It is the same whoever ends first; (difficulties, concentrations, V, L), L up to V + 1.
+    """
     counts, right_votes, wrong_votes = _votes(difficulty)
-    leads = []
+    tables = []
     for theta in concentrations:
         bounded = _bounded_partitions(theta)
         lead_of = _lead_given_counts(theta, bounded, np.diagonal(bounded))
-        leads.append(np.einsum("vpc,vcl->pvl", counts, lead_of[right_votes, wrong_votes]))
-    return np.stack(leads, axis=1)
+        tables.append(np.einsum("vpc,vcl->pvl", counts, lead_of[right_votes, wrong_votes]))
+    return np.stack(tables, axis=1)
 
 
 def _votes(
@@ -91,7 +79,7 @@ def decided(lead: FloatArray, num_branches: int) -> FloatArray:
     the leader was first: taken as the leader's share of the votes, exact for two classes.
 
     Args:
-        lead: The last two axes (V, L) of `VoteTable.lead`.
+        lead: The last two axes (V, L) of `lead_table`.
     """
     votes = np.arange(num_branches + 1)
     running = num_branches - votes
