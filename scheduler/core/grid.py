@@ -22,10 +22,10 @@ time is half a step at most, and candidates cost time."""
 CAP_QUANTILES = (0.003, 0.999)
 """The shortest and the longest cap, as shares of branches that finish. Cutting many branches lets
 more of them run, of which the shortest finish."""
-SPARING = ((1, MOST_FOR_ONE_VOTE), (1, 5))
-"""Branches at once, and in all, that every job is offered if the first number of them is. Of two,
-the second follows only where the first gave no answer; of five, each while the lead of the first
-answer is not enough."""
+SPARING = ((1, MOST_FOR_ONE_VOTE), (2, 3), (3, 5))
+"""Branches at once, and in all, that every job is offered if the first number of them is. A second
+branch follows only where the first gave no answer; those that could not change a unanimous vote
+take the places of the first to end, and are stopped where it is one."""
 FEW = 4.0
 """More that follow one another are offered where the bound on tokens cuts hardly any, and a problem
 takes no more than so many mean branches or votes leave at most `ERRORS_LEFT`. Where votes stay open

@@ -55,7 +55,7 @@ def test_best_efforts_do_not_keep_others_out() -> None:
     ("promised_s", "first"),
     [
         pytest.param(60.0, "promised", id="which cannot wait"),
-        pytest.param(240.0, "effort", id="which can wait"),
+        pytest.param(120.0, "effort", id="which can wait"),
         pytest.param(35.0, "promised", id="which is late"),
     ],
 )

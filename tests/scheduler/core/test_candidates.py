@@ -75,11 +75,10 @@ def test_the_model_length_bounds_the_cap() -> None:
 
 
 def test_a_batch_fills_about_half_of_the_rows() -> None:
-    config = replace(CONFIG, branch_grid=(3,))
-    found = best_plan(FLEET, job(), config, time_left_s=600.0)
+    found = best_plan(FLEET, job(max_branches=4), CONFIG, time_left_s=600.0)
     assert found is not None
-    assert found[0].num_branches == 3
-    assert found[0].wave_size == 16 // 3
+    assert found[0].num_branches >= 3
+    assert found[0].wave_size == 16 // found[0].num_branches
 
 
 def test_branches_follow_one_another_where_a_longer_time_gives_more_for_less() -> None:
@@ -101,13 +100,13 @@ def test_only_few_branches_follow_where_a_bound_cuts_or_votes_stay_open() -> Non
         plans = candidates_of(fleet, job(max_branches=most, max_tokens=max_tokens), CONFIG).plans
         return set(map(tuple, plans[plans[:, 3] > 0][:, [0, 3]].tolist()))
 
-    assert pairs(EASY, 16, max_tokens=700) == pairs(FLEET, 16) == {(1, 2), (1, 5)}
-    assert pairs(FLEET, 4) == {(1, 2), (1, 4)}
+    assert pairs(EASY, 16, max_tokens=700) == pairs(FLEET, 16) == {(1, 2), (2, 3), (3, 5)}
+    assert pairs(FLEET, 4) == {(1, 2), (2, 3), (3, 4)}
     assert pairs(FLEET, 2) == {(1, 2)}
     assert pairs(FLEET, 1) == set()
 
 
-def test_branches_that_follow_while_the_vote_is_open_cost_less() -> None:
+def test_a_third_branch_that_is_stopped_where_two_agree_costs_less() -> None:
     options = candidates_of(FLEET, job(num_pending=4), CONFIG)
 
     def best(width: int, most: int) -> tuple[float, float]:
@@ -115,9 +114,9 @@ def test_branches_that_follow_while_the_vote_is_open_cost_less() -> None:
         own &= options.accuracy >= options.accuracy[own].max() - 0.001
         return float(options.accuracy[own].max()), float(options.row_seconds[own].min())
 
-    (at_once, dear), (in_turn, cheap) = best(5, 0), best(1, 5)
-    assert cheap < 0.8 * dear
-    assert in_turn > at_once - 0.02
+    (at_once, dear), (after_two, cheap) = best(3, 0), best(2, 3)
+    assert cheap < 0.9 * dear
+    assert after_two > at_once - 0.02
 
 
 def test_second_branches_are_forecast_as_cut_only_where_something_cuts() -> None:
@@ -144,10 +143,10 @@ def test_no_single_branch_is_followed_where_none_is_to_be_offered() -> None:
     wide = replace(CONFIG, branch_grid=(4, 2))
     plans = candidates_of(FLEET, job(max_branches=16), wide).plans
     assert set(plans[:, 0]) == {2, 4}
-    assert set(plans[:, 3]) == {0}
+    assert set(plans[:, 3]) == {0, 3}
     # What the operator asks for is offered all the same.
     in_turn = replace(wide, successive_grid=((1, 16),))
-    assert set(candidates_of(EASY, job(max_branches=16), in_turn).plans[:, 3]) == {0, 16}
+    assert set(candidates_of(EASY, job(max_branches=16), in_turn).plans[:, 3]) == {0, 3, 16}
 
 
 def test_a_second_branch_for_a_missing_answer_ends_about_when_one_does() -> None:
@@ -356,7 +355,7 @@ def test_a_job_whose_rows_come_free_one_by_one_is_more_accurate() -> None:
     assert spread.finish_p95_s == late.finish_p95_s
 
 
-@pytest.mark.parametrize(("pairs", "most"), [((), {0, 2, 5}), (((1, 200),), {0, 2, 5, 64})])
+@pytest.mark.parametrize(("pairs", "most"), [((), {0, 2, 3, 5}), (((1, 200),), {0, 2, 3, 5, 64})])
 def test_a_grid_without_successive_plans_or_with_very_long_ones_works(
     pairs: tuple[tuple[int, int], ...], most: set[int]
 ) -> None:
