@@ -14,8 +14,8 @@ _REASONS = {
     " what can still be answered",
     PlanReason.BEST_EFFORT: "nothing was promised, so this one answers what it can with the rows"
     " that other jobs leave",
-    PlanReason.NO_LONGER_OFFERED: "workers or their profiles changed, and the plan before is no"
-    " candidate now",
+    PlanReason.NO_LONGER_OFFERED: "workers, their profiles or the scheduler changed, and the plan"
+    " before is no candidate now",
     PlanReason.WOULD_BE_LATE: "the plan before would no longer finish in time with 95%",
     PlanReason.MORE_ACCURATE: "there is room for a more accurate plan",
     PlanReason.ROWS_NEEDED: "it costs less, and other jobs need the rows",

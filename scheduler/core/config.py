@@ -11,7 +11,7 @@ class SchedulerConfig:
     Attributes:
         branch_grid: Candidate values of `num_branches`.
         successive_grid: Candidates of branches at once and in all that follow one another while a
-            vote is open; a second branch where the first gave no answer is offered besides.
+            vote is open; the few of `grid.SPARING` are offered besides.
         worker_timeout_s: A worker silent this long is gone (heartbeats come every second).
         resend_after_s: A sent but unclaimed batch is sent again after this long.
         reserve_s: Kept free before a deadline for voting, grading and committing.
@@ -30,8 +30,9 @@ class SchedulerConfig:
         stop_gain: A problem ends when its branches still to come would raise the probability that
             its answer is right by less than this; see `Plan`. As near as a tie by the next
             number; on recordings it took less than half of the branches of deciding at width 16.
-        branch_gain: The same for each single branch that follows others. Twice as much lost half a
-            point to four branches at once, of a lone problem on an idle engine, and saved nothing.
+        branch_gain: The same for each single branch that follows others. Twice as much saved a
+            tenth of the tokens without haste, but a lone problem on an idle engine lost half a
+            point to four branches at once.
         accuracy_tie: Accuracies this close count as equal, and the cheaper plan wins: below what
             a fitted profile can tell apart.
         replan_gain: A stored plan that still fits is kept unless another is this much more
