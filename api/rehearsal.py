@@ -11,6 +11,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from api.dependencies import utc_now
 from db.session import SessionFactory, transaction
 from db.snapshot import read_workers
+from db.workers import incarnations
 from scheduler.core.config import SchedulerConfig
 from scheduler.core.rehearsal import rehearse
 
@@ -33,9 +34,10 @@ async def rehearsing(sessions: SessionFactory, config: SchedulerConfig) -> Async
 
 
 async def _rehearse(sessions: SessionFactory, config: SchedulerConfig) -> None:
+    known: frozenset[str] = frozenset()
     while True:
         try:
-            await asyncio.to_thread(_look, sessions, config)
+            known = await asyncio.to_thread(_look, sessions, config, known)
         except (OperationalError, InterfaceError, PoolTimeoutError) as error:
             _log.warning("store.away", waiting="rehearsal", error=str(error))
         except Exception:
@@ -43,8 +45,13 @@ async def _rehearse(sessions: SessionFactory, config: SchedulerConfig) -> None:
         await asyncio.sleep(_INTERVAL_S)
 
 
-def _look(sessions: SessionFactory, config: SchedulerConfig) -> None:
+def _look(
+    sessions: SessionFactory, config: SchedulerConfig, known: frozenset[str]
+) -> frozenset[str]:
+    """The workers there are now, rehearsed for; their profiles are read only where one joined."""
     now = utc_now()
     with transaction(sessions) as session:
-        workers = read_workers(session, now)
+        present = incarnations(session)
+        workers = read_workers(session, now) if present - known else ()
     rehearse(workers, now, config)
+    return present

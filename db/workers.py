@@ -85,6 +85,11 @@ def list_workers(session: Session) -> list[Worker]:
     return list(session.scalars(select(Worker).order_by(Worker.name)))
 
 
+def incarnations(session: Session) -> frozenset[str]:
+    """Of the workers that have not stopped."""
+    return frozenset(session.scalars(select(Worker.incarnation).where(Worker.stopped_at.is_(None))))
+
+
 def models(session: Session) -> list[str]:
     """Models that a worker has ever served, by name; whether one serves now is admission's."""
     return list(session.scalars(select(Worker.model).distinct().order_by(Worker.model)))
