@@ -36,9 +36,10 @@ class Answers:
             self._responses[response.url] = response
 
     def _documents(self) -> dict[str, Any]:
+        # Reading one lets others arrive.
         return {
             url: response.json()
-            for url, response in self._responses.items()
+            for url, response in list(self._responses.items())
             if response.headers.get("content-type", "").startswith("application/json")
         }
 
