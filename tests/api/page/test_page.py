@@ -158,12 +158,14 @@ def test_numbers_of_the_page_are_those_of_the_api(stack: Stack, page: Page, ende
     opened = page.locator("article.opened")
     for field in ("num_votes", "share"):
         shown = opened.locator(f"data[data-name={field}]")
+        expect(shown).to_have_count(len(problem["votes"]))
         values = [float(each.get_attribute("value") or "nan") for each in shown.all()]
         assert values == [vote[field] for vote in problem["votes"]]
     rows = page.get_by_role("region", name="Problems in the order of submission").locator(
         "tbody tr"
     )
     results = api(stack, f"/v1/jobs/{ended}/results")["data"]
+    expect(rows).to_have_count(len(results))
     assert [row.locator("td").nth(0).inner_text() for row in rows.all()] == [
         result["id"] for result in results
     ]
