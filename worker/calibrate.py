@@ -4,7 +4,8 @@ Theory of operation: steps are timed over a grid of rows, draft lengths and cont
 engine; acceptance per position is counted while real prompts are decoded. Those decodes are also a
 check: the fitted profile says how long what the engine did should have taken, and all times are
 scaled by what it really took (admission, sampling and bookkeeping between steps are in that). They
-are repeated, and how far they lie apart is the spread of runs that the profile states. The same
+fill the engine, because full steps take relatively longer, and that is when deadlines are missed;
+they are repeated, and how far they lie apart is the spread of runs that the profile states. The same
 check, once, tells whether a profile kept from an earlier start is still true.
 """
 
@@ -61,7 +62,7 @@ class Effort:
         draft_lengths: Draft lengths to time, or the nearest ones that the engine serves.
         contexts: Context per row in tokens.
         repeats: Steps timed per point; their median counts.
-        num_branches: Branches decoded in each run.
+        num_branches: Branches decoded in each run, cut at what the engine takes.
         num_runs: Runs of decoding.
         budget_s: No new point is begun after this long; the grid is visited in an order that
             covers it early.
@@ -77,8 +78,8 @@ class Effort:
     budget_s: float
 
 
-QUICK = Effort((1, 4, 16, 64), (0, 1, 3, 8), (96, 320), (32, 128, 384), 5, 12, 3, 6.0)
-"""At the start of a worker that has no profile: under 15 s on two slow cores."""
+QUICK = Effort((1, 4, 16, 64), (0, 1, 3, 8), (96, 320), (32, 128, 384), 5, 64, 3, 6.0)
+"""At the start of a worker that has no profile: under 20 s on two slow cores."""
 
 FULL = Effort(
     (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 256),
@@ -209,7 +210,7 @@ def _decode(
             priority=0,
             deadline_at=datetime.now(UTC) + timedelta(minutes=10),
         )
-        for i in range(num_branches)
+        for i in range(min(num_branches, engine.spec.max_num_seqs))
     ]
     before = engine.totals()
     engine.submit(requests, events)

@@ -17,7 +17,7 @@ from scheduler.core.plan import EngineSpec
 from scheduler.core.refresh import EngineTotals
 from tests.worker.engines.checkpoints import write_checkpoint
 from tests.worker.recorded import prompt_of, write_recordings
-from worker.calibrate import Effort, calibrate, is_still_true
+from worker.calibrate import QUICK, Effort, calibrate, is_still_true
 from worker.engines.base import BranchFinished, BranchRequest
 from worker.engines.factory import SettingsError, build_engine
 from worker.engines.replay import VirtualReplayEngine, load_recordings
@@ -55,6 +55,7 @@ class KnownEngine:
     ) -> None:
         self.spec = spec
         self.timed: set[int] = set()
+        self.submitted: list[int] = []
         loaded = load_recordings(recordings, recordings.with_name("problems.jsonl"))
         now = datetime.now(UTC)
         self._virtual = VirtualReplayEngine(spec, TRUTH.scaled(decode_ratio), loaded, now)
@@ -63,6 +64,7 @@ class KnownEngine:
     def submit(
         self, requests: Sequence[BranchRequest], events: SimpleQueue[BranchFinished]
     ) -> None:
+        self.submitted.append(len(requests))
         self._virtual.submit(requests, events)
         while (at := self._virtual.next_event_at()) is not None:
             self._virtual.advance_to(at)
@@ -118,6 +120,13 @@ def test_times_are_those_of_decoding_and_not_of_steps_alone(recordings: Path) ->
     expected = 1.3 * float(TRUTH.step_time_s(16, 3, 5000))
     assert float(found.step_time_s(16, 3, 5000)) == pytest.approx(expected, rel=0.05)
     assert "1.3" in found.method
+
+
+@pytest.mark.parametrize("max_num_seqs", [8, 64])
+def test_what_is_decoded_fills_the_engine(recordings: Path, max_num_seqs: int) -> None:
+    engine = KnownEngine(recordings, spec=replace(SPEC, max_num_seqs=max_num_seqs))
+    calibrate(engine, [prompt_of(number) for number in range(4)], QUICK, device="none")
+    assert engine.submitted == [max_num_seqs] * QUICK.num_runs
 
 
 def test_few_drafts_are_known_to_be_few(recordings: Path) -> None:

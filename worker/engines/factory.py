@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
@@ -10,6 +11,7 @@ from scheduler.core.accuracy import AnswerProfile
 from scheduler.core.latency import LatencyProfile
 from scheduler.core.plan import EngineSpec
 from worker.calibrate import FULL, MeasurableEngine
+from worker.engines.apart.engine import EngineApart
 from worker.engines.base import Engine
 from worker.engines.replay import ReplayEngine, load_recordings
 from worker.profiles import (
@@ -95,7 +97,7 @@ def _load(settings: WorkerSettings, on_death: OnDeath | None = None) -> Measurab
         )
     if settings.engine == "vllm":
         return _load_vllm(settings, settings.model_dir, on_death)
-    return _load_torch(settings, settings.model_dir)
+    return EngineApart(partial(_load_torch, settings, settings.model_dir), on_death=on_death)
 
 
 def _load_vllm(
@@ -138,7 +140,7 @@ def _load_openai(settings: WorkerSettings) -> MeasurableEngine:
 
 
 def _load_torch(settings: WorkerSettings, model_dir: Path) -> MeasurableEngine:
-    # Torch takes seconds to import, and the replay engine does without it.
+    # Torch takes seconds to import; only the child that decodes with it needs it.
     import torch
     from safetensors import SafetensorError
 
