@@ -53,6 +53,8 @@ def fallback(
         right = np.where(may_be_cut, options.accuracy * share, -1.0)
         part = int(right.argmax())
         if index is None or right[part] > options.accuracy[index]:
-            forecast = options.forecast(part, ahead_s, late_s)
+            # Of those that run side by side all are begun, whatever share is answered.
+            begun = float(share[part]) if job.num_pending > fleet.rows else 1.0
+            forecast = options.forecast(part, ahead_s, late_s, scale=begun)
             return options.plan(part), replace(forecast, accuracy=float(right[part]))
     return options.plan(index), options.forecast(index, ahead_s, late_s, cut_s)

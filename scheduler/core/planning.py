@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from scheduler.core.bounds import LATE, Bounds
 from scheduler.core.config import SchedulerConfig
 from scheduler.core.decisions import JobPlanned, PlanFailure, PlanReason
+from scheduler.core.efforts import is_in_vain
 from scheduler.core.fleet import Fleet
 from scheduler.core.line import Line, line_of
 from scheduler.core.outlook import finishes_s, packed
@@ -47,12 +48,15 @@ class Planned:
         return line_of(self.bounds)
 
     def in_line(self) -> Iterator[Packed]:
-        """Jobs in the order in which they get rows, built as they are asked for."""
+        """Jobs in the order in which they get rows, built as they are asked for.
+
+        Best efforts that would use them in vain are left out.
+        """
         if self.bounds is None:
             return
         for index in self.line.order.tolist():
             item = self._item(index)
-            if item is not None:
+            if item is not None and not is_in_vain(self.bounds, index, item):
                 yield item
 
     def decisions(self) -> list[JobPlanned]:

@@ -78,6 +78,20 @@ def test_an_earlier_best_effort_goes_before_a_promise_that_can_wait(
     assert {new.job_id for new in alone.new_batches} == {"effort"}
 
 
+@pytest.mark.parametrize(("due_s", "first"), [(1.5, "patient"), (2.0, "patient"), (8.0, "effort")])
+def test_an_effort_that_would_answer_next_to_nothing_lets_others_go_first(
+    due_s: float, first: str
+) -> None:
+    hasty = effort(deadline_s=due_s, num_pending=40)
+    patient = job("patient", deadline_s=200.0, num_pending=20)
+
+    beside = decide(snapshot((hasty, patient)), CONFIG)
+    alone = decide(snapshot((hasty,)), CONFIG)
+
+    assert {new.job_id for new in beside.new_batches} == {first}
+    assert {new.job_id for new in alone.new_batches} == {"effort"}
+
+
 def test_a_change_of_an_effort_says_that_nothing_was_promised() -> None:
     (first,) = decide(snapshot((effort(),)), CONFIG).plans
     stored = replace(effort(deadline_s=3.0), plan=replace(first.plan, num_branches=64))
