@@ -2,8 +2,8 @@
 
 Theory of operation: shortly before its deadline the plan that still fits into the time of a best
 effort may be a bound of a few dozen tokens, in which hardly a branch answers. Every problem is then
-read and begun for next to nothing, on rows and in steps of others. So an effort waits while its
-plan earns much less per row-second than its densest plan would, unless nobody else waits.
+read and begun for next to nothing, on rows and in steps of others. So an effort whose plan earns
+much less per row-second than its densest plan would goes without, unless nobody else waits.
 """
 
 from scheduler.core.bounds import Bounds
@@ -11,13 +11,16 @@ from scheduler.core.hulls import LEAST_COST
 from scheduler.core.packed import Packed
 
 LEAST_YIELD = 0.7
-"""Accuracy per row-second, over that of the densest plan, below which an effort waits. Chosen by
-hand: at 120% load 0.1, 0.5, 0.7 and 1.0 gained 1.4, 2.1, 3.4 and 2.9 points (`LOG.md`)."""
+"""Accuracy per row-second, over that of the densest plan, below which an effort is in vain. Chosen
+by hand: at 120% load 0.1, 0.5, 0.7 and 1.0 gained 1.4, 2.1, 3.4 and 2.9 points (`LOG.md`)."""
+MAX_IN_VAIN = 16
+"""Efforts found in vain in one tick, after which the others wait for the next: each is planned by
+itself, which takes milliseconds."""
 
 
 def is_in_vain(bounds: Bounds, index: int, item: Packed) -> bool:
-    """Whether rows of this job would answer too little, while other jobs have pending problems."""
-    if item.is_in_time or item.job.is_promised or len(bounds.jobs) == 1:
+    """Whether this is a best effort whose rows would answer too little."""
+    if item.is_in_time or item.job.is_promised:
         return False
     menus, own = bounds.menus, bounds.classes[index]
     densest = menus.densest[own]

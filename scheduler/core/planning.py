@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scheduler.core.bounds import LATE, Bounds
 from scheduler.core.config import SchedulerConfig
 from scheduler.core.decisions import JobPlanned, PlanFailure, PlanReason
-from scheduler.core.efforts import is_in_vain
+from scheduler.core.efforts import MAX_IN_VAIN, is_in_vain
 from scheduler.core.fleet import Fleet
 from scheduler.core.line import Line, line_of
 from scheduler.core.outlook import finishes_s, packed
@@ -50,14 +50,25 @@ class Planned:
     def in_line(self) -> Iterator[Packed]:
         """Jobs in the order in which they get rows, built as they are asked for.
 
-        Best efforts that would use them in vain are left out.
+        Best efforts that would use them in vain are there only when nobody else is.
         """
         if self.bounds is None:
             return
+        in_vain: list[Packed] = []
+        is_wanted = False
         for index in self.line.order.tolist():
+            if len(in_vain) == MAX_IN_VAIN and not self.bounds.jobs[index].is_promised:
+                continue
             item = self._item(index)
-            if item is not None and not is_in_vain(self.bounds, index, item):
+            if item is None:
+                continue
+            if is_in_vain(self.bounds, index, item):
+                in_vain.append(item)
+            else:
+                is_wanted = True
                 yield item
+        if not is_wanted:
+            yield from in_vain
 
     def decisions(self) -> list[JobPlanned]:
         """Plans that change, and stored forecasts that went stale; call it after `in_line`.

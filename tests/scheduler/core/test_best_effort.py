@@ -12,6 +12,7 @@ from scheduler.core.bounds import LATE, Bounds
 from scheduler.core.config import SchedulerConfig
 from scheduler.core.decide import decide
 from scheduler.core.decisions import Admitted, PlanReason, Rejected, RejectReason, Verdict
+from scheduler.core.efforts import MAX_IN_VAIN
 from scheduler.core.fleet import Fleet
 from scheduler.core.placing import place
 from scheduler.core.snapshot import JobView
@@ -86,10 +87,20 @@ def test_an_effort_that_would_answer_next_to_nothing_lets_others_go_first(
     patient = job("patient", deadline_s=200.0, num_pending=20)
 
     beside = decide(snapshot((hasty, patient)), CONFIG)
-    alone = decide(snapshot((hasty,)), CONFIG)
+    alone = decide(snapshot((hasty, replace(hasty, id="another"))), CONFIG)
 
     assert {new.job_id for new in beside.new_batches} == {first}
-    assert {new.job_id for new in alone.new_batches} == {"effort"}
+    assert alone.new_batches[0].job_id in ("effort", "another")
+
+
+def test_a_crowd_of_hopeless_efforts_keeps_nobody_from_rows() -> None:
+    hasty = [effort(f"hasty_{i:02d}", deadline_s=1.5, num_pending=4) for i in range(40)]
+    patient = job("patient", deadline_s=200.0, num_pending=2)
+
+    decisions = decide(snapshot((*hasty, patient)), CONFIG)
+
+    assert {new.job_id for new in decisions.new_batches} == {"patient"}
+    assert sum(planned.job_id.startswith("hasty") for planned in decisions.plans) == MAX_IN_VAIN
 
 
 def test_a_change_of_an_effort_says_that_nothing_was_promised() -> None:
