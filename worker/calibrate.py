@@ -4,7 +4,7 @@ Theory of operation: steps are timed over a grid of rows, draft lengths and cont
 engine; acceptance per position is counted while real prompts are decoded. Those decodes are also a
 check: the fitted profile says how long what the engine did should have taken, and all times are
 scaled by what it really took (admission, sampling and bookkeeping between steps are in that). They
-fill the engine, because full steps take relatively longer, and that is when deadlines are missed.
+fill it, up to 64 rows: full steps take relatively longer, and that is when deadlines are missed.
 They are repeated, and how far they lie apart is the spread of runs that the profile states. The
 same check, once, tells whether a profile kept from an earlier start is still true.
 """

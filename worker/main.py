@@ -1,5 +1,6 @@
 """Runs one worker process: engine, registration, heartbeat and the Celery consumer."""
 
+import os
 import signal
 import threading
 import uuid
@@ -17,6 +18,7 @@ from db.session import SessionFactory, connect, session_factory, transaction
 from db.wake import notify
 from db.workers import register_worker, stop_worker
 from worker.app import create_app
+from worker.engines.apart.engine import EngineDiedError
 from worker.engines.factory import Served, build_engine
 from worker.equivalence import Equivalence
 from worker.heartbeat import Heartbeat, Identity
@@ -45,14 +47,24 @@ def run(settings: WorkerSettings) -> int:
         The exit status: 0 after a clean stop, 3 when another process took the worker's name, 4 when
         the engine died and the worker is to be started anew.
     """
-    _on_signals(_leave)
     stopping, dead = threading.Event(), threading.Event()
+
+    def leave() -> None:
+        """End at once: nobody knows of a worker whose engine is being loaded or measured."""
+        raise SystemExit(_DEAD_EXIT_STATUS if dead.is_set() else 0)
 
     def stop_dead(_reason: str) -> None:
         dead.set()
         stopping.set()
+        # The main thread may wait for branches that a dead engine will never end.
+        os.kill(os.getpid(), signal.SIGTERM)
 
-    served = build_engine(settings, stop_dead)
+    _on_signals(leave)
+    try:
+        served = build_engine(settings, stop_dead)
+    except EngineDiedError as error:
+        log.error("engine.died", reason=str(error))
+        return _DEAD_EXIT_STATUS
     _on_signals(stopping.set)
     database = connect(settings.database_url, pool_size=_CONNECTIONS)
     sessions = session_factory(database)
@@ -122,11 +134,6 @@ def _serve(
     _deregister(sessions, identity)
     log.info("worker.stopped", worker=identity.name)
     return _REPLACED_EXIT_STATUS if replaced.is_set() else 0
-
-
-def _leave() -> None:
-    """End at once: nobody knows of a worker whose engine is still being loaded or measured."""
-    raise SystemExit(0)
 
 
 def _on_signals(act: Callable[[], None]) -> None:

@@ -219,3 +219,29 @@ def test_a_replaced_worker_leaves(start: Start, sessions: SessionFactory) -> Non
     start()
     assert first.wait(10) == 3
     assert is_registered(sessions, NAME)
+
+
+def test_a_worker_whose_engine_dies_while_it_is_measured_is_to_be_started_anew(
+    tmp_path: Path,
+) -> None:
+    nowhere = {"DATABASE_URL": "postgresql://localhost:1/none", "REDIS_URL": "redis://localhost:1"}
+    # A folder of its own, so that the machine is measured whatever was measured before.
+    env = {**os.environ, **nowhere, "HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path)}
+    worker = subprocess.Popen(slackline("worker", "--name", "w-torch"), env=env)
+    try:
+        wait_until(lambda: bool(decoding_children(worker.pid)), timeout_s=90.0)
+        for child in decoding_children(worker.pid):
+            child.kill()
+        assert worker.wait(timeout=30) == 4
+    finally:
+        worker.kill()
+        worker.wait()
+
+
+def decoding_children(pid: int) -> list[psutil.Process]:
+    """Children of a worker that are busy: with loading the engine, and then with its branches."""
+    return [
+        child
+        for child in psutil.Process(pid).children()
+        if child.is_running() and child.cpu_times().user > 4
+    ]

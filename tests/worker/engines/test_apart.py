@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -44,6 +45,35 @@ def load_broken(*folders: Path) -> TorchEngine:
     """An engine whose every step raises and is logged."""
     engine = load(*folders)
     engine._loop._serving._step = None  # type: ignore[method-assign,assignment]
+    return engine
+
+
+def load_telling(*folders: Path) -> TorchEngine:
+    """Logs a line before it is loaded."""
+    structlog.get_logger().warning("checkpoint.odd", why="for the test")
+    return load(*folders)
+
+
+class OddError(Exception):
+    """Cannot be made from what it says."""
+
+    def __init__(self, what: str, where: int) -> None:
+        super().__init__(f"{what} at {where}")
+
+
+def refuse_oddly() -> TorchEngine:
+    """Raises what does not survive the way to the worker."""
+    raise OddError("a tensor is missing", 7)
+
+
+def load_failing(*folders: Path) -> TorchEngine:
+    """An engine that raises when it is given branches."""
+    engine = load(*folders)
+
+    def fail(**_arguments: object) -> None:
+        raise ZeroDivisionError("no rows")
+
+    engine.submit = fail  # type: ignore[method-assign,assignment]
     return engine
 
 
@@ -173,3 +203,87 @@ def test_the_child_dies_with_a_killed_worker(folders: tuple[Path, Path]) -> None
     parent.stdout.close()
     _, alive = psutil.wait_procs([child], timeout=PATIENCE_S)
     assert alive == []
+
+
+def test_what_an_engine_logs_while_it_is_loaded_is_not_its_spec(folders: tuple[Path, Path]) -> None:
+    with structlog.testing.capture_logs() as lines:
+        engine = EngineApart(partial(load_telling, *folders))
+    try:
+        assert engine.spec.model == "tiny"
+        assert [line["event"] for line in lines] == ["checkpoint.odd"]
+    finally:
+        engine.close()
+
+
+def test_an_error_that_cannot_be_sent_still_says_what_is_wrong() -> None:
+    with pytest.raises(RuntimeError, match="OddError: a tensor is missing at 7"):
+        EngineApart(refuse_oddly)
+
+
+def test_branches_that_the_engine_does_not_take_fail_with_its_reason(
+    folders: tuple[Path, Path],
+) -> None:
+    engine = EngineApart(partial(load_failing, *folders))
+    events: Events = SimpleQueue()
+    with structlog.testing.capture_logs() as lines:
+        engine.submit([branch("a", PROMPT), branch("b", PROMPT)], events)
+        ended = collect(events, 2)
+        engine.close()
+    assert {e.finish_reason for e in ended.values()} == {FinishReason.ERROR}
+    assert {e.error for e in ended.values()} == {"no rows"}
+    [line] = lines
+    assert (line["event"], line["method"]) == ("engine.call_failed", "submit")
+
+
+def test_signals_to_the_group_of_processes_leave_the_engine_to_the_worker(
+    engine: EngineApart, deaths: Deaths
+) -> None:
+    assert engine.pid is not None
+    for number in (signal.SIGTERM, signal.SIGINT):
+        os.kill(engine.pid, number)
+    events: Events = SimpleQueue()
+    engine.submit([branch("a", PROMPT)], events)
+    assert collect(events, 1)["a"].finish_reason is not FinishReason.ERROR
+    assert deaths.reasons == []
+
+
+def test_an_engine_that_is_stuck_holds_up_neither_heartbeat_nor_end(engine: EngineApart) -> None:
+    before = engine.totals()
+    assert engine.pid is not None
+    os.kill(engine.pid, signal.SIGSTOP)
+    # More than the pipe holds, so that this call stays on its way.
+    large = [branch(str(number), "a" * 1000) for number in range(2000)]
+    stuck = threading.Thread(target=engine.submit, args=(large, SimpleQueue()))
+    stuck.start()
+    began_s = time.monotonic()
+    assert engine.totals() == before
+    engine.close()
+    assert time.monotonic() - began_s < PATIENCE_S
+    stuck.join(PATIENCE_S)
+    assert not stuck.is_alive()
+    assert not psutil.pid_exists(engine.pid)
+
+
+def test_a_message_that_cannot_be_read_ends_the_engine(engine: EngineApart, deaths: Deaths) -> None:
+    events: Events = SimpleQueue()
+    engine.submit([branch("a", PROMPT, max_tokens=4)], events)
+    # As if the child told of a branch that nobody gave it.
+    engine._held.clear()
+    give_up_at = time.monotonic() + PATIENCE_S
+    while not deaths.reasons:
+        assert time.monotonic() < give_up_at
+        time.sleep(0.01)
+    assert not psutil.pid_exists(engine.pid or 0)
+
+
+def test_a_worker_that_nobody_closed_ends_with_its_child(folders: tuple[Path, Path]) -> None:
+    program = (
+        "from functools import partial\n"
+        "from pathlib import Path\n"
+        "from tests.worker.engines.test_apart import load\n"
+        "from worker.engines.apart.engine import EngineApart\n"
+        "if __name__ == '__main__':\n"
+        f"    EngineApart(partial(load, *map(Path, {list(map(str, folders))!r})))\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], timeout=PATIENCE_S, check=False)
+    assert ended.returncode == 0

@@ -4,72 +4,31 @@ It ends when it is told to, or when the pipe does because the worker is gone.
 """
 
 import logging
+import pickle
 import signal
-import threading
 from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass
+from datetime import UTC, datetime
 from multiprocessing.connection import Connection
 from queue import SimpleQueue
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import structlog
 from structlog.typing import EventDict, WrappedLogger
 
 from worker.calibrate import MeasurableEngine
-from worker.engines.base import BranchFinished
+from worker.engines.apart.pipe import CLOSE, Answer, Call, LogLine, Sender
+from worker.engines.base import BranchFinished, BranchMetrics, FinishReason
 
 Build: TypeAlias = Callable[[], MeasurableEngine]
 """Loads the engine. Sent to the child, so it is a function of a module, or a `partial` of one."""
 
-CLOSE = "close"
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """A method of the engine to call. `number`: names the answer; None when nobody waits for it."""
-
-    number: int | None
-    method: str
-    arguments: dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What a call returned or raised."""
-
-    number: int
-    value: Any
-
-
-@dataclass(frozen=True, slots=True)
-class LogLine:
-    """A line for the worker's log; `fields` has the event too."""
-
-    level: str
-    fields: dict[str, Any]
-
-
-Message: TypeAlias = BranchFinished | Answer | LogLine
-
-
-class _Sender:
-    """Sends messages of several threads, one at a time."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-        self._lock = threading.Lock()
-
-    def send(self, message: object) -> None:
-        """Send a message; one that nobody can get any more is dropped."""
-        with self._lock, suppress(OSError):
-            self._connection.send(message)
+_log = structlog.get_logger(__name__)
 
 
 class _Events(SimpleQueue[BranchFinished]):
     """Sends what is put into it."""
 
-    def __init__(self, sender: _Sender) -> None:
+    def __init__(self, sender: Sender) -> None:
         super().__init__()
         self._sender = sender
 
@@ -80,14 +39,15 @@ class _Events(SimpleQueue[BranchFinished]):
 
 def serve(connection: Connection, build: Build) -> None:
     """Load the engine, send its spec or what loading raised, and serve calls until the end."""
-    # Ctrl-C reaches the whole group of processes; the worker closes the engine in its own time.
+    # They reach the whole group of processes; the worker closes the engine in its own time.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    sender = _Sender(connection)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sender = Sender(connection)
     _log_to(sender)
     try:
         engine = build()
     except Exception as error:
-        sender.send(error)
+        sender.send(portable(error))
         return
     sender.send(engine.spec)
     try:
@@ -98,7 +58,7 @@ def serve(connection: Connection, build: Build) -> None:
         engine.close()
 
 
-def _serve_calls(connection: Connection, engine: MeasurableEngine, sender: _Sender) -> None:
+def _serve_calls(connection: Connection, engine: MeasurableEngine, sender: Sender) -> None:
     events = _Events(sender)
     while True:
         call: Call = connection.recv()
@@ -108,12 +68,36 @@ def _serve_calls(connection: Connection, engine: MeasurableEngine, sender: _Send
         try:
             value = getattr(engine, call.method)(**arguments)
         except Exception as error:
-            value = error
+            value = portable(error)
+            if call.number is None:
+                _log.exception("engine.call_failed", method=call.method)
+            for request in call.arguments.get("requests", ()):
+                events.put(
+                    unstarted(request.branch_id, datetime.now(UTC), FinishReason.ERROR, str(value))
+                )
         if call.number is not None:
             sender.send(Answer(call.number, value))
 
 
-def _log_to(sender: _Sender) -> None:
+def portable(error: Exception) -> Exception:
+    """The error, or what it says where it would not be read as the same one."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error
+
+
+def unstarted(
+    branch_id: str, queued_at: datetime, reason: FinishReason, error: str | None = None
+) -> BranchFinished:
+    """The event of a branch that never decoded."""
+    now = max(queued_at, datetime.now(UTC))
+    metrics = BranchMetrics(queued_at, None, None, now, 0, 0, 0, (), ())
+    return BranchFinished(branch_id, "", reason, metrics, error)
+
+
+def _log_to(sender: Sender) -> None:
     def send(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
         sender.send(LogLine(event.pop("level"), dict(event)))
         raise structlog.DropEvent

@@ -9,6 +9,7 @@ When the child dies its branches are held until they are aborted, because an err
 their problems; the worker is to be replaced.
 """
 
+import atexit
 import itertools
 import multiprocessing
 import threading
@@ -23,11 +24,15 @@ import structlog
 
 from scheduler.core.plan import EngineSpec
 from scheduler.core.refresh import EngineTotals
-from worker.engines.apart.child import CLOSE, Answer, Build, Call, LogLine, Message, serve
-from worker.engines.base import BranchFinished, BranchMetrics, BranchRequest, FinishReason
+from worker.engines.apart.child import Build, serve, unstarted
+from worker.engines.apart.pipe import CLOSE, Answer, Call, LogLine, Message, Sender
+from worker.engines.base import BranchFinished, BranchRequest, FinishReason
 
 _CLOSE_LIMIT_S = 5.0
 """What runs ends within a step; a child that takes longer is killed."""
+
+_TOTALS_LIMIT_S = 2.0
+"""The heartbeat asks for them, and must not wait for an engine that is stuck."""
 
 _log = structlog.get_logger(__name__)
 
@@ -51,7 +56,6 @@ class EngineApart:
         """
         self._on_death = on_death
         self._lock = threading.Lock()
-        self._sending = threading.Lock()
         self._held: dict[str, tuple[datetime, SimpleQueue[BranchFinished]]] = {}
         self._unwanted: set[str] = set()
         self._asked: dict[int, Future[Any]] = {}
@@ -61,10 +65,14 @@ class EngineApart:
         self._totals = EngineTotals()
         context = multiprocessing.get_context("spawn")
         self._connection, far_end = context.Pipe()
+        self._sender = Sender(self._connection)
         self._process = context.Process(
             target=serve, args=(far_end, build), name="engine", daemon=True
         )
         self._process.start()
+        # At the exit of a worker that did not close it: Python waits for its children then, and
+        # this one takes no other hint.
+        atexit.register(self._process.kill)
         far_end.close()
         loaded = self._receive_first()
         if isinstance(loaded, Exception):
@@ -100,14 +108,14 @@ class EngineApart:
                     self._held[branch_id] = now, events
                     fresh.append(request)
                     continue
-                events.put(_unstarted(branch_id, now, FinishReason.ERROR, why))
+                events.put(unstarted(branch_id, now, FinishReason.ERROR, why))
         if fresh:
             self._tell("submit", requests=fresh)
 
     def totals(self) -> EngineTotals:
         """What was decoded since the start; of an engine that has ended, what it told last."""
-        with suppress(EngineDiedError):
-            self._totals = self._ask("totals")
+        with suppress(EngineDiedError, TimeoutError):
+            self._totals = self._ask("totals", limit_s=_TOTALS_LIMIT_S)
         return self._totals
 
     def abort(self, branch_ids: Iterable[str], *, only_waiting: bool = False) -> None:
@@ -128,9 +136,10 @@ class EngineApart:
             if self._is_closed:
                 return
             self._is_closed = True
-        self._tell(CLOSE)
+        self._sender.send(Call(None, CLOSE, {}), _CLOSE_LIMIT_S)
         self._process.join(_CLOSE_LIMIT_S)
         self._process.kill()
+        atexit.unregister(self._process.kill)
         self._reader.join()
         self._process.join()
         self._give_up(tuple(self._held))
@@ -162,33 +171,35 @@ class EngineApart:
 
     def _receive_first(self) -> Any:
         try:
-            return self._connection.recv()
+            while isinstance(first := self._connection.recv(), LogLine):
+                self._pass_on(first)
+            return first
         except EOFError:
             self._process.join()
             return EngineDiedError(self._reason())
 
     def _tell(self, method: str, **arguments: Any) -> None:
-        self._send(Call(None, method, arguments))
+        self._sender.send(Call(None, method, arguments))
 
-    def _ask(self, method: str, **arguments: Any) -> Any:
+    def _ask(self, method: str, *, limit_s: float | None = None, **arguments: Any) -> Any:
         number, future = next(self._numbers), Future[Any]()
         with self._lock:
             if self._is_dead or self._is_closed:
                 raise EngineDiedError("the engine is closed")
             self._asked[number] = future
-        self._send(Call(number, method, arguments))
-        return future.result()
-
-    def _send(self, call: Call) -> None:
-        # The reader learns that it is dead.
-        with self._sending, suppress(OSError):
-            self._connection.send(call)
+        self._sender.send(Call(number, method, arguments), limit_s)
+        return future.result(limit_s)
 
     def _read(self) -> None:
         try:
             while True:
                 self._pass_on(self._connection.recv())
         except (EOFError, OSError):
+            self._end()
+        except Exception:
+            # What it says is not understood: nobody would hear of its branches any more.
+            _log.exception("engine.unreadable")
+            self._process.kill()
             self._end()
 
     def _pass_on(self, message: Message) -> None:
@@ -230,15 +241,7 @@ class EngineApart:
                 held = self._held.pop(branch_id, None)
             if held is not None:
                 queued_at, events = held
-                events.put(_unstarted(branch_id, queued_at, FinishReason.ABORT))
+                events.put(unstarted(branch_id, queued_at, FinishReason.ABORT))
 
     def _reason(self) -> str:
         return f"its process ended with exit status {self._process.exitcode}"
-
-
-def _unstarted(
-    branch_id: str, queued_at: datetime, reason: FinishReason, error: str | None = None
-) -> BranchFinished:
-    now = max(queued_at, datetime.now(UTC))
-    metrics = BranchMetrics(queued_at, None, None, now, 0, 0, 0, (), ())
-    return BranchFinished(branch_id, "", reason, metrics, error)

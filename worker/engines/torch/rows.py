@@ -1,6 +1,6 @@
 """Host-side state of branches."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from queue import SimpleQueue
@@ -91,9 +91,14 @@ class Row:
             self.accepted[position] += position < num_accepted
 
     def finish(
-        self, reason: FinishReason, now: datetime, text: str, error: str | None = None
-    ) -> BranchMetrics:
-        """Sends the branch's one event; returns its metrics."""
+        self,
+        reason: FinishReason,
+        now: datetime,
+        text: str,
+        error: str | None = None,
+        count: Callable[[BranchMetrics], None] | None = None,
+    ) -> None:
+        """Counts the branch, if that is wanted, and sends its one event."""
         self.has_ended = True
         metrics = BranchMetrics(
             queued_at=self.queued_at,
@@ -106,5 +111,6 @@ class Row:
             drafted_by_position=tuple(self.drafted),
             accepted_by_position=tuple(self.accepted),
         )
+        if count is not None:
+            count(metrics)
         self.events.put(BranchFinished(self.request.branch_id, text, reason, metrics, error))
-        return metrics

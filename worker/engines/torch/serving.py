@@ -185,9 +185,9 @@ class Serving:
             _log.exception("branch.not_decoded", branch_id=row.request.branch_id)
             text, reason = "", FinishReason.ERROR
             error = f"the completion could not be decoded, check tokenizer.json: {undecodable}"
-        # First the id, then the event: whoever sees the event may use the id again.
+        # The event last: whoever sees it may use the id again, and ask for the totals.
         self._on_end(row.request.branch_id)
-        self.tally.count_branch(row.finish(reason, _now(), text, error))
+        row.finish(reason, _now(), text, error, self.tally.count_branch)
 
     def _forget_ended(self) -> None:
         """Drops ended branches wherever they are."""

@@ -1,6 +1,6 @@
 """One branch from submission to its event, and the trace of it that vLLM's output gives."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from queue import SimpleQueue
@@ -47,8 +47,8 @@ class Row:
         )
         self.events.put(BranchFinished(self.request.branch_id, "", reason, metrics, error))
 
-    def end(self, output: RequestOutput, text: str) -> BranchMetrics:
-        """Sends the event of a branch that ended in vLLM; returns its metrics."""
+    def end(self, output: RequestOutput, text: str, count: Callable[[BranchMetrics], None]) -> None:
+        """Counts a branch that ended in vLLM and sends its event."""
         self.has_ended = True
         completion = output.outputs[0]
         metrics = self._metrics(
@@ -58,8 +58,8 @@ class Row:
         if completion.finish_reason in ("stop", "length", "error"):
             reason = FinishReason(completion.finish_reason)
         error = "vLLM failed in this branch; see its log" if reason is FinishReason.ERROR else None
+        count(metrics)
         self.events.put(BranchFinished(self.request.branch_id, text, reason, metrics, error))
-        return metrics
 
     def _metrics(
         self,

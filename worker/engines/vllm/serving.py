@@ -161,7 +161,7 @@ class Serving:
         self._leave(row, len(row.prompt_ids) + len(token_ids) if token_ids else 0)
         self._on_end(row.request.branch_id)
         text = completion.text if row.request.sampling.stop else self._decode(token_ids)
-        self._recorder.tally.count_branch(row.end(output, text))
+        row.end(output, text, self._recorder.tally.count_branch)
 
     def _leave(self, row: Row, num_tokens: int = 0) -> None:
         del self._admitted[row.request.branch_id]
