@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from api.deadlines import deadline_at
 from api.errors import invalid
-from api.new_jobs import new_job, view_of
+from api.new_jobs import new_job, views_of
 from api.problem_rows import Loaded
 from api.prompts import check_fit, prompt_tokens
 from api.quota import check_quota
@@ -28,6 +28,7 @@ from scheduler.core.basis import fleet_of
 from scheduler.core.config import SchedulerConfig
 from scheduler.core.decisions import Rejected, Verdict
 from scheduler.core.explain import explain
+from scheduler.core.parts import admitted_parts, verdict_of_all
 from scheduler.core.planned_tokens import planned_tokens
 from scheduler.core.snapshot import Snapshot
 
@@ -107,6 +108,7 @@ def store(
         grading=options.grading.grading(),
         solve=options.solve,
         request_sha256=sha256,
+        parts=problems.deadlines.parts(received_at, due_at),
     )
     check_model(session, job.model)
     fleet = fleet_of(snapshot, job.model, settings.scheduler)
@@ -168,22 +170,34 @@ def insert_admitted(
     Raises:
         RefusedError: Nobody serves its model, or the deadline cannot be met.
     """
-    view = view_of(job, snapshot)
-    weighed = traced_weigh(snapshot, view, config, best_effort=best_effort)
-    admitted, bounds = weighed.verdict, weighed.bounds
-    if isinstance(admitted, Rejected):
-        raise RefusedError(admitted, job, best_effort=best_effort)
+    views = views_of(job, snapshot)
+    weighed = traced_weigh(snapshot, views, config, best_effort=best_effort)
+    verdict = verdict_of_all(views, weighed)
+    if isinstance(verdict, Rejected):
+        refused = views[len(weighed) - 1] if job.parts else None
+        raise RefusedError(verdict, job, best_effort=best_effort, part=refused)
+    admitted = admitted_parts(views, weighed)
+    bounds, last = weighed[-1].bounds, views[-1]
     assert bounds is not None
-    answers = bounds.fleet.informed(view.answers).answers
-    tokens = planned_tokens(answers, admitted.plan, job.mean_prompt_tokens)
-    explanation = explain(bounds, job.id, admitted.plan, admitted.forecast)
+    answers = bounds.fleet.informed(last.answers).answers
+    num_tokens = sum(
+        view.num_pending * planned_tokens(answers, admitted[view.part].plan, job.mean_prompt_tokens)
+        for view in views
+    )
+    explanation = explain(bounds, last.key, admitted[last.part])
     jobs.insert_job(
         session,
-        replace(job, tokens_per_problem=tokens, traceparent=current_traceparent()),
-        admitted,
+        replace(
+            job,
+            tokens_per_problem=num_tokens / job.num_problems,
+            traceparent=current_traceparent(),
+        ),
+        verdict,
+        rest=admitted.get(0),
+        parts=[admitted[part.number] for part in job.parts],
         decision=explanation.to_dict(),
     )
-    return Inserted(admitted.verdict, tokens * job.num_problems)
+    return Inserted(verdict.verdict, num_tokens)
 
 
 def check_model(session: Session, model: str) -> None:

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
+from operator import attrgetter
 
 from sqlalchemy.orm import Session
 
@@ -11,12 +11,13 @@ from api.errors import ApiError, invalid, not_found
 from api.refusals import refusal
 from api.schemas.changes import ChangeIn
 from api.settings import ApiSettings
-from db.changes import batch_of_job, change_job, hold_job, is_under_way
+from db.changes import NewPromise, batch_of_job, change_job, hold_job, is_under_way
 from db.models import Job
+from db.parts import parts_of
 from db.snapshot import read_snapshot
-from scheduler.core.admission import weigh_again
-from scheduler.core.decisions import Admitted, Rejected
+from scheduler.core.decisions import Rejected
 from scheduler.core.explain import explain
+from scheduler.core.parts import admitted_parts, verdict_of_all, weigh_again
 
 
 def change(
@@ -53,11 +54,9 @@ def change(
     if job is None:
         raise not_found("job", job_id)
     if not is_under_way(session, job, now):
-        raise ApiError(
-            409, "job_ended", f"Cannot change {job_id}: it is {_state(job)}. Read its results."
-        )
+        raise _ended(job)
     weight = job.weight if change.weight is None else change.weight
-    due_at, admitted, decision = job.deadline_at, None, None
+    due_at, promise = job.deadline_at, None
     if change.deadline is not None:
         batch_id = batch_of_job(session, job_id)
         if batch_id is not None:
@@ -70,16 +69,8 @@ def change(
             )
         due_at = deadline_at(change.deadline, received_at, settings)
         best_effort = change.best_effort or not job.is_promised
-        admitted, decision = _weigh(session, job, due_at, weight, best_effort, now, settings)
-    change_job(
-        session,
-        job,
-        deadline_at=due_at,
-        weight=weight,
-        admitted=admitted,
-        decision=decision,
-        now=now,
-    )
+        promise = _weigh(session, job, due_at, weight, best_effort, now, settings)
+    change_job(session, job, deadline_at=due_at, weight=weight, promise=promise, now=now)
     return job
 
 
@@ -91,27 +82,55 @@ def _weigh(
     best_effort: bool,
     now: datetime,
     settings: ApiSettings,
-) -> tuple[Admitted | None, dict[str, Any] | None]:
-    """The promise that goes with the new deadline, and why; None leaves the one there is.
+) -> NewPromise | None:
+    """The promise that goes with the new deadline; None leaves the one there is.
 
     Raises:
         ApiError: An earlier deadline cannot be kept.
     """
     snapshot = read_snapshot(session, now)
-    view = next(view for view in snapshot.jobs if view.id == job.id)
-    view = replace(view, deadline_at=due_at, weight=weight)
-    weighed = weigh_again(snapshot, view, settings.scheduler, best_effort=best_effort)
-    verdict = weighed.verdict
+    own_at = {part.part: part.deadline_at for part in parts_of(session, [job.id]).get(job.id, ())}
+    is_open = {
+        view: min(own_at.get(view.part, due_at), due_at)
+        for view in snapshot.jobs
+        if view.id == job.id and view.num_pending + view.num_in_flight
+    }
+    if not is_open:
+        raise _ended(job)
+    views = [
+        replace(view, deadline_at=at, weight=weight)
+        for view, at in is_open.items()
+        if at != view.deadline_at
+    ]
+    if not views:
+        return None
+    views.sort(key=attrgetter("deadline_at"))
+    weighed = weigh_again(snapshot, views, settings.scheduler, best_effort=best_effort)
+    verdict = verdict_of_all(views, weighed)
     if isinstance(verdict, Rejected):
         if due_at >= job.deadline_at:
-            return None, None
+            return None
+        refused = views[len(weighed) - 1]
         raise refusal(
-            verdict, model=job.model, deadline_at=due_at, now=now, best_effort=best_effort
+            verdict,
+            model=job.model,
+            deadline_at=refused.deadline_at,
+            now=now,
+            best_effort=best_effort,
+            num_due=refused.num_pending + refused.num_in_flight if own_at else None,
         )
-    assert weighed.bounds is not None
-    explanation = explain(weighed.bounds, job.id, verdict.plan, verdict.forecast)
-    return verdict, explanation.to_dict()
+    bounds, last, admitted = weighed[-1].bounds, views[-1], admitted_parts(views, weighed)
+    assert bounds is not None
+    explanation = explain(bounds, last.key, admitted[last.part])
+    # Parts that stay as they are keep no more than they had.
+    is_whole = len(views) == len(is_open)
+    is_promised = verdict.is_promised and (is_whole or job.is_promised)
+    verdict = replace(
+        verdict, is_promised=is_promised, degraded=verdict.degraded or not is_promised
+    )
+    return NewPromise(verdict, admitted, explanation.to_dict())
 
 
-def _state(job: Job) -> str:
-    return "at its end" if job.finished_at is None else job.state
+def _ended(job: Job) -> ApiError:
+    state = "at its end" if job.finished_at is None else job.state
+    return ApiError(409, "job_ended", f"Cannot change {job.id}: it is {state}. Read its results.")

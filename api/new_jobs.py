@@ -1,6 +1,8 @@
 """A job as its submission makes it, before it is stored."""
 
+from dataclasses import replace
 from datetime import datetime
+from operator import attrgetter
 
 from api.schemas.submission import SetOptions
 from db import jobs
@@ -38,8 +40,23 @@ def new_job(
     )
 
 
+def views_of(job: jobs.NewJob, snapshot: Snapshot) -> list[JobView]:
+    """The parts of a job as the planner sees them, not stored yet, nearest deadline first."""
+    whole = view_of(job, snapshot)
+    views = [
+        replace(
+            whole, part=part.number, deadline_at=part.deadline_at, num_pending=part.num_problems
+        )
+        for part in job.parts
+    ]
+    num_left = job.num_problems - sum(part.num_problems for part in job.parts)
+    if num_left:
+        views.append(replace(whole, num_pending=num_left))
+    return sorted(views, key=attrgetter("deadline_at"))
+
+
 def view_of(job: jobs.NewJob, snapshot: Snapshot) -> JobView:
-    """The job as the planner sees it, not stored yet."""
+    """A job without parts as the planner sees it, not stored yet."""
     return JobView(
         id=job.id,
         tenant_id=job.tenant_id,

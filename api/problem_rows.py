@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
 
+from api.problem_deadlines import ProblemDeadlines
 from api.problem_set import ProblemSet
 from api.schemas.submission import JobOptions, ProblemIn
 from api.submission import Submission
@@ -35,19 +36,21 @@ def load(session: Session, submission: Submission) -> Loaded:
         ApiError: 400 for the first bad problem, with its line or index; 413 for too many.
     """
     job_id = new_job_id()
-    insert_problems(session, job_id, map(_new_problem, submission.problems))
-    problems = submission.problems.checked
+    reading = submission.problems
+    insert_problems(session, job_id, (_new_problem(p, reading.deadlines) for p in reading))
+    problems = reading.checked
     if problems.num_submissions:
         insert_submissions(session, job_id, map(_new_submissions, problems))
     return Loaded(job_id, submission.options, problems, submission.sha256())
 
 
-def _new_problem(problem: ProblemIn) -> NewProblem:
+def _new_problem(problem: ProblemIn, deadlines: ProblemDeadlines) -> NewProblem:
     return NewProblem(
         key=problem.id or "",
         prompt=problem.prompt,
         reference_answer=problem.reference_answer,
         grading=None if problem.grading is None else problem.grading.grading().to_dict(),
+        part=deadlines.part_of(problem),
     )
 
 

@@ -14,6 +14,7 @@ import orjson
 from pydantic import ValidationError
 
 from api.errors import ApiError, invalid, validation_error
+from api.problem_deadlines import ProblemDeadlines
 from api.problem_source import Place, ProblemSource
 from api.schemas.submission import ProblemIn
 from api.settings import ApiSettings
@@ -24,8 +25,9 @@ class ProblemSet:
     """A checked set.
 
     Attributes:
-        sha256: Digest of ids, prompts and references in order, the same for every form in which
-            the set can be sent.
+        sha256: Digest of the problems in order, the same for every form in which the set can be
+            sent.
+        deadlines: Those that its problems have of their own.
     """
 
     source: ProblemSource
@@ -33,6 +35,7 @@ class ProblemSet:
     num_prompt_chars: int
     max_prompt_chars: int
     sha256: str
+    deadlines: ProblemDeadlines
     num_submissions: int = 0
 
     def __iter__(self) -> Iterator[ProblemIn]:
@@ -62,6 +65,7 @@ class Reading:
         self._source = source
         self._settings = settings
         self._check_also = check_also
+        self.deadlines = ProblemDeadlines(settings)
         self._checked: ProblemSet | None = None
 
     def __iter__(self) -> Iterator[ProblemIn]:
@@ -93,12 +97,15 @@ class Reading:
             if key in seen:
                 raise _duplicate(place, key, seen[key])
             seen[key] = place
+            self.deadlines.add(place, problem)
             num_submissions += len(problem.submissions)
             num_prompt_chars += len(problem.prompt)
             max_prompt_chars = max(max_prompt_chars, len(problem.prompt))
             digest.update(orjson.dumps([key, problem.prompt, problem.reference_answer]))
             if problem.grading or problem.submissions:
                 digest.update(problem.model_dump_json(include={"grading", "submissions"}).encode())
+            if problem.deadline:
+                digest.update(problem.deadline.encode())
             yield problem
         if not seen:
             raise invalid(
@@ -112,6 +119,7 @@ class Reading:
             num_prompt_chars,
             max_prompt_chars,
             digest.hexdigest(),
+            self.deadlines,
             num_submissions,
         )
 

@@ -59,6 +59,7 @@ def read_quote_request(body: Body, settings: ApiSettings) -> QuoteRequest:
         if getattr(options, name) is not None:
             raise invalid(name, f"Give either the problems or '{name}', not both.")
     problems = check(source, settings)
+    problems.deadlines.refuse("a quote is for one deadline; leave it out here.")
     mean_chars = problems.num_prompt_chars / problems.num_problems
     return QuoteRequest(options, problems.num_problems, mean_chars, problems)
 

@@ -1,11 +1,13 @@
 """What a client is told whose job is refused."""
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from api.deadlines import show
 from api.errors import ApiError
 from db.jobs import NewJob
 from scheduler.core.decisions import Rejected, RejectReason
+from scheduler.core.snapshot import JobView
 
 _RETRY_CAPACITY_S = 5
 
@@ -13,12 +15,20 @@ _RETRY_CAPACITY_S = 5
 class RefusedError(Exception):
     """Admission refused the job.
 
+    Args:
+        part: Of the job, for which it was; None for a job without parts.
+
     Attributes:
+        job: What was refused.
         error: What the client is told.
     """
 
-    def __init__(self, rejected: Rejected, job: NewJob, *, best_effort: bool) -> None:
+    def __init__(
+        self, rejected: Rejected, job: NewJob, *, best_effort: bool, part: JobView | None = None
+    ) -> None:
         super().__init__(rejected.reason)
+        if part is not None:
+            job = replace(job, deadline_at=part.deadline_at, num_problems=part.num_pending)
         self.rejected = rejected
         self.job = job
         self.error = refusal(
@@ -27,6 +37,7 @@ class RefusedError(Exception):
             deadline_at=job.deadline_at,
             now=job.created_at,
             best_effort=best_effort,
+            num_due=None if part is None else part.num_pending,
         )
 
 
@@ -42,12 +53,19 @@ def no_capacity(model: str) -> ApiError:
 
 
 def refusal(
-    rejected: Rejected, *, model: str, deadline_at: datetime, now: datetime, best_effort: bool
+    rejected: Rejected,
+    *,
+    model: str,
+    deadline_at: datetime,
+    now: datetime,
+    best_effort: bool,
+    num_due: int | None = None,
 ) -> ApiError:
     """What a client is told whose deadline cannot be met.
 
     Args:
         best_effort: Whether the client would have done without a promise.
+        num_due: Problems that it is the deadline of; None for all of the job.
     """
     if rejected.earliest_finish_s is None:
         return no_capacity(model)
@@ -56,10 +74,13 @@ def refusal(
     earliest_at = now + timedelta(seconds=rejected.earliest_finish_s)
     # What is shown has no fractions of a second, and must be feasible as well.
     shown_at = earliest_at + timedelta(microseconds=999_999)
+    what = "The job cannot meet its deadline"
+    if num_due is not None:
+        what = f"Of its problems, the job cannot answer the {num_due} that are due by"
     return ApiError(
         422,
         rejected.reason.value,
-        f"The job cannot meet its deadline {show(deadline_at)}. The earliest feasible finish"
+        f"{what} {show(deadline_at)}. The earliest feasible finish"
         f" is {show(shown_at)}, {rejected.earliest_finish_s:.1f} seconds from now: give a later"
         f" deadline or fewer problems{otherwise}.",
         param="deadline",

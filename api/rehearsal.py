@@ -13,6 +13,7 @@ from db.session import SessionFactory, transaction
 from db.snapshot import read_workers
 from db.workers import incarnations
 from scheduler.core.config import SchedulerConfig
+from scheduler.core.fleet import alive_workers
 from scheduler.core.rehearsal import rehearse
 
 _log = structlog.get_logger(__name__)
@@ -48,10 +49,11 @@ async def _rehearse(sessions: SessionFactory, config: SchedulerConfig) -> None:
 def _look(
     sessions: SessionFactory, config: SchedulerConfig, known: frozenset[str]
 ) -> frozenset[str]:
-    """The workers there are now, rehearsed for; their profiles are read only where one joined."""
+    """The workers rehearsed for; profiles are read only where there is another one."""
     now = utc_now()
     with transaction(sessions) as session:
         present = incarnations(session)
         workers = read_workers(session, now) if present - known else ()
     rehearse(workers, now, config)
-    return present
+    alive = alive_workers(workers, now, config)
+    return known & present | {worker.incarnation for worker in alive}

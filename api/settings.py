@@ -27,6 +27,7 @@ class ApiSettings(BaseSettings):
             limit.
         max_reads_per_min: The same for reads.
         max_keys: Keys that a tenant may have.
+        max_problem_deadlines: Different deadlines that the problems of a job may have of their own.
         max_submissions: Answers of others to one problem.
         max_submission_chars: Characters of all of them together.
         dedup_window_s: How long after a submission without a key the same one is its retry; 0
@@ -71,6 +72,7 @@ class ApiSettings(BaseSettings):
     max_reference_chars: int = 20_000
     max_id_chars: int = 256
     max_branches: int = 64
+    max_problem_deadlines: int = 100
     max_submissions: int = 1000
     max_submission_chars: int = 500_000
     max_quoted_deadlines: int = 32

@@ -1,13 +1,16 @@
 """What is seen of admissions from outside: a span of each decision, a count and a log line."""
 
+from collections.abc import Sequence
+
 import structlog
 from opentelemetry import trace
 from prometheus_client import Counter
 
 from api.refusals import RefusedError
-from scheduler.core.admission import Weighed, weigh
+from scheduler.core.admission import Weighed
 from scheduler.core.config import SchedulerConfig
 from scheduler.core.decisions import Admitted, Rejected, Verdict
+from scheduler.core.parts import verdict_of_all, weigh_parts
 from scheduler.core.snapshot import JobView, Snapshot
 
 _log = structlog.get_logger(__name__)
@@ -25,13 +28,13 @@ for _verdict in Verdict:
 
 
 def traced_weigh(
-    snapshot: Snapshot, job: JobView, config: SchedulerConfig, *, best_effort: bool
-) -> Weighed:
-    """`weigh`, with a span that says what was decided."""
+    snapshot: Snapshot, parts: Sequence[JobView], config: SchedulerConfig, *, best_effort: bool
+) -> list[Weighed]:
+    """`weigh_parts`, with a span that says what was decided."""
     with _tracer.start_as_current_span("admit") as span:
-        weighed = weigh(snapshot, job, config, best_effort=best_effort)
+        weighed = weigh_parts(snapshot, parts, config, best_effort=best_effort)
         if span.is_recording():
-            span.set_attributes(_about(job) | _decided(weighed.verdict))
+            span.set_attributes(_about(parts) | _decided(verdict_of_all(parts, weighed)))
     return weighed
 
 
@@ -47,12 +50,13 @@ def tell_refused(refused: RefusedError) -> None:
     _log.info("job.refused", tenant_id=refused.job.tenant_id, reason=refused.rejected.reason.value)
 
 
-def _about(job: JobView) -> dict[str, str | float]:
+def _about(parts: Sequence[JobView]) -> dict[str, str | float]:
+    last = parts[-1]
     return {
-        "slackline.job.id": job.id,
-        "slackline.model": job.model,
-        "slackline.num_problems": job.num_pending,
-        "slackline.time_left_s": (job.deadline_at - job.created_at).total_seconds(),
+        "slackline.job.id": last.id,
+        "slackline.model": last.model,
+        "slackline.num_problems": sum(part.num_pending for part in parts),
+        "slackline.time_left_s": (last.deadline_at - last.created_at).total_seconds(),
     }
 
 

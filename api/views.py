@@ -7,36 +7,46 @@ from datetime import datetime
 from sqlalchemy.orm import Session
 
 from api.grade_views import grading_view, own_grade, own_reason, submission_view
+from api.plan_views import admitted_view, part_view, plan_view, predicted_of_all, risk_view
 from api.schemas.forecasts import ForecastBasisOut
-from api.schemas.jobs import AtRiskOut, ForecastOut, JobOut, PlanOut, ProgressOut
+from api.schemas.jobs import JobOut, ProgressOut
 from api.schemas.reports import WorkerOut
 from api.schemas.results import BranchOut, ResultOut
-from db.models import Branch, Job, Submission, Worker
+from db.models import Branch, Job, JobPart, Submission, Worker
+from db.parts import parts_of
 from db.progress import JobProgress, jobs_progress
 from db.results import ProblemResult
 from db.traces import mean_acceptance_lengths
 from scheduler.core.branch_options import BranchOptions
-from scheduler.core.decisions import RiskReason, Verdict
+from scheduler.core.decisions import Verdict
 from scheduler.core.states import JobState
 
 
 def job_views(session: Session, jobs: Sequence[Job], now: datetime) -> list[JobOut]:
-    """Jobs with their counts, in two statements however many they are."""
+    """Jobs with their counts, in as many statements however many they are."""
     ids = [job.id for job in jobs]
     progress = jobs_progress(session, ids)
     acceptance = mean_acceptance_lengths(session, ids)
+    parts = parts_of(session, ids)
     return [
-        _job_view(job, progress.get(job.id, JobProgress()), acceptance.get(job.id), now)
+        _job_view(
+            job,
+            parts.get(job.id, ()),
+            progress.get(job.id, JobProgress()),
+            acceptance.get(job.id),
+            now,
+        )
         for job in jobs
     ]
 
 
 def _job_view(
-    job: Job, progress: JobProgress, mean_acceptance_length: float | None, now: datetime
+    job: Job,
+    parts: Sequence[JobPart],
+    progress: JobProgress,
+    mean_acceptance_length: float | None,
+    now: datetime,
 ) -> JobOut:
-    predicted = _forecast(
-        job.predicted_finish_at, job.predicted_finish_p95_at, job.predicted_accuracy
-    )
     is_live = job.finished_at is None
     return JobOut(
         id=job.id,
@@ -64,20 +74,17 @@ def _job_view(
         grading=grading_view(job.grading),
         solve=job.solve,
         weight=job.weight,
-        plan=_plan(job),
-        predicted=predicted,
-        admitted=ForecastOut(
-            finish_at=job.admitted_finish_at,
-            finish_p95_at=job.admitted_finish_p95_at,
-            accuracy=job.admitted_accuracy,
-        ),
+        plan=plan_view(job),
+        parts=[part_view(part, is_live=is_live) for part in parts],
+        predicted=predicted_of_all(job, parts),
+        admitted=admitted_view(job),
         forecast_basis=(
             None
             if job.forecast_basis is None
             else ForecastBasisOut.model_validate(job.forecast_basis)
         ),
         accuracy=progress.accuracy,
-        at_risk=_at_risk(job),
+        at_risk=risk_view(job) if is_live else None,
         slack_s=slack_s(job, now),
         time_left_s=(job.deadline_at - now).total_seconds() if is_live else None,
         mean_acceptance_length=mean_acceptance_length,
@@ -92,46 +99,11 @@ def slack_s(job: Job, now: datetime) -> float | None:
     return (job.deadline_at - max(job.predicted_finish_at, now)).total_seconds()
 
 
-def _at_risk(job: Job) -> AtRiskOut | None:
-    if job.finished_at is not None or job.risk_reason is None or job.at_risk_since is None:
-        return None
-    return AtRiskOut(
-        reason=RiskReason(job.risk_reason),
-        since=job.at_risk_since,
-        finish_p95_at=job.risk_finish_p95_at,
-    )
-
-
 def _met_deadline(job: Job) -> bool | None:
     """As the latency report counts it: completed in time."""
     if job.finished_at is None or job.state == JobState.CANCELLED:
         return None
     return job.state == JobState.COMPLETED and job.finished_at <= job.deadline_at
-
-
-def _plan(job: Job) -> PlanOut | None:
-    if (
-        job.num_branches is None
-        or job.num_speculative_tokens is None
-        or job.plan_max_tokens is None
-        or job.wave_size is None
-    ):
-        return None
-    return PlanOut(
-        num_branches=job.num_branches,
-        num_speculative_tokens=job.num_speculative_tokens,
-        max_tokens=job.plan_max_tokens,
-        max_branches=job.plan_max_branches or 0,
-        wave_size=job.wave_size,
-    )
-
-
-def _forecast(
-    finish_at: datetime | None, finish_p95_at: datetime | None, accuracy: float | None
-) -> ForecastOut | None:
-    if finish_at is None or finish_p95_at is None or accuracy is None:
-        return None
-    return ForecastOut(finish_at=finish_at, finish_p95_at=finish_p95_at, accuracy=accuracy)
 
 
 def result_view(
@@ -154,6 +126,7 @@ def result_view(
             "num_branches_finished": result.num_branches_finished,
             "num_branches_planned": result.num_branches,
             "error": result.error,
+            "deadline_at": result.deadline_at,
             "finished_at": result.finished_at,
             "branches": None if branches is None else [_branch_view(b) for b in branches],
             "submissions": (

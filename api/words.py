@@ -7,6 +7,7 @@ from api.schemas.explanations import CandidateOut, DecisionOut, SecondsOut
 from scheduler.core.decisions import LossReason, PlanReason, RiskReason
 from scheduler.core.event_kinds import ENDS, EventKind
 from scheduler.core.explanation import Fate
+from scheduler.core.states import ProblemState
 
 _REASONS = {
     PlanReason.FIRST_PLAN: "the first plan",
@@ -115,23 +116,24 @@ def event_words(kind: str, data: Mapping[str, Any]) -> str:
     if kind == EventKind.JOB_AT_RISK:
         reason = data.get("reason")
         because = f": {_RISKS[RiskReason(reason)]}" if reason in set(RiskReason) else ""
-        return f"The deadline is at risk{because}"
+        return f"The deadline is at risk{because}{_of_part(data)}"
     if kind == EventKind.JOB_ON_TRACK:
-        return "On track again"
+        return f"On track again{_of_part(data)}"
     if kind == EventKind.PLAN_STORED:
         before = data.get("before")
         instead = f" instead of {_split(before)}" if before else ""
         reason = data.get("reason")
         because = f": {_REASONS[PlanReason(reason)]}" if reason in set(PlanReason) else ""
-        return f"{_split(data)}{instead}{because}"
+        return f"{_split(data)}{instead}{because}{_of_part(data)}"
     if kind == EventKind.BATCH_LOST:
         back = _count(data.get("num_open"), "problem")
         reason = data.get("reason")
         what = _LOSSES[LossReason(reason)] if reason in set(LossReason) else "was lost"
         return f"{data.get('worker')} {what}; rescued {back}"
     if kind == EventKind.DEADLINE_STRUCK:
-        closed = ", ".join(f"{count} {state}" for state, count in data.items())
-        return f"The deadline closed what was open: {closed}"
+        states = set(ProblemState)
+        closed = ", ".join(f"{count} {name}" for name, count in data.items() if name in states)
+        return f"The deadline closed what was open: {closed}{_of_part(data)}"
     if kind in ENDS:
         ended = [f"{data[name]} {word}" for name, word in _ENDS.items() if data.get(name)]
         return f"{kind.removeprefix('job.').capitalize()}: {', '.join(ended) or 'nothing left'}"
@@ -143,6 +145,11 @@ def _split(plan: Mapping[str, Any]) -> str:
         f"{_count(plan['num_branches'], 'branch', 'branches')} x draft"
         f" {plan['num_speculative_tokens']}, {plan['plan_max_tokens']} tokens"
     )
+
+
+def _of_part(data: Mapping[str, Any]) -> str:
+    due_at = data.get("part_deadline_at")
+    return f" (of what is due {due_at})" if due_at else ""
 
 
 def _count(number: Any, one: str, many: str | None = None) -> str:

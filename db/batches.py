@@ -26,23 +26,26 @@ from scheduler.core.states import (
 # `pending`, the one source of `dispatched`, is a literal so that its partial index gives the order.
 _CREATE_BATCH = text("""
 WITH job AS (
-    SELECT predicted_finish_at, predicted_accuracy
+    SELECT
+        coalesce(job_parts.predicted_finish_at, jobs.predicted_finish_at) AS predicted_finish_at,
+        coalesce(job_parts.predicted_accuracy, jobs.predicted_accuracy) AS predicted_accuracy
     FROM jobs
-    WHERE id = :job_id AND state = ANY(:live_states)
+    LEFT JOIN job_parts ON job_parts.job_id = jobs.id AND job_parts.part = :part
+    WHERE jobs.id = :job_id AND jobs.state = ANY(:live_states)
 ), picked AS (
     SELECT id
     FROM problems
-    WHERE job_id = :job_id AND state = 'pending' AND EXISTS (SELECT FROM job)
+    WHERE job_id = :job_id AND part = :part AND state = 'pending' AND EXISTS (SELECT FROM job)
     ORDER BY position
     LIMIT :num_problems
     FOR NO KEY UPDATE SKIP LOCKED
 ), batch AS (
     INSERT INTO batches (
-        job_id, worker_name, state, num_problems, num_branches, num_speculative_tokens,
+        job_id, part, worker_name, state, num_problems, num_branches, num_speculative_tokens,
         max_tokens, wave_size, stop_gain, max_branches, created_at
     )
-    SELECT :job_id, :worker_name, 'planned', count(*), :num_branches, :num_speculative_tokens,
-        :max_tokens, :wave_size, :stop_gain, :max_branches, :now
+    SELECT :job_id, :part, :worker_name, 'planned', count(*), :num_branches,
+        :num_speculative_tokens, :max_tokens, :wave_size, :stop_gain, :max_branches, :now
     FROM picked
     HAVING count(*) > 0
     RETURNING id, num_problems
@@ -64,13 +67,25 @@ SELECT id, num_problems FROM batch
 
 
 def create_batch(
-    session: Session, *, job_id: str, worker_name: str, plan: Plan, num_problems: int, now: datetime
+    session: Session,
+    *,
+    job_id: str,
+    worker_name: str,
+    plan: Plan,
+    num_problems: int,
+    now: datetime,
+    part: int = 0,
 ) -> int | None:
-    """Give the first pending problems of a live job to a worker; None when there are none."""
+    """Give the first pending problems of a live job to a worker; None when there are none.
+
+    Args:
+        part: Of the job, which its problems belong to.
+    """
     created = session.execute(
         _CREATE_BATCH,
         {
             "job_id": job_id,
+            "part": part,
             "worker_name": worker_name,
             "num_problems": num_problems,
             **asdict(plan),
@@ -165,9 +180,16 @@ WHERE problems.batch_id = ANY(:batch_ids) AND finish_reason = 'abort'
 """)
 
 
-def cancel_job_batches(session: Session, job_id: str, *, now: datetime) -> list[int]:
-    """Take the live batches of a job from their workers; the caller closes the problems."""
-    live = lock_batches(session, Batch.job_id == job_id, Batch.finished_at.is_(None))
+def cancel_job_batches(
+    session: Session, job_id: str, *, now: datetime, part: int | None = None
+) -> list[int]:
+    """Take the live batches of a job from their workers; the caller closes the problems.
+
+    Args:
+        part: Of the job, whose batches are meant; None for all.
+    """
+    of_part = () if part is None else (Batch.part == part,)
+    live = lock_batches(session, Batch.job_id == job_id, Batch.finished_at.is_(None), *of_part)
     return _close(session, live, BatchState.CANCELLED, now, {})
 
 

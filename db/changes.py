@@ -1,6 +1,7 @@
 """Other terms for a live job: another deadline, another weight."""
 
-from datetime import datetime, timedelta
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import select, update
@@ -8,10 +9,25 @@ from sqlalchemy.orm import Session
 
 from db import events
 from db.models import Job, OpenaiBatchJob, Problem
-from db.plans import store_plan
+from db.plans import planned_row, promise_columns, store_plan
 from scheduler.core.decisions import Admitted
 from scheduler.core.event_kinds import EventKind
 from scheduler.core.states import LIVE
+
+
+@dataclass(frozen=True, slots=True)
+class NewPromise:
+    """What a job is promised on other terms.
+
+    Attributes:
+        verdict: On the job as a whole.
+        parts: What was decided for its parts with open problems, by number.
+        decision: The explanation as plain JSON.
+    """
+
+    verdict: Admitted
+    parts: dict[int, Admitted]
+    decision: dict[str, Any]
 
 
 def hold_job(session: Session, tenant_id: str, job_id: str) -> Job | None:
@@ -45,45 +61,41 @@ def change_job(
     *,
     deadline_at: datetime,
     weight: float,
-    admitted: Admitted | None,
-    decision: dict[str, Any] | None,
+    promise: NewPromise | None,
     now: datetime,
 ) -> None:
     """Put other terms in force for a held job, with the promise that goes with them.
 
     Args:
-        admitted: The verdict on the new terms; None leaves the promise as it is.
-        decision: The explanation of that verdict as plain JSON.
+        promise: None leaves it as it is.
     """
     before = {"deadline_at": job.deadline_at.isoformat(), "weight": job.weight}
-    promise: dict[str, Any] = {}
-    if admitted is not None:
-        forecast = admitted.forecast
-        promise = {
-            "verdict": admitted.verdict,
-            "is_promised": admitted.is_promised,
-            "admitted_finish_at": now + timedelta(seconds=forecast.finish_p50_s),
-            "admitted_finish_p95_at": now + timedelta(seconds=forecast.finish_p95_s),
-            "admitted_accuracy": forecast.accuracy,
-            # What was at risk was the promise before.
-            "risk_reason": None,
-            "at_risk_since": None,
-            "risk_finish_p95_at": None,
-        }
-    session.execute(
-        update(Job)
-        .where(Job.id == job.id)
-        .values(deadline_at=deadline_at, weight=weight, **promise)
-    )
+    columns: dict[str, Any] = {"deadline_at": deadline_at, "weight": weight}
+    if promise is not None:
+        verdict = promise.verdict
+        columns |= {"verdict": verdict.verdict, "is_promised": verdict.is_promised}
+        columns |= promise_columns(verdict.forecast, now) | _ON_TRACK
+    session.execute(update(Job).where(Job.id == job.id).values(**columns))
     session.refresh(job)
     data = {"before": before, "deadline_at": job.deadline_at.isoformat(), "weight": job.weight}
     events.record(
         session,
         job_id=job.id,
         kind=EventKind.JOB_CHANGED,
-        data=data | {"is_promised": job.is_promised, "decision": decision},
+        data=data
+        | {"is_promised": job.is_promised, "decision": promise.decision if promise else None},
         now=now,
     )
-    if admitted is not None:
-        store_plan(session, job.id, admitted.plan, admitted.forecast, now=now)
-        session.refresh(job)
+    if promise is None:
+        return
+    for part, admitted in promise.parts.items():
+        if part:
+            row, is_it = planned_row(job.id, part)
+            columns = promise_columns(admitted.forecast, now) | _ON_TRACK
+            session.execute(update(row).where(is_it).values(**columns))
+        store_plan(session, job.id, admitted.plan, admitted.forecast, now=now, part=part)
+    session.refresh(job)
+
+
+# What was at risk was the promise before.
+_ON_TRACK = {"risk_reason": None, "at_risk_since": None, "risk_finish_p95_at": None}

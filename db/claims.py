@@ -13,6 +13,7 @@ from db.branches import COUNTED_REASONS
 from db.jobs import start_job
 from db.learning import learned_profiles
 from db.models import Batch, Branch, Job, Problem, Worker
+from db.parts import batch_deadline
 from db.submissions import UngradedSubmission, ungraded_submissions
 from scheduler.core.accuracy import AnswerProfile
 from scheduler.core.branch_options import BranchOptions
@@ -123,7 +124,7 @@ def claim_batch(
             Batch.wave_size,
             Batch.stop_gain,
             Batch.max_branches,
-            Job.deadline_at,
+            batch_deadline().label("deadline_at"),
             Job.temperature,
             Job.top_p,
             Job.branch_options,

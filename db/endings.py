@@ -11,7 +11,8 @@ from db import events
 from db.batches import cancel_job_batches
 from db.expiry import expire_job_problems, fail_job_problems
 from db.leases import lock_batches
-from db.models import Batch, Job, JobEvent
+from db.models import Batch, Job, JobEvent, JobPart
+from db.plans import part_named, planned_row
 from db.problems import cancel_job_problems
 from db.progress import keep_progress
 from db.reports.hours import mark_ended
@@ -214,14 +215,33 @@ def expire_jobs(session: Session, job_ids: Sequence[str], *, now: datetime) -> l
         if session.scalar(held) is None:
             continue
         struck.append(job_id)
-        cancel_job_batches(session, job_id, now=now)
-        outcomes = expire_job_problems(session, job_id, now=now)
-        if outcomes:
-            events.record(
-                session,
-                job_id=job_id,
-                kind=EventKind.DEADLINE_STRUCK,
-                data={state.value: count for state, count in outcomes.items()},
-                now=now,
-            )
+        _strike(session, job_id, None, now)
     return struck
+
+
+def expire_part(session: Session, job_id: str, part: int, *, now: datetime) -> bool:
+    """Close batches and problems of a live job's part at its own deadline; False before that."""
+    of_part = (Batch.job_id == job_id, Batch.part == part)
+    lock_batches(session, *of_part, Batch.finished_at.is_(None))
+    _, is_it = planned_row(job_id, part)
+    is_due = (Job.state.in_(LIVE), JobPart.deadline_at <= now)
+    held = select(Job.id).join(JobPart, JobPart.job_id == Job.id).where(is_it, *is_due)
+    if session.scalar(held.with_for_update(key_share=True, of=Job)) is None:
+        return False
+    _strike(session, job_id, part, now)
+    return True
+
+
+def _strike(session: Session, job_id: str, part: int | None, now: datetime) -> None:
+    """Close batches and problems at their deadline; the batches are locked, and the job held."""
+    cancel_job_batches(session, job_id, now=now, part=part)
+    outcomes = expire_job_problems(session, job_id, now=now, part=part)
+    if outcomes:
+        closed = {state.value: count for state, count in outcomes.items()}
+        events.record(
+            session,
+            job_id=job_id,
+            kind=EventKind.DEADLINE_STRUCK,
+            data=closed | part_named(session, job_id, part or 0),
+            now=now,
+        )

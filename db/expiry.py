@@ -63,19 +63,27 @@ RETURNING problems.state
 """
 
 _OF_JOB = text(_CLOSE_PROBLEMS.format(chosen="job_id = :job_id"))
+_OF_PART = text(_CLOSE_PROBLEMS.format(chosen="job_id = :job_id AND part = :part"))
 _LOST_TOO_OFTEN = text(
     _CLOSE_PROBLEMS.format(chosen="batch_id = ANY(:batch_ids) AND num_losses >= :max_losses")
 )
 
 
-def expire_job_problems(session: Session, job_id: str, *, now: datetime) -> dict[ProblemState, int]:
+def expire_job_problems(
+    session: Session, job_id: str, *, now: datetime, part: int | None = None
+) -> dict[ProblemState, int]:
     """Close every open problem at the deadline; returns how many got each outcome.
 
     A problem with a finished branch is answered, degraded, with the plurality of what is stored;
     without any vote its answer is NULL and its vote share 0. Only a problem with no finished
-    branch expires. The job's live batches must be closed, and so locked, before.
+    branch expires. Their live batches must be closed, and so locked, before.
+
+    Args:
+        part: Of the job, whose own deadline it is; None for all problems.
     """
-    return _close(session, _OF_JOB, ProblemState.EXPIRED, None, {"job_id": job_id}, now)
+    which = {"job_id": job_id} if part is None else {"job_id": job_id, "part": part}
+    statement = _OF_JOB if part is None else _OF_PART
+    return _close(session, statement, ProblemState.EXPIRED, None, which, now)
 
 
 def fail_job_problems(

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import func, select
+from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
-from db.models import Job, Problem, WebhookDelivery, Worker
+from db.models import Job, JobPart, Problem, WebhookDelivery, Worker
 from scheduler.core.states import DeliveryState, ProblemState
 
 
@@ -17,7 +17,7 @@ class Gauges:
     Attributes:
         num_live_jobs: Jobs by live state; a state without jobs is absent.
         num_pending_problems: Problems of live jobs that no batch holds.
-        num_jobs_at_risk: Live jobs whose promised deadline is at risk.
+        num_jobs_at_risk: Live jobs whose promised deadline is at risk, or that of a part.
         num_workers: Workers with a recent heartbeat.
         num_pending_deliveries: Events on their way to webhooks.
         min_slack_s: Least `deadline - predicted finish` of a live job; None without a forecast.
@@ -37,6 +37,11 @@ def read_gauges(session: Session, *, worker_timeout_s: float, now: datetime) -> 
     jobs = session.execute(
         select(Job.state, func.count().label("num_jobs")).where(live).group_by(Job.state)
     )
+    part_at_risk = (
+        select(JobPart.part)
+        .where(JobPart.job_id == Job.id, JobPart.at_risk_since.is_not(None))
+        .exists()
+    )
     slack = session.scalar(
         select(func.min(func.extract("epoch", Job.deadline_at - Job.predicted_finish_at))).where(
             live
@@ -48,7 +53,9 @@ def read_gauges(session: Session, *, worker_timeout_s: float, now: datetime) -> 
             select(func.count()).select_from(Problem).where(Problem.state == ProblemState.PENDING)
         ).one(),
         num_jobs_at_risk=session.scalars(
-            select(func.count()).select_from(Job).where(live, Job.at_risk_since.is_not(None))
+            select(func.count())
+            .select_from(Job)
+            .where(live, or_(Job.at_risk_since.is_not(None), part_at_risk))
         ).one(),
         num_workers=session.scalars(
             select(func.count())

@@ -1,5 +1,6 @@
 """Jobs: submitted by a tenant, started by a worker, ended by their problems or a cancel."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -10,7 +11,8 @@ from sqlalchemy.orm import Session
 
 from db import events
 from db.models import Job
-from db.plans import forecast_columns, plan_columns
+from db.parts import NewPart, insert_parts
+from db.plans import forecast_columns, plan_columns, promise_columns
 from scheduler.core.branch_options import BranchOptions
 from scheduler.core.decisions import Admitted
 from scheduler.core.event_kinds import EventKind
@@ -21,7 +23,11 @@ from scheduler.core.states import JOB_TRANSITIONS, LIVE, JobState, sources_of
 
 @dataclass(frozen=True, slots=True)
 class NewJob:
-    """One submission; the units are those of `db.models.Job`."""
+    """One submission; the units are those of `db.models.Job`.
+
+    Attributes:
+        parts: Problems with a deadline of their own.
+    """
 
     id: str
     tenant_id: str
@@ -45,6 +51,7 @@ class NewJob:
     retry_of: str | None = None
     tokens_per_problem: float = 0.0
     traceparent: str | None = None
+    parts: tuple[NewPart, ...] = ()
 
 
 def new_job_id() -> str:
@@ -53,14 +60,24 @@ def new_job_id() -> str:
 
 
 def insert_job(
-    session: Session, job: NewJob, admitted: Admitted, *, decision: dict[str, Any] | None = None
+    session: Session,
+    job: NewJob,
+    admitted: Admitted,
+    *,
+    rest: Admitted | None = None,
+    parts: Sequence[Admitted] = (),
+    decision: dict[str, Any] | None = None,
 ) -> None:
     """Store an admitted job with the forecast of this moment and its first plan.
 
     Args:
+        admitted: The job as a whole.
+        rest: What was decided for the problems that are due with the job; None for the same, where
+            it has no parts or no such problems.
+        parts: What was decided for each of its parts.
         decision: The explanation of the admission as plain JSON, for the history.
     """
-    forecast = forecast_columns(admitted.forecast, job.created_at)
+    rest = rest or admitted
     session.execute(
         insert(Job).values(
             id=job.id,
@@ -88,14 +105,13 @@ def insert_job(
             created_at=job.created_at,
             verdict=admitted.verdict,
             is_promised=admitted.is_promised,
-            admitted_finish_at=forecast["predicted_finish_at"],
-            admitted_finish_p95_at=forecast["predicted_finish_p95_at"],
-            admitted_accuracy=admitted.forecast.accuracy,
             forecast_basis=None if decision is None else decision["basis"],
-            **plan_columns(admitted.plan),
-            **forecast,
+            **promise_columns(admitted.forecast, job.created_at),
+            **plan_columns(rest.plan),
+            **forecast_columns(rest.forecast, job.created_at),
         )
     )
+    insert_parts(session, job.id, zip(job.parts, parts, strict=True), job.created_at)
     events.record(
         session,
         job_id=job.id,

@@ -17,15 +17,16 @@ View = TypeVar("View", JobView, BatchView)
 
 
 class Views(Generic[View]):
-    """The views of the last read, by id."""
+    """The views of the last read, by key."""
 
-    def __init__(self) -> None:
+    def __init__(self, key: Callable[[View], object]) -> None:
+        self._key: Callable[[View], object] = key
         self._last: dict[object, View] = {}
 
     def same(self, views: Iterable[View]) -> tuple[View, ...]:
         """These views, with equal ones of the last read in their places."""
         last = self._last
-        found: dict[object, View] = {view.id: view for view in views}
+        found: dict[object, View] = {self._key(view): view for view in views}
         for key, view in found.items():
             known = last.get(key)
             if known is not None and known == view:

@@ -7,6 +7,7 @@ from sqlalchemy import ColumnElement, select, text, update
 from sqlalchemy.orm import Session
 
 from db.models import Batch, Job
+from db.parts import batch_deadline
 from scheduler.core.states import BatchState
 
 HELD_BATCH = """
@@ -41,8 +42,8 @@ def renew_leases(
         .where(Batch.id.in_(held), Batch.state == BatchState.CLAIMED)
         .values(lease_expires_at=now + timedelta(seconds=lease_s))
     )
-    deadlines = select(Batch.id, Job.deadline_at).join(Job, Batch.job_id == Job.id)
-    return {row.id: row.deadline_at for row in session.execute(deadlines.where(Batch.id.in_(held)))}
+    deadlines = select(Batch.id, batch_deadline()).join(Job, Batch.job_id == Job.id)
+    return {row[0]: row[1] for row in session.execute(deadlines.where(Batch.id.in_(held)))}
 
 
 def lock_batches(session: Session, *conditions: ColumnElement[bool]) -> list[int]:

@@ -23,6 +23,7 @@ class NewProblem:
         key: The client's id, unique within the job.
         messages: The chat that the prompt was made from, as JSON; None for a plain prompt.
         grading: Instead of the job's, as `Grading.to_dict` gives it.
+        part: Of the job; 0 for problems that are due with it.
     """
 
     key: str
@@ -30,6 +31,7 @@ class NewProblem:
     reference_answer: str | None = None
     messages: str | None = None
     grading: dict[str, Any] | None = None
+    part: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,7 @@ def insert_placed_problems(session: Session, placed: Iterable[tuple[str, int, Ne
                     problem.reference_answer,
                     None if problem.grading is None else json.dumps(problem.grading),
                     ProblemState.PENDING.value,
+                    problem.part,
                 )
             )
             num_problems += 1
@@ -100,7 +103,7 @@ _DEFER_JOBS = text("SET CONSTRAINTS fk_problems_job_id DEFERRED")
 
 _COPY_PROBLEMS = """
 COPY problems (
-    job_id, key, position, prompt, messages, reference_answer, grading, state
+    job_id, key, position, prompt, messages, reference_answer, grading, state, part
 ) FROM STDIN
 """
 

@@ -3,15 +3,19 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import select
+from sqlalchemy import and_, select
 from sqlalchemy.orm import Session
 
-from db.models import Problem
+from db.models import JobPart, Problem
 
 
 @dataclass(frozen=True, slots=True)
 class ProblemResult:
-    """One problem's outcome so far; answer and vote are None while it is open."""
+    """One problem's outcome so far; answer and vote are None while it is open.
+
+    Attributes:
+        deadline_at: Of its own; None where it is due with the job.
+    """
 
     position: int
     key: str
@@ -27,6 +31,7 @@ class ProblemResult:
     predicted_accuracy: float | None
     error: str | None
     finished_at: datetime | None
+    deadline_at: datetime | None
 
 
 def results_page(
@@ -49,7 +54,9 @@ def results_page(
             Problem.predicted_accuracy,
             Problem.error,
             Problem.finished_at,
+            JobPart.deadline_at,
         )
+        .outerjoin(JobPart, and_(JobPart.job_id == Problem.job_id, JobPart.part == Problem.part))
         .where(Problem.job_id == job_id, Problem.position > after)
         .order_by(Problem.position)
         .limit(limit)

@@ -2,11 +2,12 @@
 
 from datetime import datetime, timedelta
 
-from sqlalchemy import func, literal, null, update
+from sqlalchemy import func, literal, null, select, update
 from sqlalchemy.orm import Session
 
 from db import events
 from db.models import Job
+from db.plans import part_named, planned_row
 from scheduler.core.decisions import Risk
 from scheduler.core.event_kinds import EventKind
 from scheduler.core.states import LIVE
@@ -18,25 +19,24 @@ def note_risk(session: Session, risk: Risk, *, now: datetime) -> bool:
     if risk.finish_p95_s is not None:
         finish_at = now + timedelta(seconds=risk.finish_p95_s)
     is_over = risk.reason is None
+    row, is_it = planned_row(risk.job_id, risk.part)
+    is_live = select(Job.id).where(Job.id == risk.job_id, Job.state.in_(LIVE)).exists()
     changed = session.execute(
-        update(Job)
-        .where(
-            Job.id == risk.job_id,
-            Job.state.in_(LIVE),
-            Job.risk_reason.is_distinct_from(risk.reason),
-        )
+        update(row)
+        .where(is_it, is_live, row.risk_reason.is_distinct_from(risk.reason))
         .values(
             risk_reason=risk.reason,
-            at_risk_since=null() if is_over else func.coalesce(Job.at_risk_since, literal(now)),
+            at_risk_since=null() if is_over else func.coalesce(row.at_risk_since, literal(now)),
             risk_finish_p95_at=None if is_over else finish_at,
         )
-        .returning(Job.deadline_at)
+        .returning(row.deadline_at)
     ).first()
     if changed is None:
         return False
     data = {
         "deadline_at": changed.deadline_at.isoformat(),
         "predicted_finish_p95_at": finish_at.isoformat() if finish_at else None,
+        **part_named(session, risk.job_id, risk.part),
     }
     events.record(
         session,

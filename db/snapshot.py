@@ -3,25 +3,27 @@
 What equals that of the read before is the same object (`db.last_read`).
 """
 
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import cache
-from itertools import groupby
 from operator import attrgetter
+from typing import Any
 
 from sqlalchemy import Row, select, text
 from sqlalchemy.orm import Session
 
+from db.arrivals import read_arrivals
 from db.branches import COUNTED_REASONS
 from db.last_read import Views, Workers
 from db.learning import learned_profiles
 from db.models import Tenant, Worker
+from db.parts import live_parts
 from scheduler.core.accuracy import AnswerProfile
 from scheduler.core.decisions import RiskReason
 from scheduler.core.plan import Plan
 from scheduler.core.shrinkage import expected_answers
 from scheduler.core.snapshot import (
-    ARRIVAL_WINDOW_S,
-    Arrivals,
     BatchView,
     JobView,
     Snapshot,
@@ -50,46 +52,19 @@ WHERE jobs.finished_at IS NULL AND jobs.state IN ('queued', 'running')
 ORDER BY jobs.id
 """)
 
-_ARRIVALS = text("""
-SELECT
-    model,
-    min(at) AS first_at,
-    sum(num_problems) AS num_problems,
-    coalesce(sum(num_problems) FILTER (WHERE is_promised), 0) AS num_promised,
-    sum(num_problems * given_s) / sum(num_problems) AS given_s
-FROM (
-    SELECT
-        model,
-        num_problems,
-        is_promised,
-        created_at AS at,
-        extract(EPOCH FROM deadline_at - created_at)::float8 AS given_s
-    FROM jobs
-    UNION ALL
-    SELECT
-        model,
-        num_problems,
-        FALSE AS is_promised,
-        at,
-        extract(EPOCH FROM deadline_at - at)::float8 AS given_s
-    FROM refusals
-) AS submitted
-WHERE at > :since
-GROUP BY model, floor(ln(greatest(given_s, 1)) / ln(2))
-ORDER BY model, given_s
-""")
-
 _LIVE_BATCHES = text("""
 SELECT
     batches.*,
     jobs.model,
     jobs.family,
-    jobs.deadline_at,
+    -- NULL, without a deadline of their own, is passed over.
+    least(job_parts.deadline_at, jobs.deadline_at) AS deadline_at,
     jobs.mean_prompt_tokens,
     num_open_problems,
     num_open_branches
 FROM batches
 JOIN jobs ON jobs.id = batches.job_id
+LEFT JOIN job_parts ON job_parts.job_id = batches.job_id AND job_parts.part = batches.part
 CROSS JOIN LATERAL (
     SELECT
         count(*) AS num_open_problems,
@@ -120,8 +95,8 @@ ORDER BY batches.id
 """)
 
 
-_JOBS: Views[JobView] = Views()
-_BATCHES: Views[BatchView] = Views()
+_JOBS: Views[JobView] = Views(attrgetter("key"))
+_BATCHES: Views[BatchView] = Views(attrgetter("id"))
 _WORKERS = Workers()
 
 
@@ -133,7 +108,7 @@ def read_snapshot(session: Session, now: datetime) -> Snapshot:
     like one that is gone, so that it stops no other. Ask for REPEATABLE READ when the three must
     agree to the row.
     """
-    jobs = session.execute(_LIVE_JOBS)
+    jobs, parts = session.execute(_LIVE_JOBS), live_parts(session)
     batches = session.execute(_LIVE_BATCHES, {"finished": list(COUNTED_REASONS)})
     learned = learned_profiles(session)
 
@@ -146,14 +121,19 @@ def read_snapshot(session: Session, now: datetime) -> Snapshot:
     return Snapshot(
         now=now,
         jobs=_JOBS.same(
-            _job_view(row, answers_of(row.model, row.family), shares[row.tenant_id]) for row in jobs
+            view
+            for row in jobs
+            for view in with_parts(
+                _job_view(row, answers_of(row.model, row.family), shares[row.tenant_id]),
+                parts.get(row.id, ()),
+            )
         ),
         batches=_BATCHES.same(
             _batch_view(row, answers_of(row.model, row.family)) for row in batches
         ),
         learned=learned,
         tenant_shares=tenant_shares,
-        arrivals=_arrivals(session, now),
+        arrivals=read_arrivals(session, now),
         workers=read_workers(session, now),
     )
 
@@ -168,22 +148,6 @@ def read_workers(session: Session, now: datetime) -> tuple[WorkerView, ...]:
     return _WORKERS.views(workers)
 
 
-def _arrivals(session: Session, now: datetime) -> tuple[tuple[str, Arrivals], ...]:
-    rows = session.execute(_ARRIVALS, {"since": now - timedelta(seconds=ARRIVAL_WINDOW_S)})
-    by_model = {model: list(mine) for model, mine in groupby(rows, key=attrgetter("model"))}
-    return tuple(
-        (
-            model,
-            Arrivals.since(
-                (now - min(row.first_at for row in mine)).total_seconds(),
-                ((row.given_s, row.num_problems) for row in mine),
-                ((row.given_s, row.num_promised) for row in mine if row.num_promised),
-            ),
-        )
-        for model, mine in by_model.items()
-    )
-
-
 def _tenant_shares(session: Session) -> tuple[tuple[str, float], ...]:
     tenants = session.execute(select(Tenant.id, Tenant.weight).order_by(Tenant.id)).all()
     total = sum(tenant.weight for tenant in tenants)
@@ -191,16 +155,6 @@ def _tenant_shares(session: Session) -> tuple[tuple[str, float], ...]:
 
 
 def _job_view(row: Row[tuple[object, ...]], answers: AnswerProfile | None, share: float) -> JobView:
-    plan = None
-    if row.num_branches is not None:
-        plan = Plan(
-            num_branches=row.num_branches,
-            num_speculative_tokens=row.num_speculative_tokens,
-            max_tokens=row.plan_max_tokens,
-            wave_size=row.wave_size,
-            stop_gain=row.stop_gain,
-            max_branches=row.plan_max_branches,
-        )
     return JobView(
         id=row.id,
         tenant_id=row.tenant_id,
@@ -215,15 +169,62 @@ def _job_view(row: Row[tuple[object, ...]], answers: AnswerProfile | None, share
         mean_prompt_tokens=row.mean_prompt_tokens,
         num_pending=row.num_pending,
         num_in_flight=row.num_in_flight,
-        plan=plan,
         tenant_share=share,
         num_problems=row.num_problems,
-        promised_at=row.admitted_finish_p95_at,
-        predicted_at=row.predicted_finish_p95_at,
         answers=answers,
         is_promised=row.is_promised,
-        risk=None if row.risk_reason is None else RiskReason(row.risk_reason),
+        **_planned(row),
     )
+
+
+def with_parts(job: JobView, parts: Iterable[Row[tuple[object, ...]]]) -> Iterator[JobView]:
+    """A job without its parts, and those that have open problems.
+
+    Args:
+        job: With the counts of all its problems.
+        parts: Rows of `job_parts` with their counts.
+    """
+    views = [
+        replace(
+            job,
+            part=row.part,
+            deadline_at=min(row.deadline_at, job.deadline_at),
+            num_pending=row.num_pending,
+            num_in_flight=row.num_in_flight,
+            **_planned(row),
+        )
+        for row in parts
+    ]
+    yield (
+        replace(
+            job,
+            num_pending=job.num_pending - sum(view.num_pending for view in views),
+            num_in_flight=job.num_in_flight - sum(view.num_in_flight for view in views),
+        )
+        if views
+        else job
+    )
+    yield from views
+
+
+def _planned(row: Row[tuple[object, ...]]) -> dict[str, Any]:
+    """What a view has of the columns of `PlannedColumns`."""
+    plan = None
+    if row.num_branches is not None:
+        plan = Plan(
+            num_branches=row.num_branches,
+            num_speculative_tokens=row.num_speculative_tokens,
+            max_tokens=row.plan_max_tokens,
+            wave_size=row.wave_size,
+            stop_gain=row.stop_gain,
+            max_branches=row.plan_max_branches,
+        )
+    return {
+        "plan": plan,
+        "promised_at": row.admitted_finish_p95_at,
+        "predicted_at": row.predicted_finish_p95_at,
+        "risk": None if row.risk_reason is None else RiskReason(row.risk_reason),
+    }
 
 
 def _batch_view(row: Row[tuple[object, ...]], answers: AnswerProfile | None) -> BatchView:
@@ -250,4 +251,5 @@ def _batch_view(row: Row[tuple[object, ...]], answers: AnswerProfile | None) -> 
         num_open_branches=int(row.num_open_branches),
         mean_prompt_tokens=row.mean_prompt_tokens,
         answers=answers,
+        part=row.part,
     )

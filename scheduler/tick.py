@@ -20,6 +20,7 @@ from db.endings import (
     cancelling_jobs,
     ended_jobs,
     expire_jobs,
+    expire_part,
     finish_cancelled,
     finish_jobs,
     note_plan_failure,
@@ -125,6 +126,11 @@ class Scheduler:
             with transaction(self._sessions) as session:
                 expire_jobs(session, [job_id], now=now)
             _log.info("job.deadline_struck", job_id=job_id)
+        for job_id, part in decisions.expired_parts:
+            with transaction(self._sessions) as session:
+                is_struck = expire_part(session, job_id, part, now=now)
+            if is_struck:
+                _log.info("job.deadline_struck", job_id=job_id, part=part)
 
     def _note_failures(self, decisions: Decisions, now: datetime) -> None:
         for failure in decisions.plan_failures:
@@ -145,7 +151,7 @@ class Scheduler:
         if not decisions.risks:
             return
         with transaction(self._sessions) as session:
-            for risk in sorted(decisions.risks, key=lambda risk: risk.job_id):
+            for risk in sorted(decisions.risks, key=lambda risk: (risk.job_id, risk.part)):
                 if note_risk(session, risk, now=now):
                     _log.info("job.risk_changed", job_id=risk.job_id, reason=risk.reason)
 
@@ -156,7 +162,7 @@ class Scheduler:
         messages = []
         created = defaultdict[str, list[tuple[NewBatch, int]]](list)
         with transaction(self._sessions) as session:
-            for planned in sorted(decisions.plans, key=lambda planned: planned.job_id):
+            for planned in sorted(decisions.plans, key=lambda one: (one.job_id, one.part)):
                 store_plan(
                     session,
                     planned.job_id,
@@ -164,6 +170,7 @@ class Scheduler:
                     planned.forecast,
                     now=now,
                     reason=planned.reason,
+                    part=planned.part,
                 )
             for batch in decisions.new_batches:
                 batch_id = create_batch(
@@ -173,6 +180,7 @@ class Scheduler:
                     plan=batch.plan,
                     num_problems=batch.num_problems,
                     now=now,
+                    part=batch.part,
                 )
                 if batch_id is not None:
                     messages.append(_Message(batch.job_id, batch.worker_name, batch_id))

@@ -8,9 +8,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Column, Table
 
-from api.client.shapes import Job, Result, Worker
+from api.client.shapes import Job, Part, Result, Worker
 
 _JOB_ID_CHARS = len("job_") + 32
+_PARTS_SHOWN = 3
 
 
 def num_finished(job: Job) -> int:
@@ -39,8 +40,9 @@ def clock_text(job: Job) -> str:
         parts.append(f"{max(job['time_left_s'], 0.0):.1f} s left")
     if job["slack_s"] is not None:
         parts.append(f"slack {job['slack_s']:+.1f} s")
-    if job["at_risk"] is not None:
-        parts.append(f"AT RISK ({job['at_risk']['reason'].replace('_', ' ')})")
+    risk = next(filter(None, (job["at_risk"], *(part["at_risk"] for part in job["parts"]))), None)
+    if risk is not None:
+        parts.append(f"AT RISK ({risk['reason'].replace('_', ' ')})")
     return ", ".join(parts)
 
 
@@ -62,7 +64,7 @@ def split_text(job: Job) -> str:
 
 
 def accepted(job: Job) -> str:
-    """What a submission has led to, in two lines."""
+    """What a submission has led to, in two lines and some for problems that are due sooner."""
     forecast = job["admitted"]
     note = ", below the accuracy asked for" if job["verdict"] == "accepted_degraded" else ""
     if not job["promised"]:
@@ -72,6 +74,16 @@ def accepted(job: Job) -> str:
         f" {job['num_problems']} problems due {_local(job['deadline_at'])}"
         f"\n  predicted finish {_local(forecast['finish_at'])}"
         f" (95%: {_local(forecast['finish_p95_at'])}), accuracy {forecast['accuracy']:.1%}"
+        + "".join(f"\n  {_part_text(part)}" for part in job["parts"][:_PARTS_SHOWN])
+        + ("\n  ..." if len(job["parts"]) > _PARTS_SHOWN else "")
+    )
+
+
+def _part_text(part: Part) -> str:
+    forecast = part["admitted"]
+    return (
+        f"{part['num_problems']} of them due {_local(part['deadline_at'])}, 95% finish"
+        f" {_local(forecast['finish_p95_at'])}, accuracy {forecast['accuracy']:.1%}"
     )
 
 

@@ -8,16 +8,16 @@ from api.client.errors import SlacklineError
 from api.client.shapes import Problem, Submission
 
 _WIDE = "submission_"
-_COLUMNS = ("id", "prompt", "reference_answer", "submission", "submission_id")
+_COLUMNS = ("id", "prompt", "reference_answer", "deadline", "submission", "submission_id")
 _MAX_FIELD_CHARS = 1_000_000
 
 
 def read_problems(path: Path) -> list[Problem]:
     """The problems of a CSV file with a header.
 
-    Columns are `id`, `prompt`, `reference_answer`, `submission` and `submission_id`; rows with one
-    `id` are one problem with several submissions. A column `submission_NAME` holds the submission
-    of NAME. Empty cells are left out.
+    Columns are `id`, `prompt`, `reference_answer`, `deadline`, `submission` and `submission_id`;
+    rows with one `id` are one problem with several submissions. A column `submission_NAME` holds
+    the submission of NAME. Empty cells are left out.
 
     Raises:
         SlacklineError: The file cannot be read, or a line is at fault, which the message names.
@@ -36,6 +36,9 @@ def read_problems(path: Path) -> list[Problem]:
         reference = row.get("reference_answer")
         if reference and problem.setdefault("reference_answer", reference) != reference:
             raise _fault(path, line, f"'{key}' had another reference_answer before")
+        deadline = row.get("deadline")
+        if deadline and problem.setdefault("deadline", deadline) != deadline:
+            raise _fault(path, line, f"'{key}' had another deadline before")
         problem.setdefault("submissions", []).extend(_submissions(row))
     return list(problems.values())
 

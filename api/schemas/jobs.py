@@ -59,6 +59,17 @@ class AtRiskOut(BaseModel):
     )
 
 
+class PartOut(BaseModel):
+    """Problems of a job with the same deadline of their own; planned like a job."""
+
+    deadline_at: datetime
+    num_problems: int
+    plan: PlanOut | None
+    predicted: ForecastOut | None
+    admitted: ForecastOut
+    at_risk: AtRiskOut | None = Field(description="As for the job.")
+
+
 class JobOut(BaseModel):
     """One submission with its deadline, progress, plan and forecasts."""
 
@@ -106,7 +117,11 @@ class JobOut(BaseModel):
     solve: bool = Field(description="False for a job that only grades submissions.")
     weight: float
     plan: PlanOut | None
-    predicted: ForecastOut | None = Field(description="The latest forecast.")
+    parts: list[PartOut] = Field(
+        description="Problems with deadlines of their own, nearest first; `plan` is that of the"
+        " others."
+    )
+    predicted: ForecastOut | None = Field(description="The latest forecast, of all problems.")
     admitted: ForecastOut = Field(description="The forecast on which the job was accepted.")
     forecast_basis: ForecastBasisOut | None = Field(
         description="What that forecast rested on; null for a job of an older release."

@@ -52,6 +52,9 @@ class ResultOut(BaseModel):
         description="At most, those included that follow while the vote is open."
     )
     error: str | None
+    deadline_at: datetime | None = Field(
+        description="Of its own, as it was submitted; null where it is due with the job."
+    )
     finished_at: datetime | None
     branches: list[BranchOut] | None = Field(
         None, description="With `branches=true`; null otherwise."

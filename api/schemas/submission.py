@@ -48,6 +48,11 @@ class ProblemIn(BaseModel):
     reference_answer: SomeText | None = Field(
         None, description="The right answer; graded answers need one."
     )
+    deadline: Text | None = Field(
+        None,
+        description="When this answer is due, as for the job and no later than it; by default with"
+        " the job.",
+    )
     grading: GradingIn | None = Field(None, description="Instead of the job's.")
     submissions: list[SubmissionIn] = Field(
         # A factory: the default would be copied for every problem.

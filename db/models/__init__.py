@@ -5,6 +5,7 @@ from db.models.files import File, FileChunk
 from db.models.history import HistoryHour, Rollup
 from db.models.jobs import Job, JobEvent
 from db.models.openai_batches import OpenaiBatch, OpenaiBatchJob, RefusedLine
+from db.models.parts import JobPart
 from db.models.profiles import LearnedProfile
 from db.models.refusals import Refusal
 from db.models.submissions import Submission
@@ -24,6 +25,7 @@ __all__ = [
     "IdempotencyKey",
     "Job",
     "JobEvent",
+    "JobPart",
     "LearnedProfile",
     "OpenaiBatch",
     "OpenaiBatchJob",

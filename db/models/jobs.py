@@ -15,11 +15,15 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from db.models.base import PARTITION_BY_JOB, Base, one_of
+from db.models.parts import PLAN_HAS_FORECAST, RISK_HAS_INSTANT, PlannedColumns
 from scheduler.core.states import JobState
 
 
-class Job(Base):
-    """One submission with one deadline, its split in force and its forecast."""
+class Job(PlannedColumns, Base):
+    """One submission with its deadline.
+
+    What is planned are the problems due then; those with a deadline of their own are in `JobPart`.
+    """
 
     __tablename__ = "jobs"
     __table_args__ = (
@@ -34,10 +38,8 @@ class Job(Base):
         ),
         CheckConstraint("max_branches >= 1", name="max_branches_positive"),
         CheckConstraint("num_problems >= 1", name="has_problems"),
-        CheckConstraint(
-            "(num_branches IS NULL) = (predicted_accuracy IS NULL)", name="plan_has_forecast"
-        ),
-        CheckConstraint("(risk_reason IS NULL) = (at_risk_since IS NULL)", name="risk_has_instant"),
+        CheckConstraint(PLAN_HAS_FORECAST, name="plan_has_forecast"),
+        CheckConstraint(RISK_HAS_INSTANT, name="risk_has_instant"),
         Index("ix_jobs_live", "deadline_at", postgresql_where=text("finished_at IS NULL")),
         Index("ix_jobs_tenant_id_created_at", "tenant_id", "created_at"),
         Index("ix_jobs_created_at", "created_at"),
@@ -77,30 +79,12 @@ class Job(Base):
     mean_prompt_tokens: Mapped[float]
     # What an open problem of it counts for in the tenant's quota; fixed at submit.
     tokens_per_problem: Mapped[float] = mapped_column(server_default=text("0"))
-    # The verdict at submit: `accepted` or `accepted_degraded`, with the forecast of that moment.
+    # The verdict at submit: `accepted` or `accepted_degraded`.
     verdict: Mapped[str]
-    admitted_finish_at: Mapped[datetime]
-    admitted_finish_p95_at: Mapped[datetime]
-    admitted_accuracy: Mapped[float]
     # False for a best effort, which gets what other jobs leave.
     is_promised: Mapped[bool] = mapped_column(server_default=text("true"))
-    # What that forecast rested on; NULL for jobs of older releases.
+    # What the forecast at admission rested on; NULL for jobs of older releases.
     forecast_basis: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
-    # The split in force; the scheduler rewrites it while problems are pending.
-    num_branches: Mapped[int | None] = mapped_column(Integer)
-    num_speculative_tokens: Mapped[int | None] = mapped_column(Integer)
-    plan_max_tokens: Mapped[int | None] = mapped_column(Integer)
-    wave_size: Mapped[int | None] = mapped_column(Integer)
-    stop_gain: Mapped[float | None]
-    plan_max_branches: Mapped[int | None] = mapped_column(Integer)
-    predicted_finish_at: Mapped[datetime | None]
-    predicted_finish_p95_at: Mapped[datetime | None]
-    predicted_accuracy: Mapped[float | None]
-    # `scheduler.core.decisions.RiskReason`; NULL while the deadline is not at risk.
-    risk_reason: Mapped[str | None]
-    at_risk_since: Mapped[datetime | None]
-    # When it would end then, whatever the deadline cuts; NULL where that is not known.
-    risk_finish_p95_at: Mapped[datetime | None]
     created_at: Mapped[datetime]
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]

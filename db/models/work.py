@@ -21,7 +21,7 @@ from scheduler.core.states import BatchState, ProblemState
 
 
 class Batch(Base):
-    """Problems of one job given to one worker under one plan, held by a lease."""
+    """Problems of one part of a job given to one worker under one plan, held by a lease."""
 
     __tablename__ = "batches"
     __table_args__ = (
@@ -45,6 +45,7 @@ class Batch(Base):
 
     id: Mapped[int] = mapped_column(Identity(), primary_key=True)
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
+    part: Mapped[int] = mapped_column(Integer, server_default=text("0"))
     worker_name: Mapped[str] = mapped_column(ForeignKey("workers.name"))
     state: Mapped[str]
     # Rises with every claim; a write that carries an older epoch is refused.
@@ -89,6 +90,7 @@ class Problem(Base):
         Index(
             "ix_problems_pending",
             "job_id",
+            "part",
             "position",
             postgresql_where=text("state = 'pending'"),
         ),
@@ -98,6 +100,14 @@ class Problem(Base):
             "job_id",
             "state",
             postgresql_where=text("finished_at IS NULL"),
+        ),
+        # The same of those with a deadline of their own.
+        Index(
+            "ix_problems_open_parts",
+            "job_id",
+            "part",
+            "state",
+            postgresql_where=text("finished_at IS NULL AND part > 0"),
         ),
         Index("ix_problems_batch_id", "batch_id"),
         # All that progress counts: equal entries are stored once, so it stays small.
@@ -110,6 +120,8 @@ class Problem(Base):
     # The client's id of the problem, unique within the job.
     key: Mapped[str]
     position: Mapped[int] = mapped_column(Integer)
+    # Of the job: 0 is due with it, others have their deadline in `JobPart`.
+    part: Mapped[int] = mapped_column(Integer, server_default=text("0"))
     prompt: Mapped[str]
     # The turns of a chat that the prompt was made from; NULL for a plain prompt.
     messages: Mapped[list[dict[str, Any]] | None] = mapped_column(JSONB)

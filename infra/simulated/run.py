@@ -60,7 +60,7 @@ class Witnessed(Production):
         fleet = fleet_of(snapshot, job.model, config)
         decision = basis = None
         if isinstance(verdict, Admitted) and bounds is not None and fleet is not None:
-            decision = explain(bounds, job.id, verdict.plan, verdict.forecast).to_dict()
+            decision = explain(bounds, job.key, verdict).to_dict()
             basis = asdict(basis_of(fleet))
         self.admissions[job.id] = Admission(verdict, decision, basis)
         return verdict

@@ -69,10 +69,10 @@ def weigh(
 ) -> Weighed:
     """`admit`, with what its verdict rests on."""
     # The next tick will count it, and plan by that what is promised here.
-    return _weigh(snapshot.with_arrival(job), job, config, best_effort=best_effort)
+    return weigh_arrived(snapshot.with_arrival(job), job, config, best_effort=best_effort)
 
 
-def _weigh(
+def weigh_arrived(
     snapshot: Snapshot, job: JobView, config: SchedulerConfig, *, best_effort: bool
 ) -> Weighed:
     """`weigh` for a job that is among the arrivals."""
@@ -119,34 +119,6 @@ def _weigh(
             effort = replace(job, is_promised=False)
             return _admitted(placed([*others, effort]), effort)
     return Weighed(Rejected(RejectReason.DEADLINE_INFEASIBLE, earliest_s), with_job)
-
-
-def weigh_again(
-    snapshot: Snapshot, job: JobView, config: SchedulerConfig, *, best_effort: bool = False
-) -> Weighed:
-    """`weigh` for a live job on other terms, as if none of its open problems had been handed out.
-
-    What its batches have done already is not counted on: they may be lost. So a verdict errs on the
-    side of refusing.
-
-    Args:
-        job: The job on its new terms; the snapshot has it on the old ones.
-    """
-    others = replace(
-        snapshot,
-        jobs=tuple(other for other in snapshot.jobs if other.id != job.id),
-        batches=tuple(batch for batch in snapshot.batches if batch.job_id != job.id),
-    )
-    anew = replace(
-        job,
-        num_pending=job.num_pending + job.num_in_flight,
-        num_in_flight=0,
-        plan=None,
-        promised_at=None,
-        predicted_at=None,
-        is_promised=True,
-    )
-    return _weigh(others, anew, config, best_effort=best_effort)
 
 
 def _admitted(bounds: Bounds, job: JobView) -> Weighed:
@@ -200,7 +172,11 @@ def _until_headroom_s(bounds: Bounds, job: JobView, own_share: float) -> float |
 
 
 def _earliest_finish_s(
-    with_job: Bounds, beside_job: Bounds, job: JobView, slowed: set[str], now: datetime
+    with_job: Bounds,
+    beside_job: Bounds,
+    job: JobView,
+    slowed: set[tuple[str, int]],
+    now: datetime,
 ) -> float:
     """Seconds from now of the nearest deadline, not before the one asked for, that can be met.
 
@@ -220,7 +196,7 @@ def _earliest_finish_s(
         for value, other in zip(beside_job.time_left_s, beside_job.jobs, strict=True)
         if other.is_promised
     ]
-    waits = [s for s, other in zip(left_s, beside_job.jobs, strict=False) if other.id in slowed]
+    waits = [s for s, other in zip(left_s, beside_job.jobs, strict=False) if other.key in slowed]
     due_s = max([(job.deadline_at - now).total_seconds(), *waits])
     wanted = job.num_pending + sum(other.num_pending for other in beside_job.jobs)
     for rank in range(bisect_right(left_s, due_s), len(left_s) + 1):

@@ -107,10 +107,10 @@ class Bounds:
         self.is_open = np.ones(len(self.jobs), dtype=bool)
 
     @property
-    def late(self) -> set[str]:
-        """Jobs whose promises no plan keeps."""
+    def late(self) -> set[tuple[str, int]]:
+        """Keys of jobs whose promises no plan keeps."""
         is_late = self.table["is_promised"] & (self.chosen == LATE)
-        return {self.jobs[index].id for index in np.flatnonzero(is_late).tolist()}
+        return {self.jobs[index].key for index in np.flatnonzero(is_late).tolist()}
 
     def options(self, index: int) -> Candidates:
         """The candidates of a job, with costs at its own number of problems."""

@@ -55,7 +55,7 @@ _JOB = np.dtype(
         ("is_live", bool),
         ("is_promised", bool),
         ("model", np.int64),  # a name
-        ("digest", np.int64),  # of its id, 32 bits
+        ("digest", np.int64),  # of its key, 32 bits
     ]
 )
 _BATCH = np.dtype(
@@ -134,7 +134,7 @@ class Memory:
             job.state in LIVE,
             job.is_promised,
             self.names.of(job.model),
-            crc32(job.id.encode()),
+            crc32(job.id.encode(), job.part),
         )
 
     def _batch_row(self, batch: BatchView) -> tuple[Any, ...]:

@@ -6,7 +6,9 @@ another would let the first count a step more, which for one problem at a time w
 widths themselves. A plan that is not queued runs to the deadline anyway, whether the branches of a
 problem start all at once or follow one another. So what it needs is rounded down to *common times*,
 the powers of one step, and its accuracy, cost and tokens are those until then. Where it would not
-give enough answers by then it stays as it is, and so does the longest cap.
+give enough answers by then it is needed until its cap, and only its accuracy is that of the common
+time: counted until its cap, the one width that stays beat all others by up to a step of time. The
+longest cap stays as it is.
 """
 
 import math
@@ -69,8 +71,8 @@ def _moved(
         before, behind = (np.take_along_axis(values, left + k, axis=-1) for k in (0, 1))
         return np.asarray(before + share * (behind - before))
 
-    is_moved = ~forecast.is_queued & (common >= log_s[..., :1]) & (common < log_s)
-    is_moved &= then(forecast.answered) >= enough
+    is_before = ~forecast.is_queued & (common >= log_s[..., :1]) & (common < log_s)
+    is_moved = is_before & (then(forecast.answered) >= enough)
 
     def moved(values: FloatArray) -> FloatArray:
         return np.where(is_moved, then(values), values)
@@ -80,7 +82,8 @@ def _moved(
         needed_s=np.where(is_moved, np.exp(common), forecast.needed_s),
         tokens=moved(forecast.tokens),
         cap_s=moved(forecast.cap_s),
-        accuracy=moved(forecast.accuracy),
+        # Compared with others it counts as at their time, also where it stays.
+        accuracy=np.where(is_before, then(forecast.accuracy), forecast.accuracy),
         row_seconds=moved(forecast.row_seconds),
         answered=moved(forecast.answered),
     )

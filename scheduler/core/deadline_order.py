@@ -9,12 +9,12 @@ from scheduler.core.columns import Jobs
 from scheduler.core.snapshot import JobView
 
 
-def deadline_order(job: JobView) -> tuple[bool, datetime, datetime, str]:
+def deadline_order(job: JobView) -> tuple[bool, datetime, datetime, str, int]:
     """Earliest deadline first, then first come, then by id so that the order is total.
 
     Behind all jobs with a promise come best efforts.
     """
-    return (not job.is_promised, job.deadline_at, job.created_at, job.id)
+    return (not job.is_promised, job.deadline_at, job.created_at, job.id, job.part)
 
 
 def in_deadline_order(jobs: Jobs) -> NDArray[np.int64]:

@@ -8,7 +8,6 @@ cannot be planned is reported, and the others are planned without it.
 """
 
 from datetime import datetime
-from operator import attrgetter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,15 +50,21 @@ def decide(snapshot: Snapshot, config: SchedulerConfig) -> Decisions:
         failures += planned.failures
         if planned.bounds is not None:
             risks += risks_of_planned(planned.bounds)
+    expired = _expired(jobs, now)
+    over = {job_id for job_id, part in expired if not part}
     return Decisions(
         lost_batches=tuple(
             LostBatch(batches[index].id, REASONS[loss[index]]) for index in lost.tolist()
         ),
-        expired_jobs=_expired(jobs, now),
+        expired_jobs=tuple(sorted(over)),
+        expired_parts=tuple(key for key in expired if key[0] not in over),
         plans=tuple(plans),
         new_batches=tuple(new_batches),
         resend_batches=_unheard(kept, now, config),
-        plan_failures=tuple(sorted(failures, key=attrgetter("job_id"))),
+        # Once for each job, however many of its parts failed.
+        plan_failures=tuple(
+            failure for _, failure in sorted({one.job_id: one for one in failures}.items())
+        ),
         risks=tuple(risks),
     )
 
@@ -77,9 +82,9 @@ def serving(batches: Batches, model: str) -> Batches:
     return batches.take(batches.columns["model"] == batches.owner.names.of(model))
 
 
-def _expired(jobs: Jobs, now: datetime) -> tuple[str, ...]:
+def _expired(jobs: Jobs, now: datetime) -> list[tuple[str, int]]:
     is_over = jobs.columns["is_live"] & (jobs.columns["deadline_s"] <= now.timestamp())
-    return tuple(sorted(job.id for job in jobs.take(is_over)))
+    return sorted(job.key for job in jobs.take(is_over))
 
 
 def _unheard(batches: Batches, now: datetime, config: SchedulerConfig) -> tuple[int, ...]:

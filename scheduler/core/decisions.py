@@ -103,16 +103,18 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True)
 class JobPlanned:
-    """Store this plan and forecast for the job's pending problems.
+    """Store this plan and forecast for the pending problems of a job, or of a part of it.
 
     Attributes:
         reason: None from a policy that gives none.
+        part: As in `JobView`.
     """
 
     job_id: str
     plan: Plan
     forecast: Forecast
     reason: PlanReason | None = None
+    part: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,11 +125,13 @@ class Risk:
         reason: None when it is on track again.
         finish_p95_s: Seconds from now until it would end with 95%, whatever the deadline cuts, with
             the plan that needs the least time; None where that is not known.
+        part: As in `JobView`.
     """
 
     job_id: str
     reason: RiskReason | None
     finish_p95_s: float | None
+    part: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,12 +152,17 @@ class LostBatch:
 
 @dataclass(frozen=True, slots=True)
 class NewBatch:
-    """Give `num_problems` pending problems of the job, in order of position, to the worker."""
+    """Give `num_problems` pending problems of the job, in order of position, to the worker.
+
+    Attributes:
+        part: As in `JobView`; a batch has problems of one part.
+    """
 
     job_id: str
     worker_name: str
     num_problems: int
     plan: Plan
+    part: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +172,7 @@ class Decisions:
     Attributes:
         lost_batches: Batches that nobody works on any more.
         expired_jobs: Ids of jobs whose deadline has passed: answer from what finished.
+        expired_parts: The same of parts with a deadline of their own, (job id, part).
         plans: Plans to store.
         new_batches: Batches to create and send.
         resend_batches: Ids of planned batches whose message seems lost.
@@ -172,6 +182,7 @@ class Decisions:
 
     lost_batches: tuple[LostBatch, ...] = ()
     expired_jobs: tuple[str, ...] = ()
+    expired_parts: tuple[tuple[str, int], ...] = ()
     plans: tuple[JobPlanned, ...] = ()
     new_batches: tuple[NewBatch, ...] = ()
     resend_batches: tuple[int, ...] = ()

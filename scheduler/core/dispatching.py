@@ -73,7 +73,8 @@ def hand_out(
                     # Nobody else has more rows free.
                     break
                 continue
-            result.append(NewBatch(item.job.id, fleet.members[number].name, size, plan))
+            worker_name = fleet.members[number].name
+            result.append(NewBatch(item.job.id, worker_name, size, plan, item.job.part))
             pending -= size
             branches[number] -= size * plan.num_branches
             kv_tokens[number] -= size * plan.num_branches * need_tokens

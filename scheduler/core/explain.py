@@ -8,6 +8,7 @@ with one branch and the best without a draft.
 
 import math
 from dataclasses import replace
+from operator import attrgetter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,11 +19,13 @@ from scheduler.core.candidates import Candidates
 from scheduler.core.columns import batches_table, jobs_table
 from scheduler.core.config import SchedulerConfig
 from scheduler.core.decide import is_to_plan, serving
+from scheduler.core.decisions import Admitted
 from scheduler.core.explanation import Considered, Explanation, Fate
 from scheduler.core.fleet import alive_workers, fleets_by_model
 from scheduler.core.line import line_of
 from scheduler.core.losses import NO_LOSS, losses
 from scheduler.core.outlook import forecast_of, packed
+from scheduler.core.packed import Packed
 from scheduler.core.plan import Forecast, Plan
 from scheduler.core.planning import plan_jobs
 from scheduler.core.snapshot import Snapshot
@@ -33,9 +36,8 @@ FRONTIER_SHOWN = 8
 
 def explain(
     bounds: Bounds,
-    job_id: str,
-    plan: Plan,
-    forecast: Forecast,
+    key: tuple[str, int],
+    decided: Admitted | Packed,
     *,
     in_force: Plan | None = None,
     change_gain: float = 0.0,
@@ -44,11 +46,13 @@ def explain(
 
     Args:
         bounds: With the upgrades that the decision made.
-        plan: The chosen plan; one that is no candidate was a fallback.
+        key: As in `JobView`.
+        decided: With the chosen plan; one that is no candidate was a fallback.
         in_force: The plan shown, where that is a stored one with nearly the same cap.
         change_gain: Accuracy that another plan must gain to replace this one.
     """
-    index = next(i for i, job in enumerate(bounds.jobs) if job.id == job_id)
+    plan, forecast = decided.plan, decided.forecast
+    index = next(i for i, job in enumerate(bounds.jobs) if job.key == key)
     job, options, fleet = bounds.jobs[index], bounds.options(index), bounds.fleet
     line = line_of(bounds)
     wait = line.wait(index)
@@ -96,10 +100,12 @@ def explain(
 def explain_live(snapshot: Snapshot, job_id: str, config: SchedulerConfig) -> Explanation | None:
     """Explain a live job as its next review sees it; None when it would not be planned.
 
-    A job is not planned without pending problems, without time, or without a worker.
+    A job is not planned without pending problems, without time, or without a worker. Of one with
+    several parts that part is explained of which problems are pending, the first by number.
     """
     now = snapshot.now
-    job = next((job for job in snapshot.jobs if job.id == job_id), None)
+    parts = (job for job in snapshot.jobs if job.id == job_id and job.num_pending)
+    job = min(parts, key=attrgetter("part"), default=None)
     if job is None:
         return None
     alive = alive_workers(snapshot.workers, now, config)
@@ -113,16 +119,17 @@ def explain_live(snapshot: Snapshot, job_id: str, config: SchedulerConfig) -> Ex
     everything = replace(config, num_reviewed=len(jobs))
     arrivals = snapshot.arrivals_of(job.model)
     planned = plan_jobs(fleet, jobs, batches, now, everything, arrivals)
-    item = next((item for item in planned.in_line() if item.job.id == job_id), None)
-    if planned.bounds is None or item is None:
+    if planned.bounds is None:
         return None
     index = planned.bounds.jobs.index(job)
+    item = planned.item(index)
+    if item is None:
+        return None
     chosen = packed(planned.bounds, index, planned.line.wait(index))
     return explain(
         planned.bounds,
-        job_id,
-        chosen.plan,
-        chosen.forecast,
+        job.key,
+        chosen,
         in_force=item.plan,
         change_gain=0.0 if job.plan is None else config.replan_gain,
     )

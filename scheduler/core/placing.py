@@ -57,14 +57,15 @@ def _reviewed(bounds: Bounds, num_reviewed: int | None) -> NDArray[np.bool_]:
     """Jobs in turn for a review, and those that have nothing to stand on."""
     if num_reviewed is None or num_reviewed >= len(bounds.jobs):
         return np.ones(len(bounds.jobs), dtype=bool)
-    draws = _draws(bounds.table["digest"], crc32(repr(bounds.now_s).encode()))
-    in_turn = draws * len(bounds.jobs) < num_reviewed
+    in_turn = draws(bounds.table["digest"], bounds.now_s) * len(bounds.jobs) < num_reviewed
     return np.asarray(in_turn | (bounds.stored < 0) | ~bounds.table["is_promised"])
 
 
-def _draws(digests: IntArray, seed: int) -> FloatArray:
-    """Numbers from 0 to 1, as good as drawn for every digest and seed of 32 bits."""
-    mixed = (digests ^ seed).astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+def draws(digests: IntArray, now_s: float) -> FloatArray:
+    """Numbers from 0 to 1, as good as drawn for every digest of 32 bits and instant."""
+    mixed = (digests ^ crc32(repr(now_s).encode())).astype(np.uint64) * np.uint64(
+        0x9E3779B97F4A7C15
+    )
     mixed = (mixed ^ (mixed >> np.uint64(29))) * np.uint64(0xBF58476D1CE4E5B9)
     return np.asarray((mixed >> np.uint64(32)) / 2.0**32)
 

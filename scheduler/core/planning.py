@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scheduler.core.bounds import LATE, Bounds
 from scheduler.core.config import SchedulerConfig
 from scheduler.core.decisions import JobPlanned, PlanFailure, PlanReason
-from scheduler.core.efforts import MAX_IN_VAIN, is_in_vain
+from scheduler.core.efforts import is_in_vain, weighed
 from scheduler.core.fleet import Fleet
 from scheduler.core.line import Line, line_of
 from scheduler.core.outlook import finishes_s, packed
@@ -50,16 +50,16 @@ class Planned:
     def in_line(self) -> Iterator[Packed]:
         """Jobs in the order in which they get rows, built as they are asked for.
 
-        Best efforts that would use them in vain are there only when nobody else is.
+        Best efforts that would use them in vain are there only when nobody else is, and of many
+        efforts some have to wait for another tick.
         """
         if self.bounds is None:
             return
         in_vain: list[Packed] = []
         is_wanted = False
-        for index in self.line.order.tolist():
-            if len(in_vain) == MAX_IN_VAIN and not self.bounds.jobs[index].is_promised:
-                continue
-            item = self._item(index)
+        order = self.line.order
+        for index in order[weighed(self.bounds)[order]].tolist():
+            item = self.item(index)
             if item is None:
                 continue
             if is_in_vain(self.bounds, index, item):
@@ -79,16 +79,16 @@ class Planned:
         if self.bounds is None:
             return []
         for index in np.flatnonzero((self.reasons > 0) & (self.bounds.chosen != LATE)).tolist():
-            self._item(index)
+            self.item(index)
         stale = self._stale()
         items = sorted((index, item) for index, item in self._items.items())
         return [
-            JobPlanned(item.job.id, item.plan, item.forecast, item.reason)
+            JobPlanned(item.job.id, item.plan, item.forecast, item.reason, item.job.part)
             for index, item in items
             if item.plan != item.job.plan
         ] + [
-            JobPlanned(item.job.id, item.plan, item.forecast)
-            for item in map(self._item, stale)
+            JobPlanned(item.job.id, item.plan, item.forecast, part=item.job.part)
+            for item in map(self.item, stale)
             if item is not None and item.plan == item.job.plan
         ]
 
@@ -102,7 +102,7 @@ class Planned:
         is_stale = (off_s > allowed_s) & (bounds.chosen != LATE)
         return [int(index) for index in np.flatnonzero(is_stale)[: config.max_refreshed]]
 
-    def _item(self, index: int) -> Packed | None:
+    def item(self, index: int) -> Packed | None:
         """The plan in force of one job; None when it cannot be forecast."""
         assert self.bounds is not None
         if index not in self._items:

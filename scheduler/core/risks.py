@@ -21,6 +21,7 @@ from scheduler.core.decisions import RISKS, Risk
 from scheduler.core.fleet import Fleet
 from scheduler.core.latency import FloatArray
 from scheduler.core.planning import RELATIVE_REFRESH
+from scheduler.core.snapshot import JobView
 
 IntArray = NDArray[np.int64]
 
@@ -45,11 +46,7 @@ def risks_of_planned(bounds: Bounds) -> list[Risk]:
     is_well = ~is_late & ((least_s <= room_s) | (told == _NO_WORKER))
     now = np.select([is_missed, is_well], [_TOO_LATE, _NO_RISK], default=told)
     return [
-        Risk(
-            bounds.jobs[int(doubtful[i])].id,
-            RISKS[now[i]],
-            float(least_s[i]) if least_s[i] < _FAR_S else None,
-        )
+        _risk(bounds.jobs[int(doubtful[i])], int(now[i]), float(least_s[i]))
         for i in np.flatnonzero(now != told)[: bounds.config.max_refreshed].tolist()
     ]
 
@@ -72,10 +69,14 @@ def risks_of_others(
     found[is_handed_out & is_over & (told <= _NO_WORKER)] = _OVERDUE
     found[~is_served & (told == _NO_RISK)] = _NO_WORKER
     found[~counts] = told[~counts]
-    changed = sorted(
-        (left_s[i], jobs[i].id, found[i]) for i in np.flatnonzero(found != told).tolist()
-    )
-    return [Risk(job_id, RISKS[risk], None) for _, job_id, risk in changed[: config.max_refreshed]]
+    changed = np.flatnonzero(found != told).tolist()
+    changed = sorted(changed, key=lambda i: (left_s[i], jobs[i].key))[: config.max_refreshed]
+    return [_risk(jobs[i], int(found[i]), np.inf) for i in changed]
+
+
+def _risk(job: JobView, risk: int, finish_p95_s: float) -> Risk:
+    known_s = finish_p95_s if finish_p95_s < _FAR_S else None
+    return Risk(job.id, RISKS[risk], known_s, job.part)
 
 
 def _least_s(bounds: Bounds, jobs: IntArray) -> FloatArray:

@@ -83,11 +83,16 @@ def _mean_given_s(numbers: tuple[tuple[float, int], ...]) -> float:
     return sum(given_s * number for given_s, number in numbers) / total if total else math.inf
 
 
+def octave_of(given_s: float) -> int:
+    """The octave of seconds until a deadline; all below two are one."""
+    return math.floor(math.log2(max(given_s, 1.0)))
+
+
 def _by_octaves(numbers: Iterable[tuple[float, int]]) -> tuple[tuple[float, int], ...]:
     """Problems with about the same time until the deadline together, and their mean time."""
     octaves: dict[int, tuple[float, int]] = {}
     for given_s, number in numbers:
-        octave = math.floor(math.log2(max(given_s, 1.0)))
+        octave = octave_of(given_s)
         seconds, count = octaves.get(octave, (0.0, 0))
         octaves[octave] = seconds + number * given_s, count + number
     return tuple((seconds / count, count) for _, (seconds, count) in sorted(octaves.items()))
@@ -95,9 +100,12 @@ def _by_octaves(numbers: Iterable[tuple[float, int]]) -> tuple[tuple[float, int]
 
 @dataclass(frozen=True, slots=True)
 class JobView:
-    """One live job.
+    """One live job, or a part of one: those of its problems that have the same deadline.
+
+    Parts are planned and handed out like jobs, and share all but deadline, plan and promise.
 
     Attributes:
+        deadline_at: Of the part, never after that of its job.
         max_branches: Upper bound on branches per problem asked by the client.
         max_tokens: Upper bound on completion tokens per branch asked by the client, or None.
         min_accuracy: Accuracy asked for, a fraction; None when the client left it open.
@@ -114,6 +122,7 @@ class JobView:
             profile is all there is.
         is_promised: False for a best effort, which gets what jobs with a promise leave.
         risk: Why its deadline was told to be at risk; None while it was not.
+        part: Number of the part within its job: 0 for problems without a deadline of their own.
     """
 
     id: str
@@ -137,6 +146,12 @@ class JobView:
     answers: AnswerProfile | None = None
     is_promised: bool = True
     risk: RiskReason | None = None
+    part: int = 0
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """What tells it from all other views of a snapshot."""
+        return self.id, self.part
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +163,7 @@ class BatchView:
         sent_at: When its message last left for the broker; None when it never did.
         lease_expires_at: End of the worker's lease; None until claimed.
         lease_owner: Incarnation of the worker that claimed it.
+        part: Of its job, as in `JobView`.
         num_open_problems: Problems of the batch without an answer yet.
         num_open_branches: Branches of those problems not yet finished.
         mean_prompt_tokens: Mean prompt length of its job in tokens.
@@ -169,6 +185,7 @@ class BatchView:
     num_open_branches: int
     mean_prompt_tokens: float = 0.0
     answers: AnswerProfile | None = None
+    part: int = 0
 
 
 @dataclass(frozen=True, slots=True)

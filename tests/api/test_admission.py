@@ -22,8 +22,9 @@ from db import keys
 from db import session as db_session
 from db.admission import hold_admission
 from db.session import SessionFactory, transaction
-from scheduler.core.admission import weigh, weigh_again
+from scheduler.core.admission import weigh
 from scheduler.core.explain import explain_live
+from scheduler.core.parts import weigh_again, weigh_parts
 from tests.api.live import error_of, job_body
 from tests.api.openai.batch_files import chat_line, run
 from tests.factories import stored_worker
@@ -135,7 +136,7 @@ def test_an_admission_may_think_for_longer_than_what_holds_rows(
 
     monkeypatch.setattr(db_session, "IDLE_LIMIT_S", 0.3)
     thoughts: dict[str, Callable[..., Any]] = {
-        "api.verdicts.weigh": weigh,
+        "api.verdicts.weigh_parts": weigh_parts,
         "api.openai.preview.weigh": weigh,
         "api.explanations.explain_live": explain_live,
         "api.changes.weigh_again": weigh_again,

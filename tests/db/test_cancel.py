@@ -187,8 +187,7 @@ def _change(session: Session, job_id: str, deadline_s: float) -> bool:
         job,
         deadline_at=after(deadline_s),
         weight=2.0,
-        admitted=None,
-        decision=None,
+        promise=None,
         now=NOW,
     )
     return True

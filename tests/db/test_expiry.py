@@ -219,8 +219,7 @@ def test_a_deadline_put_off_at_the_last_moment_does_not_strike(sessions: Session
                 job,
                 deadline_at=after(90),
                 weight=1.0,
-                admitted=None,
-                decision=None,
+                promise=None,
                 now=after(59),
             )
             struck = pool.submit(strike)

@@ -115,7 +115,7 @@ def test_the_downgrade_leaves_nothing_behind(database_url: str) -> None:
 def test_the_revision_is_known_before_and_after_the_upgrade(empty_database_url: str) -> None:
     assert migrate.current(empty_database_url) is None
     migrate.upgrade(empty_database_url)
-    assert migrate.current(empty_database_url) == migrate.head() == "0024"
+    assert migrate.current(empty_database_url) == migrate.head() == "0025"
 
 
 def test_processes_that_migrate_at_once_do_not_collide(empty_database_url: str) -> None:

@@ -25,6 +25,7 @@ from api.client.shapes.jobs import (
     Job,
     JobState,
     LatencySource,
+    Part,
     Plan,
     Progress,
 )
@@ -82,6 +83,7 @@ __all__ = [
     "JobState",
     "LatencySource",
     "Outcome",
+    "Part",
     "Percentiles",
     "Plan",
     "Problem",

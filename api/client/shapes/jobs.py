@@ -49,6 +49,17 @@ class AtRisk(TypedDict):
     finish_p95_at: str | None
 
 
+class Part(TypedDict):
+    """Problems of a job with the same deadline of their own."""
+
+    deadline_at: str
+    num_problems: int
+    plan: Plan | None
+    predicted: Forecast | None
+    admitted: Forecast
+    at_risk: AtRisk | None
+
+
 class LatencySource(TypedDict):
     """Where the step times of some workers come from."""
 
@@ -105,6 +116,7 @@ class Job(TypedDict):
     solve: bool
     weight: float
     plan: Plan | None
+    parts: list[Part]
     predicted: Forecast | None
     admitted: Forecast
     forecast_basis: ForecastBasis | None

@@ -13,11 +13,12 @@ class Submission(TypedDict):
 
 
 class Problem(TypedDict):
-    """One prompt to submit."""
+    """One prompt to submit; `deadline` where it is due before its job."""
 
     id: NotRequired[str]
     prompt: str
     reference_answer: NotRequired[str]
+    deadline: NotRequired[str]
     grading: NotRequired[dict[str, Any]]
     submissions: NotRequired[list[Submission]]
 

@@ -54,6 +54,7 @@ class Result(TypedDict):
     num_branches_finished: int
     num_branches_planned: int | None
     error: str | None
+    deadline_at: str | None
     finished_at: str | None
     branches: list[Branch] | None
     submissions: list[GradedSubmission] | None

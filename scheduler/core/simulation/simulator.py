@@ -11,7 +11,7 @@ batches and workers.
 """
 
 import itertools
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Sequence
 from functools import partial
 
@@ -21,10 +21,11 @@ from scheduler.core.simulation.clock import Clock
 from scheduler.core.simulation.controllers import Controllers
 from scheduler.core.simulation.live import LiveBatch, LiveJob, LiveProblem
 from scheduler.core.simulation.policy import Policy
+from scheduler.core.simulation.recent import RecentJobs
 from scheduler.core.simulation.records import JobOutcome, Outcome
 from scheduler.core.simulation.views import NEVER, instant, view_of
 from scheduler.core.simulation.world import SimulatedJob, SimulatedWorker
-from scheduler.core.snapshot import ARRIVAL_WINDOW_S, Arrivals, Snapshot, WorkerView
+from scheduler.core.snapshot import Snapshot, WorkerView
 
 TICK_S = 0.5
 MIN_TICK_S = 0.05
@@ -92,8 +93,7 @@ class _Simulation:
         self._batch_ids = itertools.count(1)
         self._jobs: dict[str, LiveJob] = {}
         self._batches: dict[int, LiveBatch] = {}
-        self._recent: defaultdict[str, deque[SimulatedJob]] = defaultdict(deque)
-        self._promised: set[str] = set()
+        self._recent = defaultdict[str, RecentJobs](RecentJobs)
         self._next_tick_s: float | None = None
         self._last_tick_s = -MIN_TICK_S
         self._num_ticks = 0
@@ -118,26 +118,10 @@ class _Simulation:
             jobs=tuple(job.view() for job in self._jobs.values()),
             batches=tuple(batch.view() for batch in self._batches.values()),
             workers=tuple(self._worker_views.values()),
-            arrivals=self._arrivals(),
-        )
-
-    def _arrivals(self) -> tuple[tuple[str, Arrivals], ...]:
-        """What the recent jobs of each model, in order of arrival, add up to; as in the store."""
-        now_s = self._clock.now_s
-        for recent in self._recent.values():
-            while recent and recent[0].arrival_s <= now_s - ARRIVAL_WINDOW_S:
-                recent.popleft()
-        return tuple(
-            (
-                model,
-                Arrivals.since(
-                    now_s - recent[0].arrival_s,
-                    (_given(job) for job in recent),
-                    (_given(job) for job in recent if job.id in self._promised),
-                ),
-            )
-            for model, recent in self._recent.items()
-            if recent
+            arrivals=tuple(
+                (model, recent.arrivals(self._clock.now_s))
+                for model, recent in self._recent.items()
+            ),
         )
 
     def _change(self, worker: SimulatedWorker) -> None:
@@ -147,16 +131,15 @@ class _Simulation:
     def _arrive(self, job: SimulatedJob) -> None:
         view = view_of(job, plan=None, num_pending=len(job.problems), num_in_flight=0)
         verdict = self._policy.admit(self._snapshot(), view, self._config)
-        self._recent[job.model].append(job)
+        is_promised = not isinstance(verdict, Rejected) and verdict.is_promised
+        self._recent[job.model].add(job, is_promised=is_promised)
         if isinstance(verdict, Rejected):
             self._outcomes[job.id] = _refused(job)
             return
         problems = [
             LiveProblem(recorded, [] if self._keeps_branches else None) for recorded in job.problems
         ]
-        if verdict.is_promised:
-            self._promised.add(job.id)
-        live = LiveJob(job, verdict.plan, verdict.forecast, problems, verdict.is_promised)
+        live = LiveJob(job, verdict.plan, verdict.forecast, problems, is_promised)
         self._jobs[job.id] = live
         self._clock.at(job.deadline_s, partial(self._strike, live))
         self._wake()
@@ -212,11 +195,6 @@ class _Simulation:
             if problem.outcome is None and not self._controllers.expire(problem):
                 problem.close(self._clock.now_s, is_degraded=True)
                 self._end_problem(job)
-
-
-def _given(job: SimulatedJob) -> tuple[float, int]:
-    """Seconds until the deadline that a job comes with, and its problems."""
-    return job.deadline_s - job.arrival_s, len(job.problems)
 
 
 def _refused(job: SimulatedJob) -> JobOutcome:

@@ -45,6 +45,13 @@ def test_columns_may_hold_the_submissions_of_someone(tmp_path: Path) -> None:
     assert second["submissions"] == [{"id": "ann", "text": "3"}, {"id": "bob", "text": "4"}]
 
 
+def test_a_column_holds_deadlines_of_problems(tmp_path: Path) -> None:
+    path = write(tmp_path, "id,prompt,deadline\np,1+1,20s\nq,1+2,\n")
+    first, second = read_problems(path)
+    assert first["deadline"] == "20s"
+    assert "deadline" not in second
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -54,6 +61,7 @@ def test_columns_may_hold_the_submissions_of_someone(tmp_path: Path) -> None:
         ("id,prompt\np,\n", "line 2: the 'prompt' is empty"),
         ("id,prompt\np,a\np,b\n", "line 3: 'p' had another prompt"),
         ("id,prompt,reference_answer\np,a,1\np,a,2\n", "line 3: 'p' had another reference_answer"),
+        ("id,prompt,deadline\np,a,1s\np,a,2s\n", "line 3: 'p' had another deadline"),
         ("id,prompt\np,a,b\n", "line 2: it has not 2 cells"),
         ("id,prompt\np\n", "line 2: it has not 2 cells"),
         ('id,prompt\np,"a"b\n', "line 2: ',' expected"),

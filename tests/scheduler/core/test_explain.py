@@ -31,7 +31,7 @@ def explained(weighed: Weighed, job_id: str) -> Explanation:
     """The explanation of an admission."""
     assert isinstance(weighed.verdict, Admitted)
     assert weighed.bounds is not None
-    return explain(weighed.bounds, job_id, weighed.verdict.plan, weighed.verdict.forecast)
+    return explain(weighed.bounds, (job_id, 0), weighed.verdict)
 
 
 def test_an_admission_is_explained_by_its_inputs_and_its_rivals() -> None:
