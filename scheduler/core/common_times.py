@@ -6,9 +6,9 @@ another would let the first count a step more, which for one problem at a time w
 widths themselves. A plan that is not queued runs to the deadline anyway, whether the branches of a
 problem start all at once or follow one another. So what it needs is rounded down to *common times*,
 the powers of one step, and its accuracy, cost and tokens are those until then. Where it would not
-give enough answers by then it is needed until its cap, and only its accuracy is that of the common
-time: counted until its cap, the one width that stays beat all others by up to a step of time. The
-longest cap stays as it is.
+give enough answers by then it is needed until its cap, though it counts until the common time too:
+counted until its cap, the one width that stays beat all others by up to a step of time. The longest
+cap stays as it is.
 """
 
 import math
@@ -54,7 +54,7 @@ def at_time(forecast: ForecastGrid, seconds: float) -> ForecastGrid:
 def _moved(
     forecast: ForecastGrid, times: Callable[[FloatArray], FloatArray], enough: float
 ) -> ForecastGrid:
-    """The forecast with what is not queued moved to earlier times, if it gives enough then.
+    """The forecast with what is not queued moved to earlier times; needed then if it gives enough.
 
     Args:
         times: Of logarithms of `ForecastGrid.cap_s`, which ascend over caps, to those of the times.
@@ -72,20 +72,19 @@ def _moved(
         return np.asarray(before + share * (behind - before))
 
     is_before = ~forecast.is_queued & (common >= log_s[..., :1]) & (common < log_s)
-    is_moved = is_before & (then(forecast.answered) >= enough)
+    is_soon = is_before & (then(forecast.answered) >= enough)
 
     def moved(values: FloatArray) -> FloatArray:
-        return np.where(is_moved, then(values), values)
+        return np.where(is_before, then(values), values)
 
     return replace(
         forecast,
-        needed_s=np.where(is_moved, np.exp(common), forecast.needed_s),
+        needed_s=np.where(is_soon, np.exp(common), forecast.needed_s),
         tokens=moved(forecast.tokens),
         cap_s=moved(forecast.cap_s),
-        # Compared with others it counts as at their time, also where it stays.
-        accuracy=np.where(is_before, then(forecast.accuracy), forecast.accuracy),
+        accuracy=moved(forecast.accuracy),
         row_seconds=moved(forecast.row_seconds),
-        answered=moved(forecast.answered),
+        answered=np.where(is_soon, then(forecast.answered), forecast.answered),
     )
 
 
