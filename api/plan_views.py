@@ -22,6 +22,7 @@ def part_view(part: JobPart, *, is_live: bool) -> PartOut:
         predicted=_predicted_view(part),
         admitted=admitted_view(part),
         at_risk=risk_view(part) if is_live else None,
+        met_deadline=part.met_deadline,
     )
 
 

@@ -60,7 +60,7 @@ def _job_view(
         finished_at=job.finished_at,
         verdict=Verdict(job.verdict),
         promised=job.is_promised,
-        met_deadline=_met_deadline(job),
+        met_deadline=job.met_deadline,
         retry_of=job.retry_of,
         num_problems=job.num_problems,
         progress=ProgressOut.model_validate(asdict(progress)),
@@ -97,13 +97,6 @@ def slack_s(job: Job, now: datetime) -> float | None:
     if job.finished_at is not None or job.predicted_finish_at is None:
         return None
     return (job.deadline_at - max(job.predicted_finish_at, now)).total_seconds()
-
-
-def _met_deadline(job: Job) -> bool | None:
-    """As the latency report counts it: completed in time."""
-    if job.finished_at is None or job.state == JobState.CANCELLED:
-        return None
-    return job.state == JobState.COMPLETED and job.finished_at <= job.deadline_at
 
 
 def result_view(

@@ -1,4 +1,4 @@
-"""How jobs end: by their problems, by a cancel, or by the deadline."""
+"""How jobs end: by their problems, by a cancel, or given up."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,10 +9,8 @@ from sqlalchemy.orm import Session
 
 from db import events
 from db.batches import cancel_job_batches
-from db.expiry import expire_job_problems, fail_job_problems
-from db.leases import lock_batches
-from db.models import Batch, Job, JobEvent, JobPart
-from db.plans import part_named, planned_row
+from db.expiry import fail_job_problems
+from db.models import Job, JobEvent
 from db.problems import cancel_job_problems
 from db.progress import keep_progress
 from db.reports.hours import mark_ended
@@ -32,14 +30,13 @@ class EndedJob:
     created_at: datetime
     deadline_at: datetime
     finished_at: datetime
+    met_deadline: bool | None
     traceparent: str | None
 
     @property
     def kept_promise(self) -> bool | None:
-        """Whether it completed in time; None when it was cancelled, or nothing was promised."""
-        if not self.is_promised or self.state == JobState.CANCELLED:
-            return None
-        return self.state == JobState.COMPLETED and self.finished_at <= self.deadline_at
+        """Whether it met its deadline; None when it was cancelled, or nothing was promised."""
+        return self.met_deadline if self.is_promised else None
 
 
 def ended_jobs(session: Session, job_ids: Sequence[str]) -> list[EndedJob]:
@@ -54,7 +51,8 @@ def ended_jobs(session: Session, job_ids: Sequence[str]) -> list[EndedJob]:
 
 
 # A job ends when none of its problems is open. It ended when its last problem did, however late
-# the scheduler noticed. Cancelling jobs end in `finish_cancelled`.
+# the scheduler noticed. It met its deadline if it completed, and each problem by its own: that of
+# its part, or of the job. Cancelling jobs end in `finish_cancelled`.
 _FINISH_JOBS = text("""
 WITH ended AS (
     SELECT
@@ -68,6 +66,7 @@ WITH ended AS (
             WHEN num_failed = jobs.num_problems THEN 'failed'
             ELSE 'completed'
         END AS state,
+        is_in_time,
         last_at
     FROM jobs
     CROSS JOIN LATERAL (
@@ -76,8 +75,12 @@ WITH ended AS (
             count(*) FILTER (WHERE degraded) AS num_degraded,
             count(*) FILTER (WHERE state = 'expired') AS num_expired,
             count(*) FILTER (WHERE state = 'failed') AS num_failed,
+            bool_and(problems.finished_at <= least(job_parts.deadline_at, jobs.deadline_at))
+                AS is_in_time,
             max(finished_at) AS last_at
         FROM problems
+        LEFT JOIN job_parts
+            ON job_parts.job_id = problems.job_id AND job_parts.part = problems.part
         WHERE problems.job_id = jobs.id
     ) AS outcome
     WHERE jobs.finished_at IS NULL
@@ -91,6 +94,7 @@ WITH ended AS (
 UPDATE jobs
 SET state = ended.state,
     finished_at = last_at,
+    met_deadline = ended.state = 'completed' AND is_in_time,
     error = CASE WHEN ended.state = 'failed' THEN 'every problem failed' END
 FROM ended
 WHERE jobs.id = ended.id
@@ -100,6 +104,20 @@ WHERE jobs.id = ended.id
         OR (ended.state = 'failed' AND jobs.state = ANY(:failed_sources))
     )
 RETURNING jobs.id, jobs.state, jobs.finished_at, num_answered, num_degraded, num_expired, num_failed
+""")
+
+_FINISH_PARTS = text("""
+UPDATE job_parts
+SET met_deadline = (
+    SELECT bool_and(
+        problems.state <> 'expired'
+        AND problems.finished_at <= least(job_parts.deadline_at, jobs.deadline_at)
+    )
+    FROM problems
+    WHERE problems.job_id = job_parts.job_id AND problems.part = job_parts.part
+)
+FROM jobs
+WHERE jobs.id = job_parts.job_id AND jobs.id = ANY(:ended)
 """)
 
 
@@ -114,6 +132,7 @@ def finish_jobs(session: Session, *, now: datetime) -> list[str]:
             "failed_sources": list(sources_of(JobState.FAILED, JOB_TRANSITIONS)),
         },
     ).all()
+    session.execute(_FINISH_PARTS, {"ended": [row.id for row in ended]})
     events.record_all(
         session,
         (
@@ -197,51 +216,3 @@ def note_plan_failure(
     reason = f"the scheduler failed {before + 1} times to plan the job: {error}"
     fail_job_problems(session, job_id, error=reason, now=now)
     return True
-
-
-def expire_jobs(session: Session, job_ids: Sequence[str], *, now: datetime) -> list[str]:
-    """Close batches and problems of live jobs whose deadline passed; returns those jobs' ids.
-
-    The jobs themselves end with `finish_jobs`, like all others. A job whose deadline a client put
-    off meanwhile is left alone. Its batches are locked before it, as by those who claim them.
-    """
-    is_due = (Job.state.in_(LIVE), Job.deadline_at <= now)
-    struck = []
-    for job_id in session.scalars(
-        select(Job.id).where(Job.id.in_(job_ids), *is_due).order_by(Job.id)
-    ).all():
-        lock_batches(session, Batch.job_id == job_id, Batch.finished_at.is_(None))
-        held = select(Job.id).where(Job.id == job_id, *is_due).with_for_update(key_share=True)
-        if session.scalar(held) is None:
-            continue
-        struck.append(job_id)
-        _strike(session, job_id, None, now)
-    return struck
-
-
-def expire_part(session: Session, job_id: str, part: int, *, now: datetime) -> bool:
-    """Close batches and problems of a live job's part at its own deadline; False before that."""
-    of_part = (Batch.job_id == job_id, Batch.part == part)
-    lock_batches(session, *of_part, Batch.finished_at.is_(None))
-    _, is_it = planned_row(job_id, part)
-    is_due = (Job.state.in_(LIVE), JobPart.deadline_at <= now)
-    held = select(Job.id).join(JobPart, JobPart.job_id == Job.id).where(is_it, *is_due)
-    if session.scalar(held.with_for_update(key_share=True, of=Job)) is None:
-        return False
-    _strike(session, job_id, part, now)
-    return True
-
-
-def _strike(session: Session, job_id: str, part: int | None, now: datetime) -> None:
-    """Close batches and problems at their deadline; the batches are locked, and the job held."""
-    cancel_job_batches(session, job_id, now=now, part=part)
-    outcomes = expire_job_problems(session, job_id, now=now, part=part)
-    if outcomes:
-        closed = {state.value: count for state, count in outcomes.items()}
-        events.record(
-            session,
-            job_id=job_id,
-            kind=EventKind.DEADLINE_STRUCK,
-            data=closed | part_named(session, job_id, part or 0),
-            now=now,
-        )

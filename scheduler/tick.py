@@ -15,12 +15,11 @@ from typing import NamedTuple
 import structlog
 
 from db.batches import create_batch, lose_batches, mark_sent
+from db.deadlines import expire_jobs, expire_part
 from db.endings import (
     EndedJob,
     cancelling_jobs,
     ended_jobs,
-    expire_jobs,
-    expire_part,
     finish_cancelled,
     finish_jobs,
     note_plan_failure,

@@ -159,6 +159,7 @@ class _Jobs:
                 "created_at": created,
                 "started_at": created,
                 "finished_at": ended,
+                "met_deadline": ~self.is_late,
             },
             self.num,
         )

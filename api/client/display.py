@@ -103,6 +103,9 @@ def summary(job: Job) -> str:
         lateness_s = (_instant(job["finished_at"]) - _instant(job["deadline_at"])).total_seconds()
         side = "before" if lateness_s <= 0 else "after"
         lines.append(f"  finished {abs(lateness_s):.1f} s {side} the deadline")
+    if job["parts"] and job["met_deadline"] is not None:
+        num_met = sum(bool(part["met_deadline"]) for part in job["parts"])
+        lines.append(f"  deadlines of problems met: {num_met} of {len(job['parts'])}")
     if job["accuracy"] is not None:
         predicted = job["admitted"]["accuracy"]
         lines.append(f"  accuracy {job['accuracy']:.1%} (predicted {predicted:.1%} at submission)")

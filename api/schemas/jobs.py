@@ -68,6 +68,9 @@ class PartOut(BaseModel):
     predicted: ForecastOut | None
     admitted: ForecastOut
     at_risk: AtRiskOut | None = Field(description="As for the job.")
+    met_deadline: bool | None = Field(
+        description="Whether each of them ended by then; null while the job is live or cancelled."
+    )
 
 
 class JobOut(BaseModel):
@@ -91,8 +94,8 @@ class JobOut(BaseModel):
         " the deadline may cut off."
     )
     met_deadline: bool | None = Field(
-        description="Completed by the deadline: no problem expired, and not all of them failed."
-        " Null while live or cancelled."
+        description="Completed by the deadline, and what has one of its own by that: no problem"
+        " expired, and not all of them failed. Null while live or cancelled."
     )
     retry_of: str | None = Field(
         description="The job whose problems without an answer these are; null for most."

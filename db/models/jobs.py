@@ -34,6 +34,10 @@ class Job(PlannedColumns, Base):
             name="finished_at_iff_terminal",
         ),
         CheckConstraint(
+            "(state IN ('completed', 'expired', 'failed')) = (met_deadline IS NOT NULL)",
+            name="met_deadline_iff_ended",
+        ),
+        CheckConstraint(
             "state <> 'running' OR started_at IS NOT NULL", name="started_at_when_running"
         ),
         CheckConstraint("max_branches >= 1", name="max_branches_positive"),
@@ -88,6 +92,8 @@ class Job(PlannedColumns, Base):
     created_at: Mapped[datetime]
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
+    # Whether it completed, and each problem by its deadline; NULL while live and once cancelled.
+    met_deadline: Mapped[bool | None]
     error: Mapped[str | None]
     # `db.progress.JobProgress` of a job that ended; NULL for those of older releases.
     final_progress: Mapped[dict[str, Any] | None] = mapped_column(JSONB)

@@ -52,3 +52,5 @@ class JobPart(PlannedColumns, Base):
     # As asked for; where the job's becomes earlier, that one counts.
     deadline_at: Mapped[datetime]
     num_problems: Mapped[int] = mapped_column(Integer)
+    # Whether each of them ended by then; NULL while the job is live and once it is cancelled.
+    met_deadline: Mapped[bool | None]

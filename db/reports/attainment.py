@@ -21,12 +21,11 @@ EDGES_S = (*(-edge for edge in reversed(_EDGES)), 0.0, *_EDGES)
 
 _EDGES_SQL = f"ARRAY[{', '.join(map(str, EDGES_S))}]::float8[]"
 
-# A job meets its deadline when it completed by then: no problem expired, not all of them failed.
 _FACTS = f"""
 SELECT hour, {COLUMNS}, part, bin, count(*) AS weight
 FROM (
     SELECT {hour_of("jobs.finished_at")} AS hour, {JOB_DIMENSIONS}, state, is_promised,
-        state = 'completed' AND finished_at <= deadline_at AS is_met,
+        met_deadline,
         extract(epoch FROM finished_at - deadline_at)::float8 AS lateness_s,
         extract(epoch FROM deadline_at - admitted_finish_at)::float8 AS slack_s
     FROM jobs
@@ -35,7 +34,7 @@ FROM (
 CROSS JOIN LATERAL (
     VALUES ({_COUNTS}, CASE WHEN state <> 'cancelled' THEN {_ENDED} END),
         ({_COUNTS}, CASE WHEN state <> 'cancelled' AND is_promised THEN {_PROMISED} END),
-        ({_COUNTS}, CASE WHEN is_met AND is_promised THEN {_MET} END),
+        ({_COUNTS}, CASE WHEN met_deadline AND is_promised THEN {_MET} END),
         ({_COUNTS}, CASE state WHEN 'completed' THEN {_COMPLETED} WHEN 'expired' THEN {_EXPIRED}
             WHEN 'failed' THEN {_FAILED} WHEN 'cancelled' THEN {_CANCELLED} END),
         ({_LATENESS}, CASE WHEN state <> 'cancelled' THEN {sketch_bin("lateness_s")} END),

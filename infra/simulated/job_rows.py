@@ -60,6 +60,7 @@ def job_row(ended: Ended, verdict: Admitted) -> Row:
         "created_at": ended.at(outcome.arrival_s),
         "started_at": None if (at_s := _started_s(ended)) is None else ended.at(at_s),
         "finished_at": ended.at(outcome.finish_s),
+        "met_deadline": outcome.met_deadline,
         "final_progress": asdict(_progress(ended)),
     }
 

@@ -22,7 +22,8 @@ from db.batches import create_batch, finish_batch, lose_batches
 from db.branches import insert_branches
 from db.changes import change_job, hold_job, is_under_way
 from db.claims import ClaimedBatch, claim_batch
-from db.endings import expire_jobs, finish_cancelled, finish_jobs
+from db.deadlines import expire_jobs
+from db.endings import finish_cancelled, finish_jobs
 from db.events import list_events
 from db.jobs import request_cancel
 from db.keys import LOCAL_TENANT

@@ -11,7 +11,8 @@ from sqlalchemy import func, select
 from db.batches import create_batch, finish_batch, lose_batches
 from db.branches import insert_branches
 from db.claims import claim_batch
-from db.endings import cancelling_jobs, expire_jobs, finish_cancelled, finish_jobs
+from db.deadlines import expire_jobs
+from db.endings import cancelling_jobs, finish_cancelled, finish_jobs
 from db.jobs import request_cancel
 from db.keys import LOCAL_TENANT
 from db.leases import renew_leases

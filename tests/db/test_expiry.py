@@ -13,7 +13,8 @@ from sqlalchemy import select
 from db.batches import lose_batches
 from db.branches import insert_branches
 from db.changes import change_job, hold_job
-from db.endings import expire_jobs, finish_jobs
+from db.deadlines import expire_jobs
+from db.endings import finish_jobs
 from db.events import list_events
 from db.keys import LOCAL_TENANT
 from db.models import Batch, Job, Problem

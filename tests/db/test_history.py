@@ -10,7 +10,8 @@ from sqlalchemy.orm import Session
 from db.batches import finish_batch, lose_batches
 from db.branches import insert_branches
 from db.claims import claim_batch
-from db.endings import expire_jobs, finish_jobs
+from db.deadlines import expire_jobs
+from db.endings import finish_jobs
 from db.events import list_events
 from db.jobs import insert_job
 from db.keys import ensure_local_tenant

@@ -70,8 +70,9 @@ FROM (VALUES ('any', 'a'::bytea), ('algebra', 'b'::bytea)) AS rollup (family, su
 
 
 def test_rows_move_to_their_weeks_and_back(empty_database_url: str) -> None:
-    migrate.upgrade(empty_database_url, "0022")
+    migrate.upgrade(empty_database_url)
     history.load(empty_database_url, 500, until=NOW, days=2)
+    migrate.downgrade(empty_database_url, "0022")
     with psycopg.connect(driver_url(empty_database_url), autocommit=True) as store:
         add_events = (
             "INSERT INTO job_events (job_id, tenant_id, at, kind)"
@@ -105,6 +106,47 @@ def test_rows_move_to_their_weeks_and_back(empty_database_url: str) -> None:
         store.execute(add_events)
 
 
+# Every other job has answers that came a second after a deadline of their own; one was cancelled.
+_ADD_PARTS = """
+UPDATE problems SET part = 1 WHERE state = 'answered';
+INSERT INTO job_parts (
+    job_id, part, deadline_at, num_problems, admitted_finish_at, admitted_finish_p95_at,
+    admitted_accuracy, met_deadline
+)
+SELECT id, 1, finished_at - late_s * interval '1 second', 1, now(), now(), 0.5,
+    late_s = 0 AND finished_at <= deadline_at
+FROM jobs
+JOIN (SELECT id, row_number() OVER (ORDER BY id) % 2 AS late_s FROM jobs) AS drawn USING (id)
+WHERE id IN (SELECT job_id FROM problems WHERE part = 1);
+UPDATE jobs SET met_deadline = false
+WHERE id IN (SELECT job_id FROM job_parts WHERE NOT met_deadline);
+DELETE FROM job_parts WHERE job_id = (SELECT min(job_id) FROM job_parts);
+UPDATE jobs SET state = 'cancelled', met_deadline = NULL
+WHERE id NOT IN (SELECT job_id FROM job_parts);
+"""
+_MET = """
+SELECT id, jobs.met_deadline, job_parts.met_deadline
+FROM jobs LEFT JOIN job_parts ON job_id = id
+ORDER BY id
+"""
+
+
+def test_jobs_of_older_releases_are_told_whether_they_met_their_deadlines(
+    empty_database_url: str,
+) -> None:
+    migrate.upgrade(empty_database_url)
+    history.load(empty_database_url, 5000, until=NOW, days=2)
+    with psycopg.connect(driver_url(empty_database_url), autocommit=True) as store:
+        store.execute(_ADD_PARTS)
+        before = store.execute(_MET).fetchall()
+        assert {(True, True), (False, False), (None, None)} <= {row[1:] for row in before}
+
+        migrate.downgrade(empty_database_url, "0025")
+        migrate.upgrade(empty_database_url)
+
+        assert store.execute(_MET).fetchall() == before
+
+
 def test_the_downgrade_leaves_nothing_behind(database_url: str) -> None:
     migrate.downgrade(database_url)
     with create_engine(normalize_url(database_url), poolclass=NullPool).connect() as connection:
@@ -115,7 +157,7 @@ def test_the_downgrade_leaves_nothing_behind(database_url: str) -> None:
 def test_the_revision_is_known_before_and_after_the_upgrade(empty_database_url: str) -> None:
     assert migrate.current(empty_database_url) is None
     migrate.upgrade(empty_database_url)
-    assert migrate.current(empty_database_url) == migrate.head() == "0025"
+    assert migrate.current(empty_database_url) == migrate.head() == "0026"
 
 
 def test_processes_that_migrate_at_once_do_not_collide(empty_database_url: str) -> None:

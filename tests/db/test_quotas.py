@@ -12,7 +12,8 @@ from sqlalchemy.orm import Session
 from db.batches import create_batch, lose_batches
 from db.branches import insert_branches
 from db.claims import claim_batch
-from db.endings import expire_jobs, finish_cancelled, finish_jobs, note_plan_failure
+from db.deadlines import expire_jobs
+from db.endings import finish_cancelled, finish_jobs, note_plan_failure
 from db.jobs import request_cancel
 from db.keys import create_tenant
 from db.models import Batch, Job, Problem

@@ -10,7 +10,8 @@ from sqlalchemy.orm import Session
 from db.batches import cancel_job_batches, create_batch, finish_batch, lose_batches
 from db.branches import insert_branches
 from db.claims import claim_batch
-from db.endings import expire_jobs, finish_cancelled, finish_jobs
+from db.deadlines import expire_jobs
+from db.endings import finish_cancelled, finish_jobs
 from db.events import list_events
 from db.jobs import request_cancel, start_job
 from db.keys import LOCAL_TENANT
@@ -42,11 +43,11 @@ LATER = after(90)
 
 def _force_job(session: Session, job_id: str, state: JobState) -> None:
     ended = state in terminal_states(JOB_TRANSITIONS)
-    session.execute(
-        update(Job)
-        .where(Job.id == job_id)
-        .values(state=state, started_at=NOW, finished_at=NOW if ended else None)
-    )
+    values: dict[str, Any] = {"state": state, "started_at": NOW}
+    if ended:
+        values["finished_at"] = NOW
+        values["met_deadline"] = None if state is JobState.CANCELLED else False
+    session.execute(update(Job).where(Job.id == job_id).values(**values))
 
 
 def _force_batch(session: Session, batch_id: int, state: BatchState) -> None:

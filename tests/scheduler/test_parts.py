@@ -3,14 +3,17 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+import pytest
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from db.batches import create_batch
 from db.branches import insert_branches
 from db.claims import ClaimedBatch, claim_batch
-from db.endings import expire_part
+from db.deadlines import expire_part
+from db.endings import finish_jobs
 from db.events import list_events
+from db.expiry import expire_job_problems
 from db.gauges import read_gauges
 from db.jobs import insert_job
 from db.keys import ensure_local_tenant
@@ -179,6 +182,29 @@ def test_a_deadline_of_problems_closes_these_and_no_others(sessions: SessionFact
             "expired": 1,
             "part_deadline_at": after(SOON_S).isoformat(),
         }
+
+
+@pytest.mark.parametrize("late_part", [None, 0, 1])
+def test_a_job_met_its_deadline_when_all_of_its_parts_did(
+    sessions: SessionFactory, late_part: int | None
+) -> None:
+    """What a deadline of its own cut off is answered, as its job is completed, but late."""
+    due_s = {0: JOB_S, 1: SOON_S, 2: LATER_S}
+    with sessions.begin() as session:
+        job_id = stored(session)
+        for part, seconds in due_s.items():
+            batch = claimed(session, job_id, part=part)
+            rows = [branch_row(problem.id) for problem in batch.problems]
+            assert insert_branches(session, batch_id=batch.id, epoch=1, rows=rows)
+            late_s = 0.5 if part == late_part else 0.0
+            expire_job_problems(session, job_id, now=after(seconds + late_s), part=part)
+        assert finish_jobs(session, now=after(JOB_S + 1)) == [job_id]
+        job = session.get_one(Job, job_id)
+        assert (job.state, job.met_deadline) == ("completed", late_part is None)
+        assert [part.met_deadline for part in parts_of(session, [job_id])[job_id]] == [
+            late_part != 1,
+            True,
+        ]
 
 
 def test_a_retry_is_due_as_a_whole(sessions: SessionFactory) -> None:

@@ -25,7 +25,9 @@ def test_plans_and_ends_belong_to_the_trace_of_their_job(sessions: SessionFactor
     assert traced == {job_id: TRACEPARENT}
     with plan_span(job_id, traced[job_id], [NewBatch(job_id, "w", 1, plan())], NOW):
         assert current_trace() == TRACE_ID
-    ended = EndedJob(job_id, MODEL, "completed", True, 1, NOW, after(60), after(5), TRACEPARENT)
+    ended = EndedJob(
+        job_id, MODEL, "completed", True, 1, NOW, after(60), after(5), True, TRACEPARENT
+    )
     with job_span(ended):
         assert current_trace() == TRACE_ID
         # Nobody will ever see a span of the job, so what is told is the request's.

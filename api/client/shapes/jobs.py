@@ -58,6 +58,7 @@ class Part(TypedDict):
     predicted: Forecast | None
     admitted: Forecast
     at_risk: AtRisk | None
+    met_deadline: bool | None
 
 
 class LatencySource(TypedDict):

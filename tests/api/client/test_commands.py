@@ -13,7 +13,8 @@ from api.client.commands import app
 from api.client.follow import outcome
 from api.client.screen import ExitCode
 from api.client.shapes import Job
-from db.endings import expire_jobs, finish_cancelled, finish_jobs
+from db.deadlines import expire_jobs
+from db.endings import finish_cancelled, finish_jobs
 from db.session import SessionFactory, transaction
 from infra.servers import free_port
 from tests.api.live import LOCAL_KEY

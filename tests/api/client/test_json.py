@@ -13,7 +13,8 @@ from typer.testing import CliRunner, Result
 from api.client import Client
 from api.client.commands import app
 from api.client.screen import ExitCode
-from db.endings import expire_jobs, finish_jobs
+from db.deadlines import expire_jobs
+from db.endings import finish_jobs
 from db.session import SessionFactory, transaction
 from tests.api.live import LOCAL_KEY
 from tests.factories import MODEL

@@ -18,7 +18,7 @@ from api.openai.validation import check_batch
 from api.settings import ApiSettings
 from db import keys
 from db.branches import insert_branches
-from db.endings import expire_jobs
+from db.deadlines import expire_jobs
 from db.files import NewFile, delete_file, store_file
 from db.models import Job, OpenaiBatch, Problem
 from db.openai_batches import NewOpenaiBatch, insert_batch_job, insert_openai_batch

@@ -7,7 +7,7 @@ import httpx
 import pytest
 from sqlalchemy import update
 
-from db.endings import expire_jobs
+from db.deadlines import expire_jobs
 from db.models import Job, OpenaiBatch, OpenaiBatchJob
 from db.risks import note_risk
 from db.session import SessionFactory, transaction

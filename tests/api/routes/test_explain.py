@@ -9,7 +9,8 @@ from sqlalchemy import update
 
 from db import events
 from db.batches import lose_batches
-from db.endings import expire_jobs, finish_jobs
+from db.deadlines import expire_jobs
+from db.endings import finish_jobs
 from db.models import Job, JobEvent
 from db.plans import store_plan
 from db.problems import answer_problems

@@ -10,7 +10,8 @@ import pytest
 from sqlalchemy import select, update
 
 from db import keys
-from db.endings import expire_jobs, finish_jobs
+from db.deadlines import expire_jobs
+from db.endings import finish_jobs
 from db.models import Job, Problem, Tenant
 from db.problems import answer_problems
 from db.quotas import queued_jobs

@@ -9,7 +9,8 @@ import pytest
 from sqlalchemy.orm import Session
 
 from db.branches import BranchRow, insert_branches
-from db.endings import expire_jobs, finish_cancelled, finish_jobs
+from db.deadlines import expire_jobs
+from db.endings import finish_cancelled, finish_jobs
 from db.jobs import request_cancel
 from db.keys import LOCAL_TENANT, create_tenant, ensure_local_tenant
 from db.models import Job
