@@ -80,6 +80,12 @@ export function split(plan) {
   return `${branches(plan)} × draft ${plan.num_speculative_tokens}`;
 }
 
+/** The same with its numbers as data. */
+export function splitData(plan) {
+  if (!plan) return NONE;
+  return [number(plan.num_branches, count, "num_branches"), following(plan), " × draft ", number(plan.num_speculative_tokens, count, "num_speculative_tokens")];
+}
+
 /** The state of a job or problem with a color that always means the same. */
 export function chip(state) {
   return h(`span.chip.${state}`, {}, state);

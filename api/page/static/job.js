@@ -5,10 +5,11 @@ import { call } from "./api.js";
 import { ask } from "./ask.js";
 import { h, keep, panel, show, table } from "./dom.js";
 import { explanation } from "./explanation.js";
-import { between, chip, count, decimal, following, instant, number, percent, seconds, signedPoints, signedSeconds } from "./format.js";
+import { between, chip, count, decimal, instant, number, percent, seconds, signedPoints, signedSeconds, splitData } from "./format.js";
 import { keepReading } from "./live.js";
 import { notify } from "./notice.js";
 import { met, progress, slack } from "./overview.js";
+import { parts } from "./parts.js";
 import { problems } from "./problems.js";
 import { timeline } from "./timeline.js";
 
@@ -43,6 +44,7 @@ export async function enter(main, { params: [jobId], signal }) {
       main,
       head(job, cancel),
       h("div.columns", { "data-key": "state" }, panel("State", facts(job)), panel("Forecast against actual", forecast(job))),
+      job.parts.length ? panel("Problems due sooner", parts(job)) : null,
       panel("Timeline", keep(branches.element)),
       panel("Problems", keep(listed.element)),
       panel("Why it runs like this", keep(decisions.element)),
@@ -57,10 +59,10 @@ export async function enter(main, { params: [jobId], signal }) {
       isFirst = false;
       render();
       // These two may take long for a large job, and pace themselves. The last read waits for them.
-      const parts = [branches, decisions].map((part) => part.refresh(job));
+      const slow = [branches, decisions].map((each) => each.refresh(job));
       const isOver = job.finished_at !== null;
-      if (!isOver) for (const part of parts) part.catch((error) => signal.aborted || notify(error.message));
-      await Promise.all([listed.refresh(job), ...(isOver ? parts : [])]);
+      if (!isOver) for (const each of slow) each.catch((error) => signal.aborted || notify(error.message));
+      await Promise.all([listed.refresh(job), ...(isOver ? slow : [])]);
       return !isOver;
     },
     { everyS: 1, streamedS: 3, stream: `${path}/events`, signal },
@@ -88,7 +90,7 @@ function facts(job) {
     job.finished_at === null ? ["Slack", slack(job)] : ["Before the deadline", number(between(job.finished_at, job.deadline_at), signedSeconds, "before_s")],
     ["Deadline", instant(job.deadline_at)],
     ["Submitted", instant(job.created_at)],
-    ["Split", job.plan ? [number(job.plan.num_branches, count, "num_branches"), following(job.plan), " × draft ", number(job.plan.num_speculative_tokens, count, "num_speculative_tokens")] : "–"],
+    ["Split", splitData(job.plan)],
     ["Token cap", number(job.plan?.max_tokens ?? null, count, "max_tokens")],
     ["Mean acceptance length", number(job.mean_acceptance_length, decimal, "mean_acceptance_length")],
     ["Cut short by the deadline", number(job.degraded, count, "degraded")],

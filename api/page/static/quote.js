@@ -4,7 +4,7 @@ import { parameters, setParameters } from "./address.js";
 import { call } from "./api.js";
 import { chart, durationAxis } from "./charts.js";
 import { empty, h, keep, panel, show, table } from "./dom.js";
-import { count, following, number, percent, seconds } from "./format.js";
+import { count, following, number, percent, seconds, splitData } from "./format.js";
 import { forget, notify } from "./notice.js";
 import { readProblems } from "./problem_text.js";
 
@@ -179,7 +179,7 @@ export async function enter(main, { signal }) {
             { "aria-live": "polite" },
             fact("Deadline", number(state.deadlineS, seconds, "deadline_s"), "main"),
             fact("Expected accuracy", point?.feasible ? number(point.accuracy, percent, "accuracy") : h("span.bad", {}, "cannot be met"), "main"),
-            fact("Split", point?.feasible ? [number(point.num_branches, count, "num_branches"), following(point), " × draft ", number(point.num_speculative_tokens, count, "num_speculative_tokens")] : "–"),
+            fact("Split", splitData(point?.feasible ? point : null)),
             fact("Done by, median", number(point?.finish_p50_s ?? null, seconds, "finish_p50_s")),
             fact("Done by, 95%", number(point?.finish_p95_s ?? null, seconds, "finish_p95_s")),
             fact("Earliest feasible", number(quoted.earliest_finish_s, seconds, "earliest_finish_s")),

@@ -28,7 +28,9 @@ def browser() -> Iterator[Browser]:
 def ended(stack: Stack) -> str:
     """A job that ended."""
     with stack.client() as client:
-        job = client.submit(problem_set(NUM_PROBLEMS), model=MODEL, deadline="30s", name="ended")
+        problems = problem_set(NUM_PROBLEMS)
+        problems[0]["deadline"] = "20s"
+        job = client.submit(problems, model=MODEL, deadline="30s", name="ended")
         client.wait(job["id"])
         return job["id"]
 

@@ -136,6 +136,8 @@ def test_overview_job_and_quote_tell_the_numbers_of_the_api(page: Page, ended: s
     page.goto(f"/jobs/{ended}?problem=1")
     page.locator("article.opened").wait_for()
     page.get_by_text("At submission", exact=True).wait_for()
+    (sooner,) = page.get_by_role("region", name="Parts of the job").locator("tbody tr").all()
+    assert sooner.inner_text().endswith("met")
     assert check_texts(page, answers) > 60
 
     answers = Answers(page)
