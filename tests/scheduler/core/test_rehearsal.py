@@ -5,7 +5,7 @@ from dataclasses import replace
 from scheduler.core.config import SchedulerConfig
 from scheduler.core.decide import decide
 from scheduler.core.early_stops import stops_of
-from scheduler.core.rehearsal import rehearse
+from scheduler.core.rehearsal import _rehearse, rehearse
 from scheduler.core.successive import course_of
 from tests.scheduler.core.worlds import ANSWERS, NOW, job, snapshot, worker
 
@@ -29,9 +29,12 @@ def test_the_first_job_of_a_model_finds_its_tables() -> None:
     assert num_tables() == rehearsed
 
 
-def test_a_rehearsal_is_not_repeated_and_needs_a_worker() -> None:
+def test_a_fleet_is_rehearsed_once() -> None:
+    rehearsed = _rehearse.cache_info
     rehearse([], NOW, CONFIG)
-    rehearse([worker()], NOW, CONFIG)
-    before = num_tables()
-    rehearse([worker()], NOW, CONFIG)
-    assert num_tables() == before
+    before = rehearsed()
+    fleet = [worker(answers=replace(ANSWERS, num_problems_seen=4322))]
+    for _ in range(3):
+        rehearse(fleet, NOW, CONFIG)
+    after = rehearsed()
+    assert (after.misses - before.misses, after.hits - before.hits) == (1, 2)
