@@ -12,12 +12,13 @@ from api.refusals import refusal
 from api.schemas.changes import ChangeIn
 from api.settings import ApiSettings
 from db.changes import NewPromise, batch_of_job, change_job, hold_job, is_under_way
-from db.models import Job
+from db.models import Job, JobPart
 from db.parts import parts_of
 from db.snapshot import read_snapshot
 from scheduler.core.decisions import Rejected
 from scheduler.core.explain import explain
 from scheduler.core.parts import admitted_parts, verdict_of_all, weigh_again
+from scheduler.core.plan import Forecast
 
 
 def change(
@@ -89,9 +90,9 @@ def _weigh(
         ApiError: An earlier deadline cannot be kept.
     """
     snapshot = read_snapshot(session, now)
-    own_at = {part.part: part.deadline_at for part in parts_of(session, [job.id]).get(job.id, ())}
+    rows = {row.part: row for row in parts_of(session, [job.id]).get(job.id, ())}
     is_open = {
-        view: min(own_at.get(view.part, due_at), due_at)
+        view: min(rows[view.part].deadline_at, due_at) if view.part else due_at
         for view in snapshot.jobs
         if view.id == job.id and view.num_pending + view.num_in_flight
     }
@@ -106,7 +107,12 @@ def _weigh(
         return None
     views.sort(key=attrgetter("deadline_at"))
     weighed = weigh_again(snapshot, views, settings.scheduler, best_effort=best_effort)
-    verdict = verdict_of_all(views, weighed)
+    kept = [
+        (view, _expected(rows.get(view.part, job), now))
+        for view, at in is_open.items()
+        if at == view.deadline_at
+    ]
+    verdict = verdict_of_all(views, weighed, kept)
     if isinstance(verdict, Rejected):
         if due_at >= job.deadline_at:
             return None
@@ -117,18 +123,30 @@ def _weigh(
             deadline_at=refused.deadline_at,
             now=now,
             best_effort=best_effort,
-            num_due=refused.num_pending + refused.num_in_flight if own_at else None,
+            num_due=refused.num_pending + refused.num_in_flight if rows else None,
         )
     bounds, last, admitted = weighed[-1].bounds, views[-1], admitted_parts(views, weighed)
     assert bounds is not None
     explanation = explain(bounds, last.key, admitted[last.part])
     # Parts that stay as they are keep no more than they had.
-    is_whole = len(views) == len(is_open)
-    is_promised = verdict.is_promised and (is_whole or job.is_promised)
+    is_promised = verdict.is_promised and (not kept or job.is_promised)
     verdict = replace(
         verdict, is_promised=is_promised, degraded=verdict.degraded or not is_promised
     )
     return NewPromise(verdict, admitted, explanation.to_dict())
+
+
+def _expected(row: Job | JobPart, now: datetime) -> Forecast:
+    """What the forecast in force is, from now on."""
+    finish_at = row.predicted_finish_at or row.admitted_finish_at
+    finish_p95_at = row.predicted_finish_p95_at or row.admitted_finish_p95_at
+    accuracy = row.predicted_accuracy
+    return Forecast(
+        finish_p50_s=(finish_at - now).total_seconds(),
+        finish_p95_s=(finish_p95_at - now).total_seconds(),
+        accuracy=row.admitted_accuracy if accuracy is None else accuracy,
+        row_seconds=0.0,
+    )
 
 
 def _ended(job: Job) -> ApiError:

@@ -9,19 +9,15 @@ from db.models import Job, JobPart
 from scheduler.core.decisions import RiskReason
 
 
-def part_view(part: JobPart, *, is_live: bool) -> PartOut:
-    """Problems of a job with a deadline of their own.
-
-    Args:
-        is_live: Whether the job is.
-    """
+def part_view(job: Job, part: JobPart) -> PartOut:
+    """Problems of a job with a deadline of their own."""
     return PartOut(
-        deadline_at=part.deadline_at,
+        deadline_at=min(part.deadline_at, job.deadline_at),
         num_problems=part.num_problems,
         plan=plan_view(part),
         predicted=_predicted_view(part),
         admitted=admitted_view(part),
-        at_risk=risk_view(part) if is_live else None,
+        at_risk=risk_view(part) if job.finished_at is None else None,
         met_deadline=part.met_deadline,
     )
 

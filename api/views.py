@@ -75,7 +75,7 @@ def _job_view(
         solve=job.solve,
         weight=job.weight,
         plan=plan_view(job),
-        parts=[part_view(part, is_live=is_live) for part in parts],
+        parts=[part_view(job, part) for part in parts],
         predicted=predicted_of_all(job, parts),
         admitted=admitted_view(job),
         forecast_basis=(

@@ -8,7 +8,7 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from db import events
-from db.models import Job, OpenaiBatchJob, Problem
+from db.models import Job, JobPart, OpenaiBatchJob, Problem
 from db.plans import planned_row, promise_columns, store_plan
 from scheduler.core.decisions import Admitted
 from scheduler.core.event_kinds import EventKind
@@ -88,6 +88,8 @@ def change_job(
     )
     if promise is None:
         return
+    if not job.is_promised:
+        session.execute(update(JobPart).where(JobPart.job_id == job.id).values(**_ON_TRACK))
     for part, admitted in promise.parts.items():
         if part:
             row, is_it = planned_row(job.id, part)

@@ -112,7 +112,7 @@ SET met_deadline = (
     SELECT bool_and(
         problems.state <> 'expired'
         AND problems.finished_at <= least(job_parts.deadline_at, jobs.deadline_at)
-    )
+    ) AND bool_or(problems.state <> 'failed')
     FROM problems
     WHERE problems.job_id = job_parts.job_id AND problems.part = job_parts.part
 )

@@ -2,7 +2,7 @@
 
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, and_, select, update
+from sqlalchemy import ColumnElement, and_, func, select, update
 from sqlalchemy.orm import Session
 
 from db import events
@@ -71,7 +71,10 @@ def part_named(session: Session, job_id: str, part: int) -> dict[str, str]:
     if not part:
         return {}
     _, is_it = planned_row(job_id, part)
-    due_at = session.scalars(select(JobPart.deadline_at).where(is_it)).one()
+    due = select(func.least(JobPart.deadline_at, Job.deadline_at)).join(
+        Job, Job.id == JobPart.job_id
+    )
+    due_at = session.scalars(due.where(is_it)).one()
     return {"part_deadline_at": due_at.isoformat()}
 
 

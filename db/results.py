@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import and_, select
+from sqlalchemy import and_, case, func, select
 from sqlalchemy.orm import Session
 
-from db.models import JobPart, Problem
+from db.models import Job, JobPart, Problem
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +54,11 @@ def results_page(
             Problem.predicted_accuracy,
             Problem.error,
             Problem.finished_at,
-            JobPart.deadline_at,
+            case(
+                (JobPart.part.is_not(None), func.least(JobPart.deadline_at, Job.deadline_at))
+            ).label("deadline_at"),
         )
+        .join(Job, Job.id == Problem.job_id)
         .outerjoin(JobPart, and_(JobPart.job_id == Problem.job_id, JobPart.part == Problem.part))
         .where(Problem.job_id == job_id, Problem.position > after)
         .order_by(Problem.position)

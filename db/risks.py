@@ -2,7 +2,7 @@
 
 from datetime import datetime, timedelta
 
-from sqlalchemy import func, literal, null, select, update
+from sqlalchemy import func, literal, null, select, text, update
 from sqlalchemy.orm import Session
 
 from db import events
@@ -11,6 +11,30 @@ from db.plans import part_named, planned_row
 from scheduler.core.decisions import Risk
 from scheduler.core.event_kinds import EventKind
 from scheduler.core.states import LIVE
+
+_FORGET_ENDED = tuple(
+    text(
+        f"""
+        UPDATE {table}
+        SET risk_reason = NULL, at_risk_since = NULL, risk_finish_p95_at = NULL
+        FROM jobs AS live
+        WHERE live.id = {table}.{key} AND live.finished_at IS NULL
+            AND {table}.risk_reason IS NOT NULL
+            AND NOT EXISTS (
+                SELECT FROM problems
+                WHERE problems.job_id = live.id AND problems.part = {part}
+                    AND problems.finished_at IS NULL
+            )
+        """
+    )
+    for table, key, part in (("jobs", "id", "0"), ("job_parts", "job_id", "job_parts.part"))
+)
+
+
+def forget_ended_risks(session: Session) -> None:
+    """Nothing is at risk of a part of a live job whose problems have all ended."""
+    for statement in _FORGET_ENDED:
+        session.execute(statement)
 
 
 def note_risk(session: Session, risk: Risk, *, now: datetime) -> bool:

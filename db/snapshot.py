@@ -191,6 +191,8 @@ def with_parts(job: JobView, parts: Iterable[Row[tuple[object, ...]]]) -> Iterat
             deadline_at=min(row.deadline_at, job.deadline_at),
             num_pending=row.num_pending,
             num_in_flight=row.num_in_flight,
+            # As at submission, each counts the others among those that come.
+            num_problems=row.num_problems,
             **_planned(row),
         )
         for row in parts
@@ -198,6 +200,7 @@ def with_parts(job: JobView, parts: Iterable[Row[tuple[object, ...]]]) -> Iterat
     yield (
         replace(
             job,
+            num_problems=job.num_problems - sum(view.num_problems for view in views),
             num_pending=job.num_pending - sum(view.num_pending for view in views),
             num_in_flight=job.num_in_flight - sum(view.num_in_flight for view in views),
         )

@@ -25,7 +25,7 @@ from db.endings import (
     note_plan_failure,
 )
 from db.plans import store_plan
-from db.risks import note_risk
+from db.risks import forget_ended_risks, note_risk
 from db.session import SessionFactory, transaction
 from db.snapshot import read_snapshot
 from db.tracing import traceparents
@@ -78,6 +78,7 @@ class Scheduler:
         self._note_risks(decisions, now)
         with transaction(self._sessions) as session:
             ended = ended_jobs(session, finish_jobs(session, now=now))
+            forget_ended_risks(session)
         for job in ended:
             _tell_end(job)
         given = {batch.id: batch for batch in snapshot.batches}

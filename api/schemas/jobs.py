@@ -69,7 +69,8 @@ class PartOut(BaseModel):
     admitted: ForecastOut
     at_risk: AtRiskOut | None = Field(description="As for the job.")
     met_deadline: bool | None = Field(
-        description="Whether each of them ended by then; null while the job is live or cancelled."
+        description="Whether each of them ended by then, and not all of them failed; null while the"
+        " job is live or cancelled."
     )
 
 

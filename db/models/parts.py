@@ -52,5 +52,6 @@ class JobPart(PlannedColumns, Base):
     # As asked for; where the job's becomes earlier, that one counts.
     deadline_at: Mapped[datetime]
     num_problems: Mapped[int] = mapped_column(Integer)
-    # Whether each of them ended by then; NULL while the job is live and once it is cancelled.
+    # Whether each of them ended by then, and not all failed; NULL while the job is live, and once
+    # it is cancelled.
     met_deadline: Mapped[bool | None]

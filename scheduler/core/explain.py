@@ -101,18 +101,19 @@ def explain_live(snapshot: Snapshot, job_id: str, config: SchedulerConfig) -> Ex
     """Explain a live job as its next review sees it; None when it would not be planned.
 
     A job is not planned without pending problems, without time, or without a worker. Of one with
-    several parts that part is explained of which problems are pending, the first by number.
+    several parts the nearest that is planned is explained.
     """
     now = snapshot.now
-    parts = (job for job in snapshot.jobs if job.id == job_id and job.num_pending)
-    job = min(parts, key=attrgetter("part"), default=None)
-    if job is None:
+    model = next((job.model for job in snapshot.jobs if job.id == job_id), None)
+    if model is None:
         return None
     alive = alive_workers(snapshot.workers, now, config)
-    fleet = fleets_by_model(alive).get(job.model)
+    fleet = fleets_by_model(alive).get(model)
     jobs = jobs_table(snapshot.jobs)
-    jobs = jobs.take(is_to_plan(jobs, job.model, now, config))
-    if fleet is None or job not in jobs:
+    jobs = jobs.take(is_to_plan(jobs, model, now, config))
+    parts = (job for job in jobs if job.id == job_id)
+    job = min(parts, key=attrgetter("deadline_at"), default=None)
+    if fleet is None or job is None:
         return None
     batches = batches_table(snapshot.batches)
     batches = serving(batches.take(losses(batches, alive, now) == NO_LOSS), job.model)

@@ -59,18 +59,26 @@ def admitted_parts(parts: Sequence[JobView], weighed: Sequence[Weighed]) -> dict
     }
 
 
-def verdict_of_all(parts: Sequence[JobView], weighed: Sequence[Weighed]) -> Admitted | Rejected:
+def verdict_of_all(
+    parts: Sequence[JobView],
+    weighed: Sequence[Weighed],
+    kept: Sequence[tuple[JobView, Forecast]] = (),
+) -> Admitted | Rejected:
     """What is told of a job whose parts were weighed: the refusal, or all of them together.
 
     It ends when its last part does, and its plan is that of the part that was weighed last.
+
+    Args:
+        kept: Parts that were not weighed, with what is expected of them.
     """
     last = weighed[-1].verdict
-    if isinstance(last, Rejected) or len(weighed) == 1:
+    if isinstance(last, Rejected) or len(weighed) + len(kept) == 1:
         return last
     admitted = list(admitted_parts(parts, weighed).values())
     min_accuracy = parts[0].min_accuracy
-    forecasts = [verdict.forecast for verdict in admitted]
-    numbers = [part.num_pending + part.num_in_flight for part in parts]
+    forecasts = [verdict.forecast for verdict in admitted] + [forecast for _, forecast in kept]
+    of_all = (*parts, *(part for part, _ in kept))
+    numbers = [part.num_pending + part.num_in_flight for part in of_all]
     forecast = Forecast(
         finish_p50_s=max(forecast.finish_p50_s for forecast in forecasts),
         finish_p95_s=max(forecast.finish_p95_s for forecast in forecasts),

@@ -160,12 +160,15 @@ def test_an_earlier_deadline_of_the_job_goes_for_its_parts_too(api: httpx.Client
     changed = api.patch(f"/v1/jobs/{job['id']}", json={"deadline": "20m"})
 
     assert changed.status_code == 200, changed.text
+    due_at = changed.json()["deadline_at"]
     part_at = [part["admitted"]["finish_p95_at"] for part in changed.json()["parts"]]
-    assert all(at <= changed.json()["deadline_at"] for at in part_at)
-    # What was asked for stays, and counts again with a later deadline of the job.
-    assert [p["deadline_at"] for p in shown(api, job)["parts"]] == [
-        p["deadline_at"] for p in job["parts"]
-    ]
+    assert all(at <= due_at for at in part_at)
+    near, _ = job["parts"]
+    now_due = [near["deadline_at"], due_at]
+    assert [part["deadline_at"] for part in shown(api, job)["parts"]] == now_due
+    results = api.get(f"/v1/jobs/{job['id']}/results").json()["data"]
+    assert [row["deadline_at"] for row in results] == [*now_due, None]
+    # What was asked for counts again with a later deadline of the job.
     put_off = api.patch(f"/v1/jobs/{job['id']}", json={"deadline": "2h"}).json()
     assert [part["deadline_at"] for part in put_off["parts"]] == [
         part["deadline_at"] for part in job["parts"]
@@ -182,6 +185,19 @@ def test_another_deadline_of_the_job_leaves_a_part_that_is_due_before_both(
     assert changed["admitted"] != job["admitted"]
     assert changed["parts"] == job["parts"]
     assert changed["promised"]
+
+
+def test_a_changed_job_is_promised_what_all_of_its_parts_are(api: httpx.Client) -> None:
+    """Most problems are in a part that is due before both deadlines, and has little time."""
+    job = api.post(
+        "/v1/jobs", json=body_with([*["4s"] * 40, None], deadline="20s", best_effort=True)
+    ).json()
+
+    changed = api.patch(f"/v1/jobs/{job['id']}", json={"deadline": "50m"}).json()
+
+    (part,) = changed["parts"]
+    assert changed["admitted"]["accuracy"] == pytest.approx(part["predicted"]["accuracy"], abs=0.03)
+    assert not changed["promised"]
 
 
 def test_an_earlier_deadline_that_a_part_cannot_meet_changes_nothing(api: httpx.Client) -> None:

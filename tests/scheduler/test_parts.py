@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from db.batches import create_batch
@@ -24,7 +24,7 @@ from db.plans import store_plan
 from db.problems import insert_problems
 from db.results import results_page
 from db.retries import copy_left
-from db.risks import note_risk
+from db.risks import forget_ended_risks, note_risk
 from db.session import SessionFactory
 from db.snapshot import read_snapshot
 from db.workers import heartbeat
@@ -103,6 +103,7 @@ def test_a_snapshot_has_the_parts_beside_the_rest_of_their_job(sessions: Session
         (1, 1),
         (2, 0),
     ]
+    assert [view.num_problems for view in snapshot.jobs] == [3, 2, 2]
     (batch,) = snapshot.batches
     assert batch.deadline_at == after(SOON_S)
     ((_, arrivals),) = snapshot.arrivals
@@ -207,6 +208,24 @@ def test_a_job_met_its_deadline_when_all_of_its_parts_did(
         ]
 
 
+def test_a_part_of_which_all_failed_missed_its_deadline(sessions: SessionFactory) -> None:
+    with sessions.begin() as session:
+        job_id = stored(session)
+        session.execute(
+            update(Problem)
+            .where(Problem.job_id == job_id, Problem.part > 0)
+            .values(state="failed", error="made up", finished_at=NOW)
+        )
+        batch = claimed(session, job_id, part=0)
+        rows = [branch_row(problem.id) for problem in batch.problems]
+        assert insert_branches(session, batch_id=batch.id, epoch=1, rows=rows)
+        expire_job_problems(session, job_id, now=after(1), part=0)
+        assert finish_jobs(session, now=after(1)) == [job_id]
+        # As for a job without parts, answers are enough for the whole.
+        assert session.get_one(Job, job_id).met_deadline
+        assert [part.met_deadline for part in parts_of(session, [job_id])[job_id]] == [False] * 2
+
+
 def test_a_retry_is_due_as_a_whole(sessions: SessionFactory) -> None:
     with sessions.begin() as session:
         job_id = stored(session)
@@ -251,6 +270,27 @@ def test_ticks_hand_out_the_nearest_first_and_end_each_part_at_its_deadline(
         assert session.get_one(Job, job_id).state == JobState.EXPIRED
         struck = [e.data for e in list_events(session, job_id) if e.kind == "deadline.struck"]
         assert [data.get("expired") for data in struck] == [2, 2, 3]
+
+
+def test_what_has_ended_is_not_at_risk(sessions: SessionFactory) -> None:
+    scheduler = Scheduler(sessions, lambda _worker, _batch: True, SchedulerConfig())
+    with sessions.begin() as session:
+        job_id = stored(session)
+        stored_worker(session)
+        for part in (0, 1, 2):
+            assert note_risk(session, Risk(job_id, RiskReason.TOO_LATE, None, part), now=NOW)
+    for part, still in ((1, [2]), (0, [2]), (2, [])):
+        with sessions.begin() as session:
+            expire_job_problems(session, job_id, now=after(1), part=part)
+            forget_ended_risks(session)
+        with sessions() as session:
+            at_risk = [p.part for p in parts_of(session, [job_id])[job_id] if p.risk_reason]
+            assert (at_risk, session.get_one(Job, job_id).risk_reason is None) == (still, part != 1)
+    with sessions() as session:
+        assert read_gauges(session, worker_timeout_s=5.0, now=NOW).num_jobs_at_risk == 0
+    scheduler.tick(after(1))
+    with sessions() as session:
+        assert session.get_one(Job, job_id).finished_at is not None
 
 
 def _tick_on(sessions: SessionFactory, scheduler: Scheduler, at_s: Sequence[float]) -> None:

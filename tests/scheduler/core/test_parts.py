@@ -62,6 +62,21 @@ def test_parts_are_promised_what_jobs_are_that_come_one_after_another(
     assert verdict.plan == decided[parts[-1].part].plan
 
 
+def test_the_tick_after_an_admission_keeps_the_plans() -> None:
+    parts = parts_of([(30.0, 5), (300.0, 300)])
+    now = snapshot()
+    decided = admitted_parts(parts, weigh_parts(now, parts, CONFIG, best_effort=False))
+    assert len(decided) == 2
+    for part in parts:
+        verdict = decided[part.part]
+        promised_at = NOW + timedelta(seconds=verdict.forecast.finish_p95_s)
+        taken = replace(
+            part, plan=verdict.plan, promised_at=promised_at, num_problems=part.num_pending
+        )
+        now = replace(now.with_arrival(part), jobs=(*now.jobs, taken))
+    assert decide(now, CONFIG).plans == ()
+
+
 @settings(max_examples=30, deadline=None)
 @given(sizes=SIZES, order=st.randoms())
 def test_a_tick_plans_and_hands_out_parts_as_jobs(
