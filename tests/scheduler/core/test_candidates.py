@@ -236,11 +236,11 @@ def test_jobs_forecast_together_have_the_candidates_of_each_alone() -> None:
 
 
 def test_short_of_time_a_fallback_still_answers_what_it_can() -> None:
-    # 3.5 s are too short for any plan that admission would promise.
+    # 2.5 s are too short for any plan that admission would promise.
     few = job(num_pending=FLEET.rows)
-    assert best_plan(FLEET, few, CONFIG, time_left_s=3.5) is None
-    plan, forecast = fallback(FLEET, few, CONFIG, time_left_s=3.5)
-    assert forecast.finish_p95_s <= 3.25
+    assert best_plan(FLEET, few, CONFIG, time_left_s=2.5) is None
+    plan, forecast = fallback(FLEET, few, CONFIG, time_left_s=2.5)
+    assert forecast.finish_p95_s <= 2.25
     assert 0.05 < forecast.accuracy < 0.6
     assert plan.max_tokens < 1000
 
