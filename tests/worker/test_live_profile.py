@@ -87,7 +87,9 @@ def test_a_slowdown_reaches_the_plans_within_a_few_windows(
     with sessions() as session:
         stored = read_snapshot(session, began)
     (first,) = decide(stored, config).plans
-    planned = replace(stored, jobs=(replace(stored.jobs[0], plan=first.plan),))
+    finish_at = began + timedelta(seconds=first.forecast.finish_p95_s)
+    job = replace(stored.jobs[0], plan=first.plan, predicted_at=finish_at)
+    planned = replace(stored, jobs=(job,))
     assert decide(planned, config).plans == (), "the plan stands while the profile does"
 
     slow = Slowing(sessions, tmp_path, STATED.scaled(1.5))
