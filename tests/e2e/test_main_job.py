@@ -62,13 +62,13 @@ def test_a_deadline_that_cannot_be_met_is_refused_with_one_that_can(stack: Stack
         assert client.wait(job["id"])["met_deadline"]
 
 
-def test_more_time_buys_more_branches(stack: Stack) -> None:
+def test_more_time_buys_accuracy(stack: Stack) -> None:
     with stack.client() as client:
         tight = client.submit(problem_set(), model=MODEL, deadline="8s")
         client.cancel(tight["id"])
         ample = client.submit(problem_set(), model=MODEL, deadline="300s")
         client.cancel(ample["id"])
-    assert _most_branches(tight) < _most_branches(ample)
+    assert _most_branches(tight) <= _most_branches(ample)
     assert tight["admitted"]["accuracy"] < ample["admitted"]["accuracy"]
 
 
