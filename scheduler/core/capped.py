@@ -57,6 +57,16 @@ def capped(
     )
 
 
+def whole_branch(profile: AnswerProfile, bound: float) -> tuple[float, float]:
+    """Mean tokens of a branch that only the engines cut, and of one that runs at a random moment.
+
+    Args:
+        bound: Tokens at which the engines cut; few long branches would make both endless.
+    """
+    at_bound = capped(profile, (Width(1),), (bound,))
+    return at_bound.work.item(), at_bound.context.item()
+
+
 def capped_by(profile: AnswerProfile, plan: Plan) -> Capped:
     """The tables at the one cap of a plan."""
     cap = float(plan.max_tokens)

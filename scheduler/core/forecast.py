@@ -35,7 +35,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from scheduler.core.capped import Capped, capped
+from scheduler.core.capped import Capped, capped, whole_branch
 from scheduler.core.fleet import Fleet
 from scheduler.core.latency import FloatArray
 from scheduler.core.occupancy import Occupancy, occupancy_of
@@ -65,6 +65,8 @@ class ForecastGrid:
         accuracy: Expected fraction of problems answered right.
         row_seconds: Expected row-seconds spent.
         answered: Expected fraction of problems with a vote.
+        best_drafts: Positions of the draft lengths that are fastest while all rows are busy, and
+            while the last problems end; (..., widths, 2, caps).
     """
 
     widths: tuple[Width, ...]
@@ -80,6 +82,7 @@ class ForecastGrid:
     accuracy: FloatArray
     row_seconds: FloatArray
     answered: FloatArray
+    best_drafts: NDArray[np.int64]
 
     def enough(self, min_answered: float) -> float:
         """Share of answered problems that is enough, where no plan answers `min_answered`."""
@@ -140,9 +143,18 @@ def forecast_plans(
     length = np.minimum(work / width, 2.0 * context)
     full_s = fleet.tpot_s(_each(busy), draft, _each(prompt + context), _each(length))
     aged = np.where(queued, age, 0.0)
-    drain_context = prompt + np.where(in_turn, context, aged + 0.5 * drain50)
+    drain_context = np.where(in_turn, context, aged + 0.5 * drain50)
     drain_tokens = np.where(in_turn, length, aged + drain50)
-    drain_s = fleet.tpot_s(_each(draining), draft, _each(drain_context), _each(drain_tokens))
+    drained, ends = _each(prompt + drain_context), _each(drain_tokens)
+    drain_s = fleet.tpot_s(_each(draining), draft, drained, ends)
+    # How drafts compare depends on the context of all rows, and others' branches are not capped.
+    _, whole = whole_branch(fleet.answers, float(fleet.max_model_len))
+    best_drafts = []
+    for at, own, tokens in ((busy, context, length), (draining, drain_context, drain_tokens)):
+        beside = np.minimum(others / at, 1.0)
+        seen = prompt + own + beside * (whole - own)
+        tpot_s = fleet.tpot_s(_each(at), draft, _each(seen), _each(tokens))
+        best_drafts.append(tpot_s.argmin(axis=-2))
     prefill_s = _each(fleet.prefill_s(prompt) * number)
 
     p50 = prefill_s + _each(throughput) * full_s + _each(drain50) * drain_s
@@ -168,6 +180,7 @@ def forecast_plans(
         accuracy=np.broadcast_to(_each(at_cap.accuracy), p50.shape),
         row_seconds=_each(number * work) * full_s + prefill_s * fleet.rows,
         answered=np.broadcast_to(_each(at_cap.answered), p50.shape),
+        best_drafts=np.stack(best_drafts, axis=-2),
     )
 
 

@@ -116,11 +116,9 @@ def _candidates(
     grid: Grid, jobs: Sequence[JobView], config: SchedulerConfig, other_branches: Sequence[float]
 ) -> list[Candidates]:
     forecast = grid.forecast(jobs, other_branches)
-    # Of the draft lengths only the fastest and the cheapest for each width and cap can ever be
-    # chosen, besides the one in force.
+    # Others are slower and dearer; the one in force stays.
     keep = np.zeros(forecast.needed_s.shape, dtype=bool)
-    for value in (forecast.needed_s, forecast.row_seconds):
-        np.put_along_axis(keep, value.argmin(axis=2, keepdims=True), True, axis=2)
+    np.put_along_axis(keep, forecast.best_drafts, True, axis=2)
     for index, job in enumerate(jobs):
         if job.plan and job.plan.num_speculative_tokens in forecast.draft_lengths:
             keep[index, :, forecast.draft_lengths.index(job.plan.num_speculative_tokens)] = True

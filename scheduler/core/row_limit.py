@@ -13,7 +13,7 @@ due T from now starts at the first s, not before it comes, at which
 
 where `time_c` is the time that problems of class c are given. It is right as often as one branch
 with a cap of (T - s) / tpot tokens. Of limits that are about as good the one with most rows counts.
-None is lower, as the model does not know of bursts: what waits for rows when one comes is in its way.
+None is lower, as the model knows of no bursts: what waits for rows when one comes is in its way.
 """
 
 from datetime import datetime
@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scheduler.core.accuracy import AnswerProfile
+from scheduler.core.capped import whole_branch
 from scheduler.core.columns import Batches, Jobs
 from scheduler.core.config import SchedulerConfig
 from scheduler.core.fleet import Fleet
@@ -118,10 +119,9 @@ class Fluid:
 
     def right(self, fleet: Fleet) -> FloatArray:
         """Problems expected to be answered right under each limit; (limits,)."""
-        table = occupancy_of(fleet.answers, (ONE_BRANCH,))
-        curve, context = _tpot_curve(fleet), float(table.age[0, -1])
+        table, curve = occupancy_of(fleet.answers, (ONE_BRANCH,)), _tpot_curve(fleet)
+        work, context = whole_branch(fleet.answers, float(fleet.max_model_len))
         rows = np.minimum(np.array(SHARES) * fleet.rows, fleet.kv_capacity_tokens / context)
-        work = float(table.work[0, -1])
         busy = np.minimum(rows, self.wanted)
         for _ in range(PASSES):
             # Where all find rows, as many are busy as arrivals keep busy.
@@ -186,7 +186,7 @@ def _most_asked(jobs: Jobs) -> AnswerProfile | None:
 @lru_cache(maxsize=64)
 def _tpot_curve(fleet: Fleet) -> tuple[FloatArray, FloatArray]:
     """Busy rows, and seconds per token of one of them with the draft length that is best then."""
-    table = occupancy_of(fleet.answers, (ONE_BRANCH,))
     busy = np.geomspace(1.0, fleet.rows, 48)
+    _, context = whole_branch(fleet.answers, float(fleet.max_model_len))
     drafts = np.array(fleet.draft_lengths)[:, None]
-    return busy, fleet.tpot_s(busy, drafts, float(table.age[0, -1])).min(axis=0)
+    return busy, fleet.tpot_s(busy, drafts, context).min(axis=0)

@@ -14,7 +14,7 @@ from scheduler.core.decide import decide
 from scheduler.core.fleet import Fleet
 from scheduler.core.row_limit import SHARES, Fluid, limited
 from scheduler.core.snapshot import ARRIVAL_WINDOW_S, NO_ARRIVALS, Arrivals, BatchView, JobView
-from tests.scheduler.core.worlds import MODEL, NOW, batch, job, snapshot, worker
+from tests.scheduler.core.worlds import ANSWERS, MODEL, NOW, batch, job, snapshot, worker
 
 CONFIG = SchedulerConfig()
 FLEET = Fleet.of([worker("w1", rows=128), worker("w2", rows=128)])
@@ -116,3 +116,13 @@ def test_workers_get_no_more_branches_than_the_limit() -> None:
     ]
     assert given_out[0] > 256
     assert 0 < given_out[1] < 256
+
+
+def test_branches_that_would_never_end_count_until_the_engines_cut_them() -> None:
+    hurried = [job(deadline_s=5.0, num_pending=250)]
+    lengths = ANSWERS.length_quantiles
+    endless = replace(ANSWERS, length_quantiles=(*lengths[:-1], 1e5 * lengths[-1]))
+    fleet = Fleet.of([worker("w1", rows=128, answers=endless), worker("w2", rows=128)])
+    assert fleet.answers is endless
+    line = jobs_table(hurried), batches_table([])
+    assert limited(fleet, *line, NOW, CONFIG, NO_ARRIVALS).rows == rows(hurried) < 256
