@@ -56,6 +56,22 @@ def test_a_plan_fits_its_deadline_and_its_bounds() -> None:
     assert plan.num_speculative_tokens in FLEET.draft_lengths
 
 
+def test_drafts_of_short_branches_suit_the_long_ones_beside_them() -> None:
+    fleet, few = fleet_of(replace(LATENCY, context_s=5e-7), rows=128), job(num_pending=8)
+    crowded = candidates_of(fleet, few, CONFIG, other_branches=128.0)
+    drafts = np.array(fleet.draft_lengths)
+
+    def best(context: float) -> int:
+        """The draft length that is fastest where rows have this context on average."""
+        tpot_s = fleet.tpot_s(128, drafts, few.mean_prompt_tokens + context)
+        return int(drafts[tpot_s.argmin()])
+
+    whole = ANSWERS.length_quantile(0.5).item()
+    shortest = float(crowded.caps.min())
+    assert best(shortest / 2) < best(whole)
+    assert set(crowded.plans[:, 1].tolist()) == {best(whole)}
+
+
 def test_nothing_fits_into_no_time() -> None:
     assert best_plan(FLEET, job(), CONFIG, time_left_s=1.0) is None
 
