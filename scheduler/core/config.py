@@ -62,7 +62,7 @@ class SchedulerConfig:
     dispatch_s: float = 0.2
     queue_depth: float = 2.0
     max_batches_per_worker: int = 32
-    min_answered: float = 0.3
+    min_answered: float = 0.2
     row_price: float = 1.0
     branch_price: float = 0.001
     stop_gain: float = 0.002

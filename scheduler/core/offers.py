@@ -88,7 +88,10 @@ def flatten(
     p95_s = forecast.p95_s[job, width, draft, last] + start_s
     cap_s = forecast.cap_s[keep] + config.dispatch_s
     accuracy, row_seconds = forecast.accuracy[keep], forecast.row_seconds[keep]
-    row_seconds = np.where(in_turn, forecast.row_seconds[job, width, draft, later], row_seconds)
+    # Others wait for as long as they may run on.
+    row_seconds = np.where(
+        in_turn | runs_on, forecast.row_seconds[job, width, draft, later], row_seconds
+    )
     kept_s = np.minimum(needed_s, forecast.p95_s[keep]) + config.dispatch_s
     needed_s = needed_s + config.dispatch_s
     ends = np.searchsorted(job, np.arange(len(jobs)), side="right").tolist()

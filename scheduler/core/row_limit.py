@@ -1,11 +1,11 @@
 """How many rows of its engines a fleet uses: more rows do more work, fewer end each branch sooner.
 
 Theory of operation: rows of one engine slow each other. With few of them a branch that runs ends
-before its deadline more often, one that waits starts later. The limit is the number of rows, in
-steps from all of them down to a third, under which most problems are expected to be answered
-right: those that run, those that wait, and those that come while problems that come now are open,
-if as many come as of late, with as much time each. A fluid model tells, with one branch for each
-problem. Problems get rows in order of deadline. Until s from now `mu * s` of them have ended, with
+before its deadline more often, one that waits starts later. The limit is the number of rows, all of
+them or seven tenths, under which most problems are expected to be answered right: those that run,
+those that wait, and those that come while problems that come now are open, if as many come as of
+late, with as much time each. A fluid model tells, with one branch for each problem. Problems get
+rows in order of deadline. Until s from now `mu * s` of them have ended, with
 mu = rows / (work of a branch * tpot(rows)), and of class c `rate_c * s` have come, so one that is
 due T from now starts at the first s, not before it comes, at which
 
@@ -13,7 +13,7 @@ due T from now starts at the first s, not before it comes, at which
 
 where `time_c` is the time that problems of class c are given. It is right as often as one branch
 with a cap of (T - s) / tpot tokens. Of limits that are about as good the one with most rows counts.
-None is lower, as the model knows of no bursts: what waits for rows when one comes is in its way.
+None is lower, as the model knows of no bursts: what waits when one comes is in its way.
 """
 
 from datetime import datetime
@@ -32,7 +32,7 @@ from scheduler.core.occupancy import occupancy_of
 from scheduler.core.plan import Width
 from scheduler.core.snapshot import Arrivals
 
-SHARES = tuple(2.0 ** (-step / 2) for step in range(4))
+SHARES = (1.0, 0.5**0.5)
 """Limits, as shares of all rows."""
 PER_OCTAVE = 4
 """Steps into which a doubling of the time left is divided."""

@@ -8,13 +8,14 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from scheduler.core.capped import capped
 from scheduler.core.config import SchedulerConfig
 from scheduler.core.fallback import fallback
 from scheduler.core.fleet import Fleet
 from scheduler.core.grid import NUM_CAPS, Grid
 from scheduler.core.latency import LatencyProfile
 from scheduler.core.offers import all_candidates, candidates_of
-from scheduler.core.plan import Plan
+from scheduler.core.plan import Plan, Width
 from scheduler.core.stopping import CUT_SHARE
 from scheduler.core.successive import uncut_tokens
 from tests.scheduler.core.alone import best_plan
@@ -358,6 +359,19 @@ def test_the_last_problems_of_a_queue_are_forecast_to_run_on() -> None:
     # The plan needs what it takes under its own cap, but may finish later.
     assert (many.p95_s[queued] >= many.needed_s[queued] - 1e-9).all()
     assert (many.p95_s[queued] > many.needed_s[queued] + 1.0).any()
+
+
+def test_a_branch_that_may_run_on_costs_what_it_may_take() -> None:
+    options = candidates_of(FLEET, job(num_pending=4), CONFIG)
+    is_one = options.runs_on & (options.plans[:, [0, 3]] == (1, 0)).all(axis=1)
+    caps, longest = options.caps[is_one], options.plans[is_one, 2]
+    until_cap, in_all = (
+        capped(ANSWERS, (Width(1),), tuple(map(float, tokens))).work[0]
+        for tokens in (caps, longest)
+    )
+    tokens = options.row_seconds[is_one] / (4 * options.cap_s[is_one] / caps)
+    assert (in_all > 1.3 * until_cap).any()
+    assert tokens == pytest.approx(in_all, rel=0.2)
 
 
 def test_a_job_whose_rows_come_free_one_by_one_is_more_accurate() -> None:
