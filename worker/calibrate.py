@@ -5,8 +5,9 @@ engine; acceptance per position is counted while real prompts are decoded. Those
 check: the fitted profile says how long what the engine did should have taken, and all times are
 scaled by what it really took (admission, sampling and bookkeeping between steps are in that). They
 fill it, up to 64 rows: full steps take relatively longer, and that is when deadlines are missed.
-They are repeated, and how far they lie apart is the spread of runs that the profile states. The
-same check, once, tells whether a profile kept from an earlier start is still true.
+They are repeated, and how far they lie apart is the spread of runs that the profile states. Where
+they contradict the steps altogether, all is measured anew. The same check, once, tells whether a
+profile kept from an earlier start is still true.
 """
 
 import itertools
@@ -18,6 +19,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from queue import SimpleQueue
 from typing import Protocol
+
+import structlog
 
 from scheduler.core.fit import PrefillMeasurement, StepMeasurement, fit_latency, with_runs
 from scheduler.core.fit_acceptance import DraftCounts, measure_acceptance
@@ -31,6 +34,8 @@ from worker.engines.base import (
     FinishReason,
     Sampling,
 )
+
+log = structlog.get_logger(__name__)
 
 GENERIC_PROMPTS = (
     "Question: Tom has 12 apples and buys 7 more. How many apples has Tom now?\nAnswer:",
@@ -94,10 +99,19 @@ FULL = Effort(
 """`slackline calibrate`."""
 
 
+CONTRADICTION = 4.0
+"""Decoding takes 0.9 to 1.7 times what steps alone tell on the engines measured so far."""
+MAX_TRIES = 3
+
+
 def calibrate(
     engine: MeasurableEngine, prompts: Sequence[str], effort: Effort, *, device: str
 ) -> LatencyProfile:
     """Measure an idle engine and fit its profile.
+
+    What decoding contradicts by more than a factor of `CONTRADICTION` is measured anew: something
+    held up the steps that were timed, or whoever looked at the clock. After `MAX_TRIES` the
+    profile counts that is contradicted least.
 
     Args:
         prompts: Real prompts of the task, to count accepted drafts on.
@@ -106,6 +120,21 @@ def calibrate(
     Raises:
         RuntimeError: The engine serves branches, or failed to decode the prompts.
     """
+    tries: list[tuple[float, LatencyProfile]] = []
+    while True:
+        tries.append(_calibrated(engine, prompts, effort, device))
+        ratio, profile = min(tries, key=lambda one: abs(math.log(one[0])))
+        if max(ratio, 1.0 / ratio) <= CONTRADICTION:
+            return profile
+        log.warning("calibration.contradicted", ratio=tries[-1][0], tries=len(tries))
+        if len(tries) == MAX_TRIES:
+            return profile
+
+
+def _calibrated(
+    engine: MeasurableEngine, prompts: Sequence[str], effort: Effort, device: str
+) -> tuple[float, LatencyProfile]:
+    """What decoding took over what the steps alone tell, and the profile, scaled by it."""
     started_s = time.monotonic()
     steps = _measure_steps(engine, effort, started_s + effort.budget_s)
     prefills = [
@@ -133,7 +162,7 @@ def calibrate(
     accepted = measure_acceptance(counts)
     # One run that something else on the machine held up widens the spread and scales nothing.
     ratio = math.exp(statistics.median(runs))
-    return replace(
+    profile = replace(
         with_runs(fitted, runs).scaled(ratio),
         acceptance=accepted.acceptance,
         acceptance_tries=accepted.tries,
@@ -144,6 +173,7 @@ def calibrate(
             " times are scaled by it"
         ),
     )
+    return ratio, profile
 
 
 def is_still_true(profile: LatencyProfile, engine: Engine, prompts: Sequence[str]) -> bool:
@@ -167,7 +197,7 @@ def _measure_steps(
         if count * context <= spec.kv_capacity_tokens
     ]
     # A stride that shares no factor with the size visits every point once, far ones first.
-    stride = next(s for s in range(len(grid) * 5 // 8 + 1, 0, -1) if _coprime(s, len(grid)))
+    stride = next(s for s in range(len(grid) * 5 // 8 + 1, 0, -1) if math.gcd(s, len(grid)) == 1)
     steps: list[StepMeasurement] = []
     for i in range(len(grid)):
         count, length, context = grid[i * stride % len(grid)]
@@ -185,12 +215,6 @@ def _measure_steps(
 
 def _nearest(wanted: int, served: Sequence[int]) -> int:
     return min(served, key=lambda length: abs(length - wanted))
-
-
-def _coprime(a: int, b: int) -> bool:
-    while b:
-        a, b = b, a % b
-    return a == 1
 
 
 def _decode(

@@ -17,7 +17,7 @@ from scheduler.core.plan import EngineSpec
 from scheduler.core.refresh import EngineTotals
 from tests.worker.engines.checkpoints import write_checkpoint
 from tests.worker.recorded import prompt_of, write_recordings
-from worker.calibrate import QUICK, Effort, calibrate, is_still_true
+from worker.calibrate import MAX_TRIES, QUICK, Effort, calibrate, is_still_true
 from worker.engines.base import BranchFinished, BranchRequest
 from worker.engines.factory import SettingsError, build_engine
 from worker.engines.replay import VirtualReplayEngine, load_recordings
@@ -48,12 +48,18 @@ class KnownEngine:
 
     Args:
         decode_ratio: How much longer decoding takes than steps timed alone say.
+        num_misread: Steps at first whose clock is read in bunches, and tells next to nothing.
     """
 
     def __init__(
-        self, recordings: Path, decode_ratio: float = 1.0, spec: EngineSpec = SPEC
+        self,
+        recordings: Path,
+        decode_ratio: float = 1.0,
+        spec: EngineSpec = SPEC,
+        num_misread: int = 0,
     ) -> None:
         self.spec = spec
+        self.num_misread = num_misread
         self.timed: set[int] = set()
         self.submitted: list[int] = []
         loaded = load_recordings(recordings, recordings.with_name("problems.jsonl"))
@@ -82,6 +88,9 @@ class KnownEngine:
         self, *, rows: int, num_speculative_tokens: int, context_tokens: int, repeats: int
     ) -> tuple[float, ...]:
         self.timed.add(num_speculative_tokens)
+        if self.num_misread > 0:
+            self.num_misread -= 1
+            return (1e-6,) * repeats
         time_s = float(TRUTH.step_time_s(rows, num_speculative_tokens, context_tokens))
         return tuple(time_s * np.exp(0.02 * self._rng.standard_normal(repeats)))
 
@@ -120,6 +129,19 @@ def test_times_are_those_of_decoding_and_not_of_steps_alone(recordings: Path) ->
     expected = 1.3 * float(TRUTH.step_time_s(16, 3, 5000))
     assert float(found.step_time_s(16, 3, 5000)) == pytest.approx(expected, rel=0.05)
     assert "1.3" in found.method
+
+
+@pytest.mark.parametrize(("num_misread", "num_tries"), [(20, 2), (10_000, MAX_TRIES)])
+def test_steps_that_decoding_contradicts_are_timed_again(
+    recordings: Path, num_misread: int, num_tries: int
+) -> None:
+    engine = KnownEngine(recordings, num_misread=num_misread)
+    prompts = [prompt_of(number) for number in range(4)]
+    found = calibrate(engine, prompts, TINY_EFFORT, device="none")
+    assert len(engine.submitted) == num_tries * TINY_EFFORT.num_runs
+    if num_tries < MAX_TRIES:
+        expected = float(TRUTH.step_time_s(8, 2, 2000))
+        assert float(found.step_time_s(8, 2, 2000)) == pytest.approx(expected, rel=0.1)
 
 
 @pytest.mark.parametrize("max_num_seqs", [8, 64])

@@ -39,7 +39,7 @@ class Clock:
     async def steps(
         self, rows: int, num_speculative_tokens: int, context_tokens: int, repeats: int
     ) -> tuple[float, ...]:
-        """Seconds of each of `repeats` steps: the time between two chunks, mean over the rows.
+        """Seconds of each of `repeats` steps: the time between chunks, mean over rows and window.
 
         The window is that in which all rows decode. A server that stops branches at their end of
         text may close it early; then further windows follow.
@@ -117,11 +117,11 @@ class Clock:
 
 
 def _step_times(arrivals: list[list[float]]) -> list[float]:
-    """Mean over rows of each interval between chunks, while all rows decode."""
+    """Seconds of each step while all rows decode: the mean, as chunks often arrive in bunches."""
     begin = max(row[0] for row in arrivals if row) if any(arrivals) else 0.0
     end = min(row[-1] if row else 0.0 for row in arrivals)
-    intervals = []
-    for row in arrivals:
-        inside = [at for at in row if begin <= at <= end]
-        intervals.append([b - a for a, b in itertools.pairwise(inside)][_WARM_STEPS:])
-    return [statistics.fmean(step) for step in zip(*intervals, strict=False)]
+    inside = [[at for at in row if begin <= at <= end][_WARM_STEPS:] for row in arrivals]
+    if min(map(len, inside)) < 2:
+        return []
+    num_steps = min(map(len, inside)) - 1
+    return [statistics.fmean((row[-1] - row[0]) / (len(row) - 1) for row in inside)] * num_steps
