@@ -35,25 +35,21 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from scheduler.core.config import SchedulerConfig
-from scheduler.core.fit_answers import RecordedProblem
-from scheduler.core.latency import FloatArray
 from scheduler.core.simulation.policy import Policy, Production
 from scheduler.core.simulation.records import Outcome
 from scheduler.core.simulation.simulator import simulate
-from scheduler.core.stopping import plurality
-from tests.benchmarks.data import (
-    GPUS_PER_ENGINE,
-)
+from tests.benchmarks.data import GPUS_PER_ENGINE
 from tests.benchmarks.load_figure import draw
+from tests.benchmarks.load_summary import line, records_of, standard_error, summarize
 from tests.benchmarks.load_world import World
+from tests.benchmarks.majority_voting import WIDTHS, majority_curve
 from tests.benchmarks.policies.clairvoyant import most_right_answers
 from tests.benchmarks.policies.fixed import earliest_deadline_first, fifo
 from tests.benchmarks.policies.restricted import BRANCHES_ONLY, DRAFT_ONLY
@@ -68,40 +64,6 @@ GRID_DRAFTS = (0, 1, 2, 3)
 GOODPUT_LOADS = (0.01, 4.0)
 GOODPUT_PRECISION = 0.05
 PRODUCTION = Production(best_effort=True)
-MAJORITY_WIDTHS = (*range(1, 17), 20, 24, 32, 48, 64)
-
-
-def summarize(outcome: Outcome) -> dict[str, float]:
-    """The figures of one run."""
-    total = sum(job.num_problems for job in outcome.jobs)
-    admitted = [job for job in outcome.jobs if job.is_admitted]
-    promised = [job for job in admitted if job.is_promised]
-    problems = [problem for job in admitted for problem in job.problems]
-    right = sum(job.num_right for job in outcome.jobs)
-    gpu_s = sum(engine.gpu_seconds for engine in outcome.engines)
-    tokens = sum(job.tokens for job in outcome.jobs)
-    return {
-        "accuracy": right / total,
-        "accuracy_of_admitted": right / max(len(problems), 1),
-        "refused_jobs": 1 - len(admitted) / len(outcome.jobs),
-        "refused_problems": 1 - len(problems) / total,
-        "unpromised_problems": 1 - sum(job.num_problems for job in promised) / total,
-        "attainment_of_promised": sum(job.met_deadline for job in promised) / max(len(promised), 1),
-        "voted_in_time": sum(problem.has_vote for problem in problems) / total,
-        "degraded_problems": sum(p.is_degraded for p in problems) / max(len(problems), 1),
-        "gpu_seconds_per_right": gpu_s / max(right, 1),
-        "tokens_per_problem": tokens / max(len(problems), 1),
-        "branches_per_problem": sum(p.num_branches for p in problems) / max(len(problems), 1),
-    }
-
-
-def standard_error(outcome: Outcome, other: Outcome) -> float:
-    """Of the difference in accuracy, jobs being the independent units."""
-    total = sum(job.num_problems for job in outcome.jobs)
-    gains = [
-        job.num_right - base.num_right for job, base in zip(outcome.jobs, other.jobs, strict=True)
-    ]
-    return float(np.std(gains) * np.sqrt(len(gains)) / total)
 
 
 class Runs:
@@ -145,21 +107,6 @@ class Runs:
         return low * self.world.capacity
 
 
-def majority_curve(problems: Sequence[RecordedProblem]) -> tuple[FloatArray, FloatArray]:
-    """Accuracy and tokens per problem of fixed majority voting, over `MAJORITY_WIDTHS`.
-
-    Each problem is answered by its first branches, as in a simulation, and all of them end.
-    """
-    right, spent = np.zeros((2, len(MAJORITY_WIDTHS)))
-    for problem in problems:
-        for column, width in enumerate(MAJORITY_WIDTHS):
-            drawn = sorted(range(min(width, len(problem.tokens))), key=problem.tokens.__getitem__)
-            vote = plurality([problem.classes[i] for i in drawn])
-            right[column] += vote is not None and vote.vote_class == 0
-            spent[column] += sum(problem.tokens[i] for i in drawn)
-    return right / len(problems), spent / len(problems)
-
-
 def tokens_at_equal_accuracy(world: World, config: SchedulerConfig) -> dict[str, Any]:
     """Tokens of production, at a light load with loose deadlines, against fixed majority voting.
 
@@ -178,36 +125,13 @@ def tokens_at_equal_accuracy(world: World, config: SchedulerConfig) -> dict[str,
     return {
         "accuracy": figures["accuracy"],
         "production": figures["tokens_per_problem"],
-        "fixed_branches": MAJORITY_WIDTHS[column],
+        "fixed_branches": WIDTHS[column],
         "fixed_accuracy": float(accuracy[column]),
         "fixed_majority": float(tokens[column]),
         "one_branch_accuracy": float(accuracy[0]),
         "most_fixed_accuracy": float(accuracy.max()),
         "share": figures["tokens_per_problem"] / float(tokens[column]),
     }
-
-
-def records_of(outcome: Outcome, load: float, label: str) -> Iterable[dict[str, Any]]:
-    """One record per job."""
-    for job in outcome.jobs:
-        yield {
-            "load": load,
-            "policy": label,
-            "name": outcome.policy,
-            "job": job.id,
-            "time_s": job.deadline_s - job.arrival_s,
-            "is_admitted": job.is_admitted,
-            "is_promised": job.is_promised,
-            "forecast": asdict(job.forecast) if job.forecast else None,
-            "plans": [(asdict(batch.plan), batch.num_problems) for batch in job.batches],
-            "finish_s": job.finish_s - job.arrival_s,
-            "met_deadline": job.met_deadline,
-            "num_problems": job.num_problems,
-            "num_answered": job.num_answered,
-            "num_voted": sum(problem.has_vote for problem in job.problems),
-            "num_right": job.num_right,
-            "tokens": job.tokens,
-        }
 
 
 def bench(options: argparse.Namespace) -> dict[str, Any]:
@@ -239,7 +163,7 @@ def bench(options: argparse.Namespace) -> dict[str, Any]:
             outcome = runs.outcome(policy, load)
             figures[label] = {"name": policy.name, **summarize(outcome)}
             records += records_of(outcome, load, label)
-            print(_line(label, figures[label], time.monotonic() - started_s))
+            print(line(label, figures[label], time.monotonic() - started_s))
         best, ours = (runs.outcome(policies[key], load) for key in ("best_fixed", "production"))
         figures["gain_over_best_fixed"] = (
             figures["production"]["accuracy"] - figures["best_fixed"]["accuracy"]
@@ -275,20 +199,6 @@ def bench(options: argparse.Namespace) -> dict[str, Any]:
         lines = (json.dumps(record) + "\n" for record in records)
         options.records.write_text("".join(lines), encoding="utf-8")
     return summary
-
-
-def _line(label: str, figures: dict[str, Any], wall_s: float) -> str:
-    return (
-        f"  {label:14} {figures['name']:12} accuracy {figures['accuracy']:.3f}"
-        f" (of admitted {figures['accuracy_of_admitted']:.3f},"
-        f" refused {figures['refused_problems']:.3f},"
-        f" without a promise {figures['unpromised_problems']:.3f}),"
-        f" attainment of promised {figures['attainment_of_promised']:.3f},"
-        f" voted in time {figures['voted_in_time']:.3f},"
-        f" GPU-s/right {figures['gpu_seconds_per_right']:.1f},"
-        f" tokens {figures['tokens_per_problem']:.0f},"
-        f" branches {figures['branches_per_problem']:.2f} [{wall_s:.1f} s]"
-    )
 
 
 def main() -> int:

@@ -16,7 +16,8 @@ from scheduler.core.simulation.policy import Policy, Production
 from scheduler.core.simulation.simulator import simulate
 from scheduler.core.simulation.world import SimulatedJob, SimulatedWorker
 from scheduler.core.snapshot import Snapshot
-from tests.benchmarks.load import FIXED_BRANCHES, summarize
+from tests.benchmarks.load import FIXED_BRANCHES
+from tests.benchmarks.load_summary import summarize
 from tests.benchmarks.load_world import World, fully_busy
 from tests.benchmarks.policies.fixed import earliest_deadline_first, fifo
 from tests.benchmarks.real_jobs import (

@@ -51,7 +51,7 @@ def test_a_job_too_large_for_its_deadline_is_refused_with_the_earliest_finish() 
 
 
 def test_a_job_that_would_break_an_admitted_one_is_refused() -> None:
-    settled = job("settled", deadline_s=30.0, num_pending=400)
+    settled = job("settled", deadline_s=30.0, num_pending=300)
     assert isinstance(admit(snapshot(), settled, CONFIG), Admitted)
     intruder = job("intruder", deadline_s=20.0, num_pending=100)
     assert isinstance(admit(snapshot(), intruder, CONFIG), Admitted)

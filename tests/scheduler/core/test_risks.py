@@ -36,9 +36,9 @@ def test_a_risk_is_told_once() -> None:
 
 
 def test_work_before_a_job_puts_it_at_risk() -> None:
-    behind = job("behind", deadline_s=30.0, num_pending=300)
+    behind = job("behind", deadline_s=30.0, num_pending=200)
     assert told(behind) == ()
-    [risk] = told(job("before", deadline_s=27.0, num_pending=300), behind)
+    [risk] = told(job("before", deadline_s=27.0, num_pending=200), behind)
     assert (risk.job_id, risk.reason) == ("behind", RiskReason.TOO_LATE)
 
 

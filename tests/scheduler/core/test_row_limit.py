@@ -18,6 +18,7 @@ from tests.scheduler.core.worlds import ANSWERS, MODEL, NOW, batch, job, snapsho
 
 CONFIG = SchedulerConfig()
 FLEET = Fleet.of([worker("w1", rows=128), worker("w2", rows=128)])
+HURRIED = [job(name, deadline_s=5.0, num_pending=125) for name in ("one", "other")]
 
 
 def rows(
@@ -39,7 +40,13 @@ def test_all_rows_are_used_by_few_problems_and_by_patient_ones() -> None:
 
 
 def test_fewer_rows_are_used_where_all_would_be_too_slow_for_anyone() -> None:
-    assert rows([job(deadline_s=5.0, num_pending=250)]) < 256
+    assert rows(HURRIED) < 256
+
+
+def test_no_limit_makes_a_job_wait_for_itself() -> None:
+    beside = job("beside", deadline_s=5.0, num_pending=50)
+    for num_pending, is_limited in ((180, True), (182, False), (256, False), (257, True)):
+        assert (rows([job(deadline_s=5.0, num_pending=num_pending), beside]) < 256) == is_limited
 
 
 def test_problems_that_have_time_leave_rows_to_hurried_ones() -> None:
@@ -119,10 +126,9 @@ def test_workers_get_no_more_branches_than_the_limit() -> None:
 
 
 def test_branches_that_would_never_end_count_until_the_engines_cut_them() -> None:
-    hurried = [job(deadline_s=5.0, num_pending=250)]
     lengths = ANSWERS.length_quantiles
     endless = replace(ANSWERS, length_quantiles=(*lengths[:-1], 1e5 * lengths[-1]))
     fleet = Fleet.of([worker("w1", rows=128, answers=endless), worker("w2", rows=128)])
     assert fleet.answers is endless
-    line = jobs_table(hurried), batches_table([])
-    assert limited(fleet, *line, NOW, CONFIG, NO_ARRIVALS).rows == rows(hurried) < 256
+    line = jobs_table(HURRIED), batches_table([])
+    assert limited(fleet, *line, NOW, CONFIG, NO_ARRIVALS).rows == rows(HURRIED) < 256
