@@ -27,10 +27,10 @@ class Candidates:
         needed_s: Seconds that must be left once the job has the rows, for the plan to be chosen.
         kept_s: The same for it to be kept: at most its P95 finish, whatever its accuracy counts.
         throughput_s: Seconds until the last problem starts, once the job has the rows.
-        cap_s: Seconds from the start of a branch until which accuracy and cost count.
+        cap_s: Seconds from the start of a branch until which accuracy counts.
         runs_on: Whether all branches start at once and may run on beyond it.
-        row_seconds: Cost.
-        caps: Tokens of a branch until then.
+        row_seconds: Expected cost if no deadline cuts it, of what runs on too.
+        caps: Tokens of a branch until `cap_s`.
         plans: (num_branches, num_speculative_tokens, max_tokens, max_branches); (candidates, 4).
             Where the deadline may cut the branches, the cap lets them run on.
         stop_gains: Of plans that start all branches at once, and of successive ones.

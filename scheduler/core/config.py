@@ -20,7 +20,11 @@ class SchedulerConfig:
             as keep its rows busy until the next batch comes, since those have their plan for good.
         max_batches_per_worker: Bound on live batches of one worker, which run one thread each, 1
             to 64. A batch lasts as long as its slowest branch, so few of them leave rows idle.
-        min_answered: Share of problems that get at least one vote under a plan that is promised.
+        min_answered: Share of problems that get at least one vote under a plan that is promised
+            and runs to the deadline, which is more than it counts on. The least that was tried:
+            with more of it tight jobs take several branches for each problem, and others wait.
+        min_answered_queued: The same where problems wait for rows of the job itself, so that its
+            caps end branches with time left.
         row_price: What a row-second is worth to problems that arrive later, as a multiple of what
             it earns at best, if arrivals want all rows; little when they leave rows free. An
             upgrade must earn more.
@@ -63,6 +67,7 @@ class SchedulerConfig:
     queue_depth: float = 2.0
     max_batches_per_worker: int = 32
     min_answered: float = 0.2
+    min_answered_queued: float = 0.5
     row_price: float = 1.0
     branch_price: float = 0.001
     stop_gain: float = 0.002

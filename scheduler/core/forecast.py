@@ -22,7 +22,8 @@ A plan whose branches all start at once needs no such margin: at the deadline th
 from the branches that ended, and the accuracy counts only those within the cap. So it fits wherever
 the time to its cap does, and *runs on* beyond it: its branches may be `RUN_ON` caps longer, as the
 engine may be faster than forecast with all rows busy, and the deadline bounds what is lost. The
-last problems of a queue find free rows for all of them, so they run on as well.
+last problems of a queue find free rows for all of them, so they may take as long. Its caps are
+longer as far as its last problem still starts in time (`offers`).
 
 Limits: prompts count with their mean length, workers are pooled (one queue, no imbalance), and
 batch boundaries cost nothing.
@@ -148,11 +149,11 @@ def forecast_plans(
     drained, ends = _each(prompt + drain_context), _each(drain_tokens)
     drain_s = fleet.tpot_s(_each(draining), draft, drained, ends)
     # How drafts compare depends on the context of all rows, and others' branches are not capped.
-    _, whole = whole_branch(fleet.answers, float(fleet.max_model_len))
+    _, whole_context = whole_branch(fleet.answers, float(fleet.max_model_len))
     best_drafts = []
     for at, own, tokens in ((busy, context, length), (draining, drain_context, drain_tokens)):
         beside = np.minimum(others / at, 1.0)
-        seen = prompt + own + beside * (whole - own)
+        seen = prompt + own + beside * (whole_context - own)
         tpot_s = fleet.tpot_s(_each(at), draft, _each(seen), _each(tokens))
         best_drafts.append(tpot_s.argmin(axis=-2))
     prefill_s = _each(fleet.prefill_s(prompt) * number)

@@ -109,7 +109,7 @@ class Forecast:
         finish_p50_s: Median seconds from now until the last problem is answered.
         finish_p95_s: 95th percentile of the same.
         accuracy: Expected fraction of problems answered right.
-        row_seconds: Expected row-seconds of the engine that the plan spends.
+        row_seconds: Expected row-seconds of the engine that the plan spends if no deadline cuts it.
     """
 
     finish_p50_s: float

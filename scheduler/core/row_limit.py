@@ -13,7 +13,9 @@ due T from now starts at the first s, not before it comes, at which
 
 where `time_c` is the time that problems of class c are given. It is right as often as one branch
 with a cap of (T - s) / tpot tokens. Of limits that are about as good the one with most rows counts.
-None is lower, as the model knows of no bursts: what waits when one comes is in its way.
+No limit is below seven tenths, as the model knows of no bursts: what waits when one comes is in its
+way. And none lets a job wait for itself that all rows would take at once: the caps of a plan that
+queues cost it more than slower rows do.
 """
 
 from datetime import datetime
@@ -33,7 +35,7 @@ from scheduler.core.plan import Width
 from scheduler.core.snapshot import Arrivals
 
 SHARES = (1.0, 0.5**0.5)
-"""Limits, as shares of all rows."""
+"""Limits, as shares of all rows; lower ones lost under load, see decision 11."""
 PER_OCTAVE = 4
 """Steps into which a doubling of the time left is divided."""
 INSTANTS = np.array([1 / 6, 1 / 2, 5 / 6])
@@ -64,7 +66,9 @@ def limited(
         arrivals: Of problems of the model.
     """
     fluid = Fluid(jobs, batches, now.timestamp(), config, arrivals)
-    if not len(jobs) or fluid.wanted <= fleet.rows * SHARES[-1]:
+    least, number = fleet.rows * SHARES[-1], jobs.columns["num_pending"]
+    waits_for_itself = (least < number) & (number <= fleet.rows)
+    if not len(jobs) or fluid.wanted <= least or waits_for_itself.any():
         return fleet
     right = fluid.right(fleet.informed(_most_asked(jobs)).pooled)
     enough = right.max() - config.accuracy_tie * fluid.num_weighed

@@ -361,6 +361,23 @@ def test_the_last_problems_of_a_queue_are_forecast_to_run_on() -> None:
     assert (many.p95_s[queued] > many.needed_s[queued] + 1.0).any()
 
 
+def test_a_queue_runs_on_while_its_last_problem_starts_in_time() -> None:
+    longer = {}
+    for num_pending in (36, 300):
+        options = candidates_of(FLEET, job(num_pending=num_pending), CONFIG)
+        is_one = (options.plans[:, [0, 3]] == (1, 0)).all(axis=1)
+        queued = np.flatnonzero((options.throughput_s > 0.0) & is_one)
+        caps, longest = options.caps[queued], options.plans[queued, 2]
+        longer[num_pending] = (longest / caps)[caps.argmin()]
+        # The last to start ends within its cap by the time that the plan needs.
+        ends_s = options.throughput_s[queued] + options.cap_s[queued]
+        runs_on = longest > caps
+        assert runs_on.any()
+        assert (ends_s <= options.needed_s[queued] + CONFIG.dispatch_s + 1e-9)[runs_on].all()
+    # Where many wait the first leave their rows sooner.
+    assert longer[36] > 1.5 > longer[300]
+
+
 def test_a_branch_that_may_run_on_costs_what_it_may_take() -> None:
     options = candidates_of(FLEET, job(num_pending=4), CONFIG)
     is_one = options.runs_on & (options.plans[:, [0, 3]] == (1, 0)).all(axis=1)

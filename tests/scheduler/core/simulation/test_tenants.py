@@ -90,6 +90,7 @@ def test_a_backlog_of_a_hundred_jobs_does_not_push_small_ones_past_their_deadlin
     heavy = jobs_of("heavy", 100, num_problems=20, every_s=0.2, due_s=120.0, rng=rng)
     found = run(light + heavy)
     admitted = [job for job in found["light"] if job.is_admitted]
+    # Promises that the backlog got before they came are kept, which may leave no time for some.
     assert len(admitted) >= len(light) - 2
     assert all(job.met_deadline for job in admitted)
     # The other is heavy indeed: it is refused some, and keeps the engine busy with the rest.
