@@ -84,7 +84,8 @@ class Effort:
 
 
 QUICK = Effort((1, 4, 16, 64), (0, 1, 3, 8), (96, 320), (32, 128, 384), 5, 64, 3, 6.0)
-"""At the start of a worker that has no profile: under 20 s on two slow cores."""
+"""At the start of a worker that has no profile: under 20 s on two slow cores, where it is not
+contradicted."""
 
 FULL = Effort(
     (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 256),
@@ -102,6 +103,7 @@ FULL = Effort(
 CONTRADICTION = 4.0
 """Decoding takes 0.9 to 1.7 times what steps alone tell on the engines measured so far."""
 MAX_TRIES = 3
+"""Of a machine that is always busy the third measurement is no better than the next."""
 
 
 def calibrate(

@@ -17,7 +17,9 @@ class SecondsOut(BaseModel):
     finish_p50_s: float
     finish_p95_s: float
     accuracy: float
-    row_seconds: float = Field(description="Expected cost: seconds times rows in use.")
+    row_seconds: float = Field(
+        description="Expected cost if no deadline cuts it: seconds times rows."
+    )
 
 
 class CandidateOut(SecondsOut):

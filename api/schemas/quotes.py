@@ -67,7 +67,9 @@ class QuotedDeadlineOut(BaseModel):
     finish_p50_s: float | None = Field(description="Median seconds from `quoted_at` to the end.")
     finish_p95_s: float | None = Field(description="95th percentile of the same.")
     accuracy: float | None = Field(description="Expected fraction of right answers.")
-    row_seconds: float | None = Field(description="Expected cost: seconds times rows in use.")
+    row_seconds: float | None = Field(
+        description="Expected cost if no deadline cuts it: seconds times rows."
+    )
 
 
 class QuoteOut(BaseModel):

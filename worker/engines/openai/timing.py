@@ -60,7 +60,7 @@ class Clock:
             arrivals = await asyncio.gather(
                 *(self._arrivals(prompt, num_speculative_tokens, max_tokens) for _ in range(rows))
             )
-            times += _step_times(arrivals)
+            times += step_times(arrivals)
             if len(times) >= repeats:
                 return tuple(times[:repeats])
         if times:
@@ -116,7 +116,7 @@ class Clock:
         return text[: max(num_chars, 1)]
 
 
-def _step_times(arrivals: list[list[float]]) -> list[float]:
+def step_times(arrivals: list[list[float]]) -> list[float]:
     """Seconds of each step while all rows decode: the mean, as chunks often arrive in bunches."""
     begin = max(row[0] for row in arrivals if row) if any(arrivals) else 0.0
     end = min(row[-1] if row else 0.0 for row in arrivals)
